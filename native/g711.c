@@ -1,0 +1,1 @@
+#include "voiced_native.h"

@@ -1,0 +1,246 @@
+"""What an engine is: the thing that talks back.
+
+An engine opens a `Session` per call. A session turns the caller's audio into `EngineEvent`s and
+takes a handful of commands, none of which blocks: they are queued behind a bounded buffer, and a
+session whose peer no longer reads ends with `Lost`. A server with another protocol is another
+implementation of these two protocols; calls and legs do not notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal, Protocol
+
+from voiced.config.types import Agent
+from voiced.formats import AudioFormat
+
+__all__ = [
+    "AgentAudio",
+    "AgentAudioDone",
+    "AgentTranscript",
+    "CallerTranscript",
+    "Committed",
+    "Engine",
+    "EngineEvent",
+    "EngineFault",
+    "Lost",
+    "ModelState",
+    "Plan",
+    "Ready",
+    "ResponseDone",
+    "ResponseStarted",
+    "Session",
+    "SpeechStarted",
+    "SpeechStopped",
+    "Usage",
+]
+
+
+class ModelState(Enum):
+    """The model's connection, a state beside the call's, because a call goes on while it changes."""
+
+    CONNECTING = "connecting"
+    READY = "ready"
+    RECONNECTING = "reconnecting"
+    FALLBACK = "fallback"
+    LOST = "lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a session is opened for."""
+
+    call_id: str
+    agent: Agent
+    instructions: str  # the agent's, its file read
+    leg_format: AudioFormat  # the session speaks it if its server can
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one response or one transcription; `cached_*` are part of the input figures."""
+
+    text_in: int = 0
+    audio_in: int = 0
+    cached_text_in: int = 0
+    cached_audio_in: int = 0
+    text_out: int = 0
+    audio_out: int = 0
+    transcription_in: int = 0
+    transcription_out: int = 0
+    transcription_s: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        """Field by field."""
+        return Usage(
+            *(getattr(self, name) + getattr(other, name) for name in Usage.__slots__),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The session is configured; audio flows. `formats` are fixed from here on."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """The caller began to speak. `audio_start_ms` counts audio sent to the session, not time."""
+
+    item_id: str
+    audio_start_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The caller's turn is over by the turn detection; `audio_end_ms` as in SpeechStarted."""
+
+    item_id: str
+    audio_end_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The caller's audio is now an item of the conversation."""
+
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseStarted:
+    """The model has begun to answer."""
+
+    response_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudio:
+    """A piece of an answer, in the session's `output_format`, any length, faster than real time."""
+
+    response_id: str
+    item_id: str
+    content_index: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAudioDone:
+    """No more audio of this item will come (finished, cancelled or failed alike)."""
+
+    response_id: str
+    item_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentTranscript:
+    """Words of an answer; with `final` the `text` is whole, else it is the next piece."""
+
+    item_id: str
+    text: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CallerTranscript:
+    """Words of the caller; with `final` the `text` is whole. May come long after the answer."""
+
+    item_id: str
+    text: str
+    final: bool
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseDone:
+    """An answer has ended, well or not. `reason` holds status_details' reason or error code."""
+
+    response_id: str
+    status: Literal["completed", "cancelled", "incomplete", "failed"]
+    reason: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineFault:
+    """Something the server refused. The session goes on; `action` says what it has done about it."""
+
+    code: str
+    message: str
+    action: Literal["ignore", "retry", "alarm"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The session is over; nothing follows. With `retryable` another attempt may succeed."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+EngineEvent = (
+    Ready
+    | SpeechStarted
+    | SpeechStopped
+    | Committed
+    | ResponseStarted
+    | AgentAudio
+    | AgentAudioDone
+    | AgentTranscript
+    | CallerTranscript
+    | ResponseDone
+    | EngineFault
+    | Lost
+)
+
+
+class Session(Protocol):
+    """One conversation with a model. Commands never block and are no-ops after `Lost`."""
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """What `send_audio` takes."""
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """What `AgentAudio.payload` is."""
+
+    async def receive(self) -> Sequence[EngineEvent]:
+        """Wait for the model, return all that this wake-up brought, at least one event.
+
+        After `Lost` has been delivered it blocks until cancelled.
+        """
+
+    def send_audio(self, payload: bytes) -> None:
+        """The caller's audio. Before `Ready` the newest 2 s are kept, then sent in one piece."""
+
+    def respond(self, instructions: str | None = None) -> None:
+        """Ask for an answer now. `instructions` replace the session's for this answer only."""
+
+    def add_message(self, role: Literal["user", "assistant", "system"], text: str) -> None:
+        """Put a text into the conversation, as said or given; asks for no answer."""
+
+    def cancel(self) -> None:
+        """Stop the running answer, if any; its late audio is not delivered any more."""
+
+    def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
+        """Tell the model that only `audio_end_ms` of its item were heard."""
+
+    def delete(self, item_id: str) -> None:
+        """Tell the model that nothing of its item was heard."""
+
+
+class Engine(Protocol):
+    """A configured way to reach a model; lives as long as the configuration that names it."""
+
+    @property
+    def name(self) -> str:
+        """The `[engine.NAME]` of the configuration."""
+
+    def open(self, plan: Plan) -> AbstractAsyncContextManager[Session]:
+        """A session that connects in the background; leaving the context closes it, within 1 s.
+
+        Entering does not wait for the network: failure to connect is a `Lost` event.
+        """

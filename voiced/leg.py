@@ -1,0 +1,102 @@
+"""What a leg is: one side of a call that carries audio to and from a telephone.
+
+A carrier (Twilio, a SIP trunk) is a package that implements `Leg`; `call` knows nothing else of it.
+Positions are bytes of the leg's own format, counted from the leg's last `clear` (a *generation*).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from voiced.formats import AudioFormat
+
+__all__ = ["CallFacts", "CallerAudio", "Digit", "Leg", "LegClosed", "LegEvent", "Stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFacts:
+    """Who calls whom over what. Everything here came from outside: bounded, never trusted."""
+
+    call_id: str  # ours, unique for ever
+    carrier: str  # "twilio", later "sip"
+    carrier_call_id: str  # Twilio: CallSid; SIP: Call-ID
+    caller: str  # E.164, "sip:…", "anonymous" or whatever the carrier says
+    called: str
+    direction: Literal["inbound", "outbound"] = "inbound"
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerAudio:
+    """What the caller said: `payload` in the leg's format, any length.
+
+    A leg joins everything that one wake-up brought into one event, so that batching appears under
+    load and costs nothing without it.
+    """
+
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Digit:
+    """One key that the caller pressed, of `0-9 * # A-D`."""
+
+    digit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The carrier ended the stream; nothing follows. `reason` is for the log."""
+
+    reason: str
+
+
+LegEvent = CallerAudio | Digit | Stopped
+
+
+class LegClosed(Exception):
+    """The carrier is gone: nothing can be sent to it or received from it any more."""
+
+
+class Leg(Protocol):
+    """One side of a call. `receive` has one caller, `send` another; the rest never blocks."""
+
+    @property
+    def format(self) -> AudioFormat:
+        """Of the audio in both directions."""
+
+    @property
+    def lead_ms(self) -> int:
+        """How far ahead of the play clock audio may be sent when the agent does not say."""
+
+    async def receive(self) -> Sequence[LegEvent]:
+        """Wait for the carrier, return all that this wake-up brought, at least one event.
+
+        Raises LegClosed when the carrier is gone and `Stopped` has been delivered.
+        """
+
+    async def send(self, payload: bytes) -> None:
+        """Have `payload` played after all that was sent before; blocks only on a full socket.
+
+        Raises LegClosed. When cancelled, either all of `payload` counts as sent or none.
+        """
+
+    def sent(self) -> int:
+        """Bytes sent in this generation."""
+
+    def heard(self) -> int:
+        """Bytes of this generation that a `clear` sent now would find played already."""
+
+    def seconds_until(self, position: int) -> float:
+        """Seconds until `heard()` reaches `position`, if nothing stalls; 0 when it has."""
+
+    def clear(self) -> int:
+        """Empty the carrier's buffer, begin a new generation; returns the old one's final heard."""
+
+    async def drained(self) -> None:
+        """Wait until all that was sent has been played, confirmed by the carrier where it can."""
+
+    async def hang_up(self) -> None:
+        """End the telephone call, not only its audio. Safe to call twice, and after the end."""
