@@ -40,7 +40,7 @@ __all__ = [
 
 
 class ModelState(Enum):
-    """The model's connection, a state beside the call's, because a call goes on while it changes."""
+    """The model's connection: a state beside the call's, which goes on while this changes."""
 
     CONNECTING = "connecting"
     READY = "ready"
@@ -164,7 +164,7 @@ class ResponseDone:
 
 @dataclass(frozen=True, slots=True)
 class EngineFault:
-    """Something the server refused. The session goes on; `action` says what it has done about it."""
+    """Something the server refused. The session goes on; `action` is what it did about it."""
 
     code: str
     message: str

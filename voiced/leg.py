@@ -61,7 +61,7 @@ class LegClosed(Exception):
 
 
 class Leg(Protocol):
-    """One side of a call. `receive` has one caller, `send` another; the rest never blocks."""
+    """One side of a call. `receive` has one caller, `ready` and `drained` another."""
 
     @property
     def format(self) -> AudioFormat:
@@ -77,10 +77,17 @@ class Leg(Protocol):
         Raises LegClosed when the carrier is gone and `Stopped` has been delivered.
         """
 
-    async def send(self, payload: bytes) -> None:
-        """Have `payload` played after all that was sent before; blocks only on a full socket.
+    def send(self, payload: bytes) -> None:
+        """Have `payload` played after all that was sent before; counts as sent at once.
 
-        Raises LegClosed. When cancelled, either all of `payload` counts as sent or none.
+        Never blocks: what the socket does not take waits in the leg, and `ready` waits for it.
+        Raises LegClosed.
+        """
+
+    async def ready(self) -> None:
+        """Wait until the carrier takes more; returns at once while it keeps up.
+
+        Raises LegClosed.
         """
 
     def sent(self) -> int:

@@ -1,0 +1,272 @@
+"""A call: one nursery around three tasks, the only place where a leg and an engine meet.
+
+`inbound` takes the carrier's audio to the model, `outbound` (the speaker) takes the model's audio
+to the carrier, `control` (the dialogue) decides. Whichever ends the call cancels the nursery; when
+it closes, everything that the call owned has been released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import trio
+
+from voiced import audio, wav
+from voiced.config.types import Agent, Price
+from voiced.dialogue import LOCAL, Dialogue, exactly
+from voiced.engine import Engine, ModelState, Plan, Session
+from voiced.formats import AudioFormat
+from voiced.journal import Journal
+from voiced.leg import CallerAudio, CallFacts, Digit, Leg, LegClosed, Stopped
+from voiced.playout import Cut, Playout
+from voiced.prompts import Prompts, tone
+from voiced.record import CallRecord
+from voiced.speaker import Speaker
+from voiced.states import CallState
+
+__all__ = ["Call", "Services"]
+
+MEDIA_TIMEOUT_S: Final = 60.0
+"""How long a call waits for its stream: as long as the token in the TwiML lives. A carrier connects
+within a second or two; after this nobody can."""
+
+GOODBYE_LIMIT_S: Final = (
+    20.0  # a farewell is a sentence; a line that does not drain ends all the same
+)
+UNANNOUNCED_LIMIT_S: Final = 1.0  # for the carrier to take the news that the call is over
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every call of a daemon shares."""
+
+    journal: Journal
+    prompts: Prompts
+    prices: Mapping[str, Price]
+
+
+class Call:
+    """One telephone call, from its first sign to its last release."""
+
+    def __init__(
+        self,
+        facts: CallFacts,
+        agent_name: str,
+        agent: Agent,
+        instructions: str,
+        engine: Engine,
+        model: str,
+        leg_format: AudioFormat,
+        services: Services,
+    ) -> None:
+        self.facts = facts
+        self.agent = agent
+        self._engine = engine
+        self._services = services
+        self._leg_format = leg_format
+        self._plan = Plan(facts.call_id, agent, instructions, leg_format)
+        self.record = CallRecord(facts, agent=agent_name, engine=engine.name, model=model)
+        self._playout = Playout(leg_format.bytes_per_ms)
+        self._leg: Leg | None = None
+        self._attached = trio.Event()
+        self._media = trio.Event()
+        self.ended = trio.Event()
+        self._scope = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
+        self._speaker: Speaker | None = None
+        self._session: Session | None = None
+        self._dialogue: Dialogue | None = None
+        self._winding_down = False
+        self._clips = 0
+
+    # ---- from outside ----
+
+    def attach(self, leg: Leg) -> None:
+        """The carrier's audio has come. A call takes one leg, once; RuntimeError otherwise."""
+        if self._leg is not None or self.ended.is_set():
+            raise RuntimeError("the call has its leg, or is over")
+        self._leg = leg
+        self._attached.set()
+
+    def end(self, reason: str) -> None:
+        """End the call now, without a word. The first reason given is the one that stays."""
+        if self.record.reason is None:
+            self.record.reason = reason
+        self._scope.cancel()
+
+    def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
+        """End the call with a last message, heard to its end; nothing if that is under way."""
+        if self._winding_down or self._nursery is None:
+            return
+        self._winding_down = True
+        self.record.reason = reason
+        self._nursery.start_soon(self._say_goodbye, reason, words)
+
+    # ---- the nursery ----
+
+    async def run(self) -> None:
+        """Run the call. Returns when nothing of it is left; never raises for a peer's fault."""
+        self._services.journal.write(self.record.row)
+        try:
+            with self._scope:
+                async with self._engine.open(self._plan) as session:
+                    await self._run(session)
+        except trio.Cancelled:
+            self.record.reason = self.record.reason or "shutdown"
+            raise
+        finally:
+            if self._leg is not None:
+                with trio.move_on_after(UNANNOUNCED_LIMIT_S, shield=True):
+                    await self._leg.hang_up()
+            self._services.journal.write(self.record.finish(self._services.prices))
+            self.ended.set()
+
+    async def _run(self, session: Session) -> None:
+        self._session = session
+        self._dialogue = Dialogue(
+            self, self.record, session, self._playout, self.agent, self._leg_format
+        )
+        self.record.to(CallState.ANSWERING)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._dialogue.run)
+            await self._prepare_opening()
+            with trio.move_on_after(MEDIA_TIMEOUT_S):
+                await self._attached.wait()
+            if self._leg is None:
+                self.end("no_media")
+                return
+            self._begin_media(self._leg, self._dialogue)
+
+    def _begin_media(self, leg: Leg, dialogue: Dialogue) -> None:
+        assert self._nursery is not None
+        lead_ms = self.agent.lead_ms or leg.lead_ms
+        self._speaker = Speaker(self._playout, leg, lead_ms, dialogue)
+        self.record.to(CallState.MEDIA_READY)
+        if not self._winding_down:
+            greets = self.agent.greeting or self.agent.greeting_text or self.agent.greeting_files
+            self.record.to(CallState.GREETING if greets else CallState.LISTENING)
+            dialogue.begin()
+        self._nursery.start_soon(self._inbound, leg, dialogue)
+        self._nursery.start_soon(self._speaker.run)
+        self._nursery.start_soon(dialogue.watch)
+        self._media.set()
+
+    async def _inbound(self, leg: Leg, dialogue: Dialogue) -> None:
+        """The carrier's side: audio to the model, digits to the dialogue, the end to the call."""
+        assert self._session is not None
+        session = self._session
+        to_model: audio.Converter | None = None
+        model_format = leg.format
+        try:
+            while True:
+                for event in await leg.receive():
+                    match event:
+                        case CallerAudio(payload):
+                            if session.input_format != model_format:
+                                model_format = session.input_format
+                                to_model = audio.converter(
+                                    leg.format, model_format, self.agent.resampler
+                                )
+                            if not self._winding_down:
+                                session.send_audio(
+                                    payload if to_model is None else to_model.convert(payload)
+                                )
+                        case Digit(digit):
+                            dialogue.digit(digit)
+                        case Stopped(reason):
+                            self.record.log.info("carrier stopped the stream", why=reason)
+                            self.end("caller_hangup")
+        except LegClosed:
+            self.end("carrier_lost")
+
+    # ---- what is said without the model ----
+
+    async def _prepare_opening(self) -> None:
+        """Connection tone, delay and recorded greeting stand first in the playout."""
+        agent, form = self.agent, self._leg_format
+        if agent.connection_tone:
+            self._queue("tone", tone(form))
+        if agent.greeting_delay_ms:
+            # Silence that is played, not a timer: exact on the carrier's own clock.
+            self._queue("delay", form.silence(agent.greeting_delay_ms))
+        for path in agent.greeting_files:
+            try:
+                self._queue(f"greeting:{path.name}", await self._services.prompts.file(path, form))
+            except wav.WavError as error:
+                self.record.log.error("greeting file left out", file=str(path), error=str(error))
+
+    def _queue(self, name: str, payload: bytes) -> None:
+        item_id = f"{LOCAL}{name}"
+        self._playout.add(item_id, payload, origin="local")
+        self._playout.finish(item_id)
+        self.wake_speaker()
+
+    def play_clip(self, name: str) -> None:
+        """Queue a bundled message."""
+        self._clips += 1  # item ids are used once
+        self._queue(f"{name}:{self._clips}", self._services.prompts.clip(name, self._leg_format))
+
+    async def _say_goodbye(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
+        """The last words, heard to their last sample, then the end (design 1.6)."""
+        assert self._dialogue is not None
+        with trio.move_on_after(MEDIA_TIMEOUT_S):
+            await self._media.wait()  # a model lost while the carrier still connects
+        if self._leg is None or self._speaker is None:
+            self.end(reason)
+            return
+        self.record.to(CallState.ENDING)
+        self._dialogue.close()
+        if words == "farewell":
+            self.interrupt_speaker()
+        with trio.move_on_after(GOODBYE_LIMIT_S):
+            if not (words == "farewell" and await self._model_says_farewell()):
+                await self._queue_last_words(words)
+            await self._speaker.silent()
+            with suppress(LegClosed):  # the caller did not wait for it
+                await self._leg.drained()
+        self.end(reason)
+
+    async def _model_says_farewell(self) -> bool:
+        """Have the model speak the agent's farewell; False where it cannot, or does not begin."""
+        assert self._dialogue is not None
+        text = self.agent.farewell_text
+        if text is None or self.record.model_state is not ModelState.READY:
+            return False
+        dialogue = self._dialogue
+        dialogue.ask(exactly(text))
+        with trio.move_on_after(self.agent.no_answer_s):
+            await dialogue.last_words_begun.wait()
+        if not dialogue.last_words_begun.is_set():
+            dialogue.close()  # should it begin after all, it is not heard over the bundled one
+            return False
+        await dialogue.last_words_over.wait()
+        return True
+
+    async def _queue_last_words(self, words: Literal["farewell", "unavailable"]) -> None:
+        path = self.agent.unavailable_file
+        if words == "unavailable" and path is not None:
+            try:
+                self._queue(
+                    "unavailable", await self._services.prompts.file(path, self._leg_format)
+                )
+            except wav.WavError as error:
+                self.record.log.error("prompt file left out", file=str(path), error=str(error))
+            else:
+                return
+        self.play_clip(words)
+
+    # ---- what the dialogue asks for ----
+
+    def wake_speaker(self) -> None:
+        """There is new audio in the playout."""
+        if self._speaker is not None:
+            self._speaker.wake()
+
+    def interrupt_speaker(self) -> list[Cut]:
+        """Stop the speaker and empty the carrier's buffer, now."""
+        if self._speaker is None:  # audio that came before media: nothing of it was heard
+            return self._playout.cut()
+        return self._speaker.interrupt()

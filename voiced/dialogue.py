@@ -1,0 +1,375 @@
+"""The control half of a call: what the model and the caller do, and what follows from it.
+
+Every method is synchronous but `run` and `watch`: what one engine event sets off happens in one
+step, before another frame can go out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final, Literal, Protocol
+
+import trio
+
+from voiced import audio, metrics
+from voiced.config.types import Agent, OwnVad, ServerVad
+from voiced.engine import (
+    AgentAudio,
+    AgentAudioDone,
+    AgentTranscript,
+    CallerTranscript,
+    Committed,
+    EngineEvent,
+    EngineFault,
+    Lost,
+    ModelState,
+    Ready,
+    ResponseDone,
+    ResponseStarted,
+    Session,
+    SpeechStarted,
+    SpeechStopped,
+)
+from voiced.formats import AudioFormat
+from voiced.playout import Cut, Playout
+from voiced.record import CallRecord
+from voiced.states import CallState
+
+__all__ = ["LOCAL", "Dialogue", "Host", "exactly"]
+
+LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
+
+_S = CallState
+_LISTENING_STATES: Final = frozenset({_S.LISTENING})
+_ROOM_POLL_S: Final = 0.1  # a full playout holds minutes: looking ten times a second is soon enough
+_GIVE_UP: Final = 3
+"""A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
+
+
+class Host(Protocol):
+    """What the dialogue asks of its call."""
+
+    def wake_speaker(self) -> None:
+        """There is new audio in the playout."""
+
+    def interrupt_speaker(self) -> list[Cut]:
+        """Stop the speaker and empty the carrier's buffer, now."""
+
+    def play_clip(self, name: str) -> None:
+        """Queue a bundled message."""
+
+    def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
+        """Begin to end the call with a last message."""
+
+
+def exactly(text: str) -> str:
+    """Instructions that make a model speak `text` and nothing else."""
+    return f'Say exactly the following words and nothing else: "{text}"'
+
+
+class Dialogue:
+    """Turn-taking between a caller and a session, over a playout."""
+
+    def __init__(
+        self,
+        host: Host,
+        record: CallRecord,
+        session: Session,
+        playout: Playout,
+        agent: Agent,
+        leg_format: AudioFormat,
+    ) -> None:
+        self._host = host
+        self._record = record
+        self._session = session
+        self._playout = playout
+        self._agent = agent
+        self._leg_format = leg_format
+        self._to_leg: audio.Converter | None = None
+        self._converting: str | None = None  # the item whose audio the converter carries
+        self._responding = False
+        self._closing = False
+        self._muted = False  # winding down: audio of answers asked for before is not played
+        self._greeted = False
+        self._spoken_at: float | None = None  # the caller's last word, until an answer is heard
+        self._owed_since: float | None = None  # the model owes audio since then
+        self._filled = False
+        self._quiet_since = trio.current_time()
+        self._prompted = False
+        self.last_words_begun = trio.Event()
+        self.last_words_over = trio.Event()
+        self.silence_ms = (
+            agent.turn_detection.silence_ms
+            if isinstance(agent.turn_detection, ServerVad | OwnVad)
+            else 0
+        )
+
+    def begin(self) -> None:
+        """Media flows: from now on the caller notices silence."""
+        self._quiet_since = trio.current_time()
+        if self._owed_since is not None:
+            self._owed_since = self._quiet_since
+
+    # ---- the model ----
+
+    async def run(self) -> None:
+        """Take the session's events for as long as the call lives."""
+        while True:
+            if self._playout.room <= 0:
+                # The carrier is slower than the model for minutes on end: let the model wait. Its
+                # events wait too, which is the price of bounded memory.
+                await trio.sleep(_ROOM_POLL_S)
+                continue
+            for event in await self._session.receive():
+                self.on_event(event)
+
+    def on_event(self, event: EngineEvent) -> None:
+        """One event of the session."""
+        match event:
+            case AgentAudio():
+                self._on_audio(event)
+            case AgentTranscript():
+                self._record.transcript.add("agent", event.item_id, event.text, final=event.final)
+            case AgentAudioDone():
+                self._finish_item(event.item_id)
+            case SpeechStarted():
+                self._on_speech_started(event)
+            case SpeechStopped():
+                self._spoken_at = trio.current_time() - self.silence_ms / 1000
+                if self._record.state is _S.CALLER_SPEAKING:
+                    self._record.to(_S.COMMITTING)
+            case Committed():
+                self._record.transcript.open("caller", event.item_id)
+                self._owe()
+                if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
+                    self._record.to(_S.THINKING)
+            case ResponseStarted():
+                self._responding = True
+                self._muted = False
+            case ResponseDone():
+                self._on_response_done(event)
+            case CallerTranscript():
+                self._record.transcript.add("caller", event.item_id, event.text, final=event.final)
+                if event.usage is not None:
+                    self._record.usage += event.usage
+                self._record.log.debug("caller said", text=event.text, final=event.final)
+            case Ready():
+                self._on_ready()
+            case EngineFault():
+                metrics.ENGINE_FAULTS.labels(event.code).inc()
+                self._record.log.log(
+                    20 if event.action == "ignore" else 30,
+                    "model refused something",
+                    code=event.code,
+                    message=event.message,
+                    action=event.action,
+                )
+            case Lost():
+                self._on_lost(event)
+
+    def _on_ready(self) -> None:
+        self._record.model_to(ModelState.READY)
+        source = self._session.output_format
+        self._to_leg = audio.converter(source, self._leg_format, self._agent.resampler)
+        if self._closing:
+            return
+        if self._agent.greeting_text is not None:
+            self.ask(exactly(self._agent.greeting_text))
+        elif self._agent.greeting:
+            self.ask(self._agent.greeting)
+
+    def ask(self, instructions: str | None = None) -> None:
+        """Ask the model to say something now."""
+        self._owe()
+        self._session.respond(instructions)
+
+    def _owe(self) -> None:
+        self._owed_since = trio.current_time()
+        self._filled = False
+
+    def _on_audio(self, event: AgentAudio) -> None:
+        if self._muted:
+            return
+        payload = event.payload
+        if self._to_leg is not None:
+            if self._converting != event.item_id:
+                self._to_leg.reset()
+                self._converting = event.item_id
+            payload = self._to_leg.convert(payload)
+        if self._playout.add(event.item_id, payload, content_index=event.content_index):
+            self._host.wake_speaker()
+            if self._closing:
+                self.last_words_begun.set()
+
+    def _finish_item(self, item_id: str) -> None:
+        if self._to_leg is not None and self._converting == item_id:
+            self._playout.add(item_id, self._to_leg.flush())
+            self._converting = None
+        self._playout.finish(item_id)
+        self._host.wake_speaker()
+
+    def _on_response_done(self, event: ResponseDone) -> None:
+        self._responding = False
+        if event.usage is not None:
+            self._record.usage += event.usage
+        if self._closing:
+            if not self._muted:
+                self.last_words_over.set()
+            return
+        if event.status == "failed":
+            # Still owed: a filler, and later the fallback message, are heard instead.
+            self._record.log.warning("response failed", code=event.reason)
+            return
+        if event.status == "cancelled" or self._playout.idle:
+            # Nothing (more) will come: a tool call, a text, an answer cut off by the caller.
+            self._owed_since = None
+        if self._playout.idle and self._record.state is _S.THINKING:
+            self._listen()
+
+    def _on_lost(self, event: Lost) -> None:
+        first = self._record.model_state is ModelState.CONNECTING
+        self._record.model_to(ModelState.LOST)
+        metrics.MODEL_LOST.labels(event.code).inc()
+        self._record.log.warning(
+            "model lost", code=event.code, message=event.message, retryable=event.retryable
+        )
+        self._owed_since = None
+        self.last_words_over.set()
+        if not self._closing:
+            self._host.wind_down("model_unreachable" if first else "model_lost", "unavailable")
+
+    # ---- the caller ----
+
+    def _on_speech_started(self, event: SpeechStarted) -> None:
+        received = trio.current_time()
+        self._record.transcript.open("caller", event.item_id)
+        if self._closing:
+            return
+        self._prompted = False
+        self._spoken_at = None
+        if self._agent.barge_in == "immediate":
+            self._owed_since = None
+            if self._responding or not self._playout.idle:
+                self._barge_in(received)
+        if self._record.state not in (_S.ANSWERING, _S.RINGING):
+            self._record.to(_S.CALLER_SPEAKING)
+
+    def _barge_in(self, received: float) -> None:
+        """Stop, empty the carrier, tell the model what was heard: one step, no checkpoint."""
+        had_audio = self._playout.unheard > 0
+        cuts = self._host.interrupt_speaker()
+        if had_audio:
+            self._record.barged_in(trio.current_time() - received)
+        if self._responding:
+            self._session.cancel()
+            self._responding = False
+        for cut in cuts:
+            if cut.action == "delete":
+                self._session.delete(cut.item_id)
+            elif cut.action == "truncate":
+                self._session.truncate(cut.item_id, cut.content_index, cut.heard_ms)
+            if cut.action != "none":
+                self._record.transcript.cut(cut.item_id, cut.heard_ms, cut.received_ms)
+            self._record.log.debug(
+                "item cut", action=cut.action, heard_ms=cut.heard_ms, received_ms=cut.received_ms
+            )
+        self._converting = None
+
+    def digit(self, digit: str) -> None:
+        """The caller pressed a key: activity, and a fact that the model should know."""
+        self._quiet_since = trio.current_time()
+        self._prompted = False
+        self._record.digit()
+        if not self._closing:
+            self._session.add_message("system", f"The caller pressed the key {digit}.")
+
+    # ---- the speaker ----
+
+    def audio_started(self, item_id: str, in_s: float) -> None:
+        """The first audio of an item has gone out and will be heard in `in_s` seconds."""
+        if item_id.startswith(LOCAL):
+            return
+        heard_at = trio.current_time() + in_s
+        self._owed_since = None
+        if self._closing:
+            return
+        if not self._greeted and self._spoken_at is None:
+            self._record.greeting_heard(heard_at)
+        self._greeted = True
+        if self._spoken_at is not None:
+            self._record.answer_heard(heard_at - self._spoken_at)
+            self._spoken_at = None
+        if self._record.state is not _S.GREETING:
+            self._record.to(_S.SPEAKING)
+
+    def turn_over(self) -> None:
+        """All that was to be said has been heard."""
+        if self._record.state in (_S.GREETING, _S.SPEAKING) and self._owed_since is None:
+            self._listen()
+
+    def _listen(self) -> None:
+        self._quiet_since = trio.current_time()
+        self._record.to(_S.LISTENING)
+
+    def close(self) -> None:
+        """The call is winding down: no more turns, no answers that were asked for before."""
+        self._closing = True
+        self._muted = True
+        self._owed_since = None
+        self._playout.finish_all()  # the last message must not wait for the rest of a sentence
+        if self._responding:
+            self._session.cancel()
+            self._responding = False
+
+    # ---- time ----
+
+    async def watch(self, now: Callable[[], float] = trio.current_time) -> None:
+        """Silence on either side, and the call's longest duration.
+
+        Every deadline only ever moves later, so it is enough to look again when one could strike.
+        """
+        agent, began = self._agent, now()
+        over_at = began + agent.max_duration_s
+        while not self._closing:
+            due = [over_at, now() + agent.no_answer_s]
+            if now() >= over_at:
+                self._host.wind_down("max_duration", "farewell")
+                return
+            if self._owed_since is not None:
+                due.append(self._watch_model(now()))
+            elif self._record.state in _LISTENING_STATES and self._playout.idle:
+                due.append(self._watch_caller(now()))
+            if not self._closing:
+                await trio.sleep_until(max(min(due), now() + 0.01))
+
+    def _watch_model(self, now: float) -> float:
+        """A model that owes an answer is covered by a filler, then given up; the next deadline."""
+        assert self._owed_since is not None
+        if not self._playout.idle:
+            return now + self._agent.no_answer_s
+        waited = now - self._owed_since
+        if waited >= _GIVE_UP * self._agent.no_answer_s:
+            self._record.log.warning("model says nothing", waited_s=round(waited, 1))
+            metrics.MODEL_LOST.labels("silent").inc()
+            self._host.wind_down("model_silent", "unavailable")
+        elif waited >= self._agent.no_answer_s and not self._filled:
+            self._filled = True
+            self._host.play_clip("one_moment")
+        turns = _GIVE_UP if self._filled else 1
+        return self._owed_since + turns * self._agent.no_answer_s
+
+    def _watch_caller(self, now: float) -> float:
+        """A silent caller is asked once, then the call ends; the next deadline."""
+        agent = self._agent
+        quiet = now - self._quiet_since
+        if agent.silence_prompt_s and not self._prompted:
+            if quiet < agent.silence_prompt_s:
+                return self._quiet_since + agent.silence_prompt_s
+            self._prompted = True
+            self._host.play_clip("still_there")
+        if not agent.silence_hangup_s:
+            return math.inf
+        if quiet >= agent.silence_hangup_s:
+            self._host.wind_down("caller_silence", "farewell")
+        return self._quiet_since + agent.silence_hangup_s

@@ -1,0 +1,61 @@
+"""What voiced counts, as Prometheus metrics, all in one place.
+
+Nothing here is touched once a frame: what happens 50 times a second is counted by its owner and
+added up when the call ends.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = [
+    "ANSWER_SECONDS",
+    "BARGE_IN_SECONDS",
+    "CALLS_ENDED",
+    "CALLS_LIVE",
+    "CALL_SECONDS",
+    "ENGINE_FAULTS",
+    "GREETING_SECONDS",
+    "ILLEGAL_STATE_CHANGES",
+    "MEDIA_MALFORMED",
+    "MODEL_LOST",
+    "MODEL_STATE_CHANGES",
+    "REFUSED",
+    "STATE_CHANGES",
+]
+
+CALLS_LIVE = Gauge("voiced_calls_live", "Calls that hold a slot now")
+CALLS_ENDED = Counter("voiced_calls_ended_total", "Calls that have ended", ["reason"])
+CALL_SECONDS = Histogram(
+    "voiced_call_seconds",
+    "Duration of calls, from the first sign to the end",
+    buckets=(1, 5, 15, 30, 60, 120, 300, 600, 1800, 3600),
+)
+STATE_CHANGES = Counter("voiced_call_state_changes_total", "Call states entered", ["state"])
+ILLEGAL_STATE_CHANGES = Counter(
+    "voiced_illegal_state_changes_total", "State changes refused by the table: bugs of voiced"
+)
+MODEL_STATE_CHANGES = Counter(
+    "voiced_model_state_changes_total", "Model connection states entered", ["state"]
+)
+REFUSED = Counter("voiced_refused_total", "Requests, streams and calls refused", ["what", "why"])
+MEDIA_MALFORMED = Counter(
+    "voiced_media_malformed_total", "Carrier messages passed over as malformed", ["why"]
+)
+ENGINE_FAULTS = Counter("voiced_engine_faults_total", "Errors a model server sent", ["code"])
+MODEL_LOST = Counter("voiced_model_lost_total", "Model sessions that ended by themselves", ["code"])
+GREETING_SECONDS = Histogram(
+    "voiced_greeting_seconds",
+    "From media ready to the first audio sent to the caller",
+    buckets=(0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10),
+)
+ANSWER_SECONDS = Histogram(
+    "voiced_answer_seconds",
+    "From the end of the caller's speech to the first audio of the answer, turn detection included",
+    buckets=(0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10),
+)
+BARGE_IN_SECONDS = Histogram(
+    "voiced_barge_in_seconds",
+    "From speech_started received to the carrier's buffer cleared",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1),
+)

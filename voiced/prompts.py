@@ -1,0 +1,92 @@
+"""Audio that voiced plays itself: the connection tone, recorded files, bundled messages.
+
+Files are read and converted in a worker thread, once, and kept as they are played.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import OrderedDict
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from voiced import audio, clips, wav
+from voiced.formats import PCM16_8K, AudioFormat, Encoding
+
+__all__ = ["Prompts", "tone"]
+
+TONE_HZ: Final = 440
+TONE_MS: Final = 400
+_TONE_LEVEL: Final = 0.25  # -12 dBFS: plainly heard, not startling
+_TONE_FADE_MS: Final = 10  # no click at either end
+
+_CACHE_BYTES: Final = (
+    16 * 1024 * 1024
+)  # half an hour of G.711; the least recently played goes first
+
+
+class Prompts:
+    """The daemon's store of prompts, in the legs' formats."""
+
+    def __init__(self) -> None:
+        self._cache: OrderedDict[tuple[object, ...], bytes] = OrderedDict()
+        self._size = 0
+
+    async def file(self, path: Path, target: AudioFormat) -> bytes:
+        """The audio of a WAV file in `target`; raises wav.WavError where it cannot be played."""
+        try:
+            modified = (await trio.Path(path).stat()).st_mtime_ns
+        except OSError as error:
+            raise wav.WavError(f"cannot be read: {error.strerror or error}") from None
+        key = (str(path), modified, target)  # a replaced file is read anew
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        data = await trio.to_thread.run_sync(_read, path, target)
+        return self._keep(key, data)
+
+    def clip(self, name: str, target: AudioFormat) -> bytes:
+        """A bundled message in `target`. Small and local: read at once, without a thread."""
+        key = ("clip", name, target)
+        if key in self._cache:
+            return self._cache[key]
+        return self._keep(key, convert(clips.load(name).pcm, PCM16_8K, target))
+
+    def _keep(self, key: tuple[object, ...], data: bytes) -> bytes:
+        if key not in self._cache:
+            self._cache[key] = data
+            self._size += len(data)
+        while self._size > _CACHE_BYTES and len(self._cache) > 1:
+            self._size -= len(self._cache.popitem(last=False)[1])
+        return data
+
+
+def convert(data: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
+    """All of `data` in another format, the resampler's tail included."""
+    converter = audio.converter(source, target)
+    return data if converter is None else converter.convert(data) + converter.flush()
+
+
+def tone(target: AudioFormat) -> bytes:
+    """The connection tone: 440 Hz for 400 ms, faded in and out over 10 ms."""
+    rate = target.rate
+    total, fade = rate * TONE_MS // 1000, rate * _TONE_FADE_MS // 1000
+    samples = (
+        round(
+            32767
+            * _TONE_LEVEL
+            * min(1.0, n / fade, (total - 1 - n) / fade)
+            * math.sin(2 * math.pi * TONE_HZ * n / rate)
+        )
+        for n in range(total)
+    )
+    pcm = struct.pack(f"<{total}h", *samples)
+    return convert(pcm, AudioFormat(Encoding.PCM16, rate), target)
+
+
+def _read(path: Path, target: AudioFormat) -> bytes:
+    content = wav.read(path)
+    return convert(content.data, content.format, target)

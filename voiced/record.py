@@ -1,0 +1,173 @@
+"""What is known of a call while it runs, and what remains of it: journal row, log line, metrics."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+import structlog
+import trio
+
+from voiced import metrics
+from voiced.config.types import Price
+from voiced.cost import cost_usd
+from voiced.engine import ModelState, Usage
+from voiced.journal import Row
+from voiced.leg import CallFacts
+from voiced.states import SUCCESSORS, CallState, IllegalTransition
+from voiced.transcript import Transcript
+
+__all__ = ["CallRecord"]
+
+MAX_STATES = 5000  # an hour of quick turns; beyond it the history keeps its beginning
+MAX_ANSWERS = 2000
+
+
+class CallRecord:
+    """A call's states, times and tokens. Every change of state goes through `to`."""
+
+    strict: ClassVar[bool] = False
+    """Raise on an illegal change of state. Tests set it; a live call is not dropped for our bug."""
+
+    def __init__(self, facts: CallFacts, *, agent: str, engine: str, model: str) -> None:
+        self.state = CallState.DIALLING if facts.direction == "outbound" else CallState.RINGING
+        self.model_state = ModelState.CONNECTING
+        self.transcript = Transcript()
+        self.usage = Usage()
+        self.reason: str | None = None
+        self.log = structlog.get_logger("voiced.call").bind(call=facts.call_id)
+        self._began = trio.current_time()
+        self._media_at: float | None = None
+        self._states = [(self.state.value, 0)]
+        self._answers_ms: list[int] = []
+        self._barge_ins_ms: list[float] = []
+        self._greeting_ms: int | None = None
+        self._model_ready_ms: int | None = None
+        self._digits = 0
+        self.row = Row(
+            call_id=facts.call_id,
+            carrier=facts.carrier,
+            carrier_call_id=facts.carrier_call_id,
+            direction=facts.direction,
+            caller=facts.caller,
+            called=facts.called,
+            agent=agent,
+            engine=engine,
+            model=model,
+        )
+        metrics.CALLS_LIVE.inc()
+        metrics.STATE_CHANGES.labels(self.state.value).inc()
+        self.log.info(
+            "call received",
+            carrier=facts.carrier,
+            carrier_call=facts.carrier_call_id,
+            agent=agent,
+            engine=engine,
+        )
+
+    @property
+    def media_at(self) -> float | None:
+        """When audio began to flow, on Trio's clock."""
+        return self._media_at
+
+    def to(self, state: CallState) -> None:
+        """Enter a state; entering the present one again is nothing.
+
+        A change that the table lacks is a bug of ours: it is logged, counted, and not made.
+        Raises IllegalTransition instead where `strict` is set.
+        """
+        if state is self.state:
+            return
+        if state not in SUCCESSORS[self.state]:
+            if self.strict:
+                raise IllegalTransition(f"{self.state.value} → {state.value}")
+            metrics.ILLEGAL_STATE_CHANGES.inc()
+            self.log.error("illegal state change", state=state.value, previous=self.state.value)
+            return
+        previous, self.state = self.state, state
+        if state is CallState.MEDIA_READY:
+            self._media_at = trio.current_time()
+        if len(self._states) < MAX_STATES:
+            self._states.append((state.value, self._ms()))
+        metrics.STATE_CHANGES.labels(state.value).inc()
+        self.log.info("call state", state=state.value, previous=previous.value)
+
+    def model_to(self, state: ModelState) -> None:
+        """The model's connection changed."""
+        if state is self.model_state:
+            return
+        self.model_state = state
+        if state is ModelState.READY and self._model_ready_ms is None:
+            self._model_ready_ms = self._ms()
+        metrics.MODEL_STATE_CHANGES.labels(state.value).inc()
+        self.log.info("model state", state=state.value)
+
+    def greeting_heard(self, at: float) -> None:
+        """The first word of the greeting reaches the caller at `at`."""
+        if self._greeting_ms is None and self._media_at is not None:
+            seconds = max(0.0, at - self._media_at)
+            self._greeting_ms = round(seconds * 1000)
+            metrics.GREETING_SECONDS.observe(seconds)
+
+    def answer_heard(self, seconds: float) -> None:
+        """An answer began `seconds` after the caller had stopped speaking."""
+        if len(self._answers_ms) < MAX_ANSWERS:
+            self._answers_ms.append(round(seconds * 1000))
+        metrics.ANSWER_SECONDS.observe(seconds)
+
+    def barged_in(self, seconds: float) -> None:
+        """The caller interrupted; the carrier was cleared `seconds` after speech_started came."""
+        if len(self._barge_ins_ms) < MAX_ANSWERS:
+            self._barge_ins_ms.append(round(seconds * 1000, 3))
+        metrics.BARGE_IN_SECONDS.observe(seconds)
+
+    def digit(self) -> None:
+        """The caller pressed a key; which one is nobody's business here."""
+        self._digits += 1
+
+    def finish(self, prices: Mapping[str, Price]) -> Row:
+        """The call has ended: complete the row, write the log line, count. Called once."""
+        if self.state is not CallState.ENDED:
+            self.to(CallState.ENDED)
+        media_s = 0.0 if self._media_at is None else trio.current_time() - self._media_at
+        row = self.row
+        row.reason = self.reason or "internal_error"
+        row.duration_ms = self._ms()
+        row.ended_at = time.time()
+        row.media_ms = round(media_s * 1000)
+        row.states = self._states
+        row.usage = {name: value for name, value in dataclasses.asdict(self.usage).items() if value}
+        row.cost_usd = cost_usd(prices, row.model, self.usage, media_s)
+        row.transcript = self.transcript.entries()
+        row.latencies = {
+            "greeting_ms": self._greeting_ms,
+            "model_ready_ms": self._model_ready_ms,
+            "answers_ms": self._answers_ms,
+            "barge_ins_ms": self._barge_ins_ms,
+        }
+        metrics.CALLS_LIVE.dec()
+        metrics.CALLS_ENDED.labels(row.reason).inc()
+        metrics.CALL_SECONDS.observe(row.duration_ms / 1000)
+        self.log.info(
+            "call ended",
+            reason=row.reason,
+            duration_ms=row.duration_ms,
+            media_ms=row.media_ms,
+            greeting_ms=self._greeting_ms,
+            answers=len(self._answers_ms),
+            answer_ms=round(statistics.median(self._answers_ms)) if self._answers_ms else None,
+            barge_ins=len(self._barge_ins_ms),
+            digits=self._digits,
+            model=row.model,
+            tokens_in=self.usage.text_in + self.usage.audio_in,
+            tokens_out=self.usage.text_out + self.usage.audio_out,
+            cost_usd=None if row.cost_usd is None else round(row.cost_usd, 5),
+        )
+        self.log.debug("call transcript", transcript=str(self.transcript))
+        return row
+
+    def _ms(self) -> int:
+        return round((trio.current_time() - self._began) * 1000)

@@ -1,0 +1,118 @@
+"""The outbound half of a call: what waits in the playout goes to the leg, in time.
+
+An assistant turn is a cancel scope here. Barge-in cancels that scope and nothing else, empties the
+carrier's buffer and says what was heard, all in one synchronous step: no frame can slip between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Protocol
+
+import trio
+
+from voiced.leg import Leg, LegClosed
+from voiced.playout import Cut, Playout
+
+__all__ = ["Listener", "Speaker"]
+
+CHUNK_MS: Final = 200
+"""The most that goes out in one piece. A barge-in clears whole pieces and marks stand between them,
+so a longer piece would blur what was heard, a shorter one only costs messages."""
+
+_TICK_S: Final = 0.005  # the least sleep while something is unheard: rounding must not spin
+
+
+class Listener(Protocol):
+    """What the speaker tells the rest of the call. Called synchronously; must not block."""
+
+    def audio_started(self, item_id: str, in_s: float) -> None:
+        """The first audio of an item goes out; it will be heard in `in_s` seconds."""
+
+    def turn_over(self) -> None:
+        """Everything that was to be said has been heard."""
+
+
+class Speaker:
+    """Plays a `Playout` through a `Leg`, at most `lead_ms` ahead of what has been heard."""
+
+    def __init__(self, playout: Playout, leg: Leg, lead_ms: int, listener: Listener) -> None:
+        self._playout = playout
+        self._leg = leg
+        self._chunk = CHUNK_MS * leg.format.bytes_per_ms
+        # Less than two pieces of lead would let the carrier run dry while the next is on its way.
+        self._lead = max(lead_ms * leg.format.bytes_per_ms, 2 * self._chunk)
+        self._listener = listener
+        self._work = trio.lowlevel.ParkingLot()
+        self._quiet = trio.lowlevel.ParkingLot()
+        self._turn: trio.CancelScope | None = None
+        self._item: str | None = None
+
+    def wake(self) -> None:
+        """There is something new in the playout."""
+        self._work.unpark_all()
+
+    def interrupt(self) -> list[Cut]:
+        """Stop now: nothing more is sent, the carrier's buffer is emptied.
+
+        Returns what became of every item that was not wholly heard.
+        """
+        if self._turn is not None:
+            self._turn.cancel()
+        self._item = None
+        self._playout.heard_to(self._leg.clear())
+        cuts = self._playout.cut()
+        self._quiet.unpark_all()
+        return cuts
+
+    async def silent(self) -> None:
+        """Wait until nothing is being said and nothing waits to be."""
+        while not self._playout.idle:
+            await self._quiet.park()
+
+    async def run(self) -> None:
+        """The outbound task; ends only by cancellation."""
+        while True:
+            while self._playout.idle:
+                await self._work.park()
+            with trio.CancelScope() as self._turn:
+                await self._play()
+            interrupted, self._turn = self._turn.cancelled_caught, None
+            self._item = None
+            self._quiet.unpark_all()
+            if not interrupted:
+                self._listener.turn_over()
+
+    async def _play(self) -> None:
+        """One turn: until everything that is known has been heard."""
+        leg, playout = self._leg, self._playout
+        while True:
+            await self._until(lambda: leg.sent() + self._chunk - self._lead)
+            chunk = playout.next_chunk(self._chunk)
+            if chunk is not None:
+                if chunk.item_id != self._item:
+                    self._item = chunk.item_id
+                    self._listener.audio_started(chunk.item_id, leg.seconds_until(leg.sent()))
+                try:
+                    leg.send(chunk.payload)
+                    playout.sent(chunk)
+                    await leg.ready()
+                except LegClosed:
+                    # The inbound task learns it too, with the reason, and ends the call.
+                    await trio.sleep_forever()
+            elif leg.heard() < leg.sent():
+                # More may come while the rest is heard: whichever is first.
+                with trio.move_on_after(max(_TICK_S, leg.seconds_until(leg.sent()))):
+                    await self._work.park()
+                playout.heard_to(leg.heard())
+            elif playout.idle:
+                return
+            else:  # all is heard and the model owes the rest of the item
+                await self._work.park()
+
+    async def _until(self, position: Callable[[], int]) -> None:
+        """Wait until the carrier has played `position()` bytes."""
+        while (heard := self._leg.heard()) < position():
+            self._playout.heard_to(heard)
+            await trio.sleep(max(_TICK_S, self._leg.seconds_until(position())))
+        self._playout.heard_to(heard)

@@ -1,0 +1,86 @@
+"""The conversation as it was heard: both sides, in order, pure.
+
+The model's transcript of an item that the caller cut off says more than was heard. It is kept in
+proportion to the audio heard (openai-realtime section 9: the server gives no text of what was
+heard), back to a whole word where the script has spaces.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+__all__ = ["Entry", "Transcript", "heard_text"]
+
+# A call of an hour has some hundreds of items; a server that makes thousands is not conversing.
+MAX_ENTRIES: Final = 4000
+MAX_TEXT: Final = 32_000  # characters of one item; a 4,096-token answer has about 16,000
+
+
+@dataclass(slots=True)
+class Entry:
+    """One item of the conversation."""
+
+    role: Literal["caller", "agent"]
+    item_id: str
+    text: str = ""
+    cut: bool = False  # the caller interrupted: `text` is what was heard of it
+    final: bool = False
+
+
+class Transcript:
+    """Collects the words of a call, keyed by the conversation's items."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+
+    def open(self, role: Literal["caller", "agent"], item_id: str) -> None:
+        """Give an item its place; a caller's words may come long after the answer to them."""
+        self._entry(role, item_id)
+
+    def add(
+        self, role: Literal["caller", "agent"], item_id: str, text: str, *, final: bool
+    ) -> None:
+        """More of an item's words, or with `final` all of them. Ignored once the item was cut."""
+        entry = self._entry(role, item_id)
+        if entry is None or entry.cut:
+            return
+        entry.text = (text if final else entry.text + text)[:MAX_TEXT]
+        entry.final = entry.final or final
+
+    def cut(self, item_id: str, heard_ms: int, received_ms: int) -> None:
+        """The caller heard only `heard_ms` of the item's `received_ms`."""
+        entry = self._entries.get(item_id)
+        if entry is not None and not entry.cut:
+            entry.text = heard_text(entry.text, heard_ms, received_ms)
+            entry.cut = True
+
+    def entries(self) -> list[Entry]:
+        """The items that have words, in the conversation's order."""
+        return [entry for entry in self._entries.values() if entry.text]
+
+    def __str__(self) -> str:
+        return "\n".join(
+            f"{entry.role}: {entry.text}{' —' if entry.cut else ''}" for entry in self.entries()
+        )
+
+    def _entry(self, role: Literal["caller", "agent"], item_id: str) -> Entry | None:
+        entry = self._entries.get(item_id)
+        if entry is None and len(self._entries) < MAX_ENTRIES:
+            entry = self._entries[item_id] = Entry(role, item_id)
+        return entry
+
+
+def heard_text(text: str, heard_ms: int, received_ms: int) -> str:
+    """The part of `text` that `heard_ms` of its `received_ms` of audio spoke.
+
+    Cut back to the last whole word; a script without spaces is cut at a character.
+    """
+    if received_ms <= 0 or heard_ms <= 0:
+        return ""
+    if heard_ms >= received_ms:
+        return text
+    end = len(text) * heard_ms // received_ms
+    if end < len(text) and not text[end].isspace() and " " in text:
+        end = text.rfind(" ", 0, end) + 1
+    return text[:end].rstrip()
