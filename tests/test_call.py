@@ -77,7 +77,6 @@ async def scene(
         FACTS,
         "reception",
         agent or Agent(),
-        "Be brief.",
         engine,
         "test-model",
         PCMU_8K,

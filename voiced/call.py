@@ -56,7 +56,6 @@ class Call:
         facts: CallFacts,
         agent_name: str,
         agent: Agent,
-        instructions: str,
         engine: Engine,
         model: str,
         leg_format: AudioFormat,
@@ -67,7 +66,7 @@ class Call:
         self._engine = engine
         self._services = services
         self._leg_format = leg_format
-        self._plan = Plan(facts.call_id, agent, instructions, leg_format)
+        self._plan = Plan(facts.call_id, agent, agent.instructions or "", leg_format)
         self.record = CallRecord(facts, agent=agent_name, engine=engine.name, model=model)
         self._playout = Playout(leg_format.bytes_per_ms)
         self._leg: Leg | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,8 @@ FILE_NAME: Final = "journal.sqlite"
 # Rows waiting for the disk. A row is 1 to 50 KB; at 30 calls a second this is half a minute of a
 # disk that does not answer. Beyond it a row goes to the log alone, and the loss is said there.
 BACKLOG: Final = 1000
+
+LAST_WRITE_S: Final = 3.0  # for the last rows when the daemon is cancelled
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS call (
@@ -136,19 +138,28 @@ class Journal:
 
     async def run(self) -> None:
         """Write rows until `close`, all that wait in one transaction."""
-        async with self._receive:
-            async for row in self._receive:
-                rows = [row]
-                while len(rows) < BACKLOG:
-                    try:
-                        rows.append(self._receive.receive_nowait())
-                    except (trio.WouldBlock, trio.EndOfChannel):
-                        break
-                await self._in_thread(lambda rows=rows: self._store(rows))  # type: ignore[misc]
-
-    async def _in_thread(self, work: Callable[[], None]) -> None:
         try:
-            await trio.to_thread.run_sync(work)
+            async for row in self._receive:
+                await self._write([row, *self._waiting()])
+        finally:
+            # Cancelled, with rows of calls that the same cancellation has ended: they are owed.
+            if rows := self._waiting():
+                with trio.move_on_after(LAST_WRITE_S, shield=True):
+                    await self._write(rows)
+            self._receive.close()
+
+    def _waiting(self) -> list[Row]:
+        rows: list[Row] = []
+        while len(rows) < BACKLOG:
+            try:
+                rows.append(self._receive.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+                break
+        return rows
+
+    async def _write(self, rows: list[Row]) -> None:
+        try:
+            await trio.to_thread.run_sync(self._store, rows)
         except sqlite3.Error as error:
             log.error("journal cannot be written", file=str(self.path), error=str(error))
 

@@ -36,7 +36,6 @@ class Setup:
 
     config: Config
     engines: Mapping[str, Engine]
-    instructions: Mapping[str, str]  # by agent, its file read
 
 
 class Switchboard:
@@ -49,18 +48,13 @@ class Switchboard:
             trio.current_time, capacity=max(1024, 2 * setup.config.daemon.max_calls)
         )
         self._calls: dict[str, Call] = {}  # by carrier_call_id
-        self._nursery: trio.Nursery | None = None
+        self.nursery: trio.Nursery | None = None
+        """Where calls run; without one none is admitted."""
         self._draining = False
         self._idle = trio.Event()
 
     def __len__(self) -> int:
         return len(self._calls)
-
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Hold the calls' nursery; ends by cancellation, which ends every call."""
-        async with trio.open_nursery() as self._nursery:
-            task_status.started()
-            await trio.sleep_forever()
 
     # ---- the carrier's webhooks ----
 
@@ -83,7 +77,7 @@ class Switchboard:
 
     def _make(self, request: VoiceRequest) -> Call | Refused:
         config = self.setup.config
-        if self._draining or self._nursery is None:
+        if self._draining or self.nursery is None:
             return Refused("draining", "error")  # 503: the carrier may try another server
         if len(self._calls) >= config.daemon.max_calls:
             return Refused("max_calls")
@@ -107,14 +101,13 @@ class Switchboard:
             ),
             name,
             agent,
-            self.setup.instructions[name],
             self.setup.engines[agent.engine],
             "emulator" if isinstance(engine, EmulatorEngine) else engine.model,
             PCMU_8K,
             self._services,
         )
         self._calls[request.call_sid] = call
-        self._nursery.start_soon(self._run_call, request.call_sid, call)
+        self.nursery.start_soon(self._run_call, request.call_sid, call)
         return call
 
     async def _run_call(self, key: str, call: Call) -> None:
@@ -146,8 +139,12 @@ class Switchboard:
 
     # ---- the carrier's streams ----
 
+    def expects(self, path: str) -> bool:
+        """Whether `path` holds a token that `claim` would take."""
+        return self._tokens.holds_path(path)
+
     def claim(self, path: str) -> Call | None:
-        """The call whose one-time token stands in `path`; None for a token not known, or used."""
+        """The call whose one-time token stands in `path`, used up with this; None without one."""
         call_sid = self._tokens.redeem_path(path)
         return None if call_sid is None else self._calls.get(call_sid)
 

@@ -1,0 +1,5 @@
+"""`python -m voiced` is the `voiced` command."""
+
+from voiced.cli import main
+
+main()

@@ -1,0 +1,235 @@
+"""`voiced demo`: a whole call on this machine alone, to be watched, listened to and read.
+
+Starts the daemon as its own process on the emulator, places a call over the Twilio wire format with
+bundled speech, prints a live timeline, and leaves a stereo recording, the transcript and the
+timeline in a folder. The daemon's side of the timeline comes from its log, the caller's side from
+what the caller heard.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import click
+import trio
+
+from voiced.journal import Journal
+from voiced.simulate.caller import call
+from voiced.simulate.events import (
+    AgentStarted,
+    AgentStopped,
+    BufferCleared,
+    CallerStarted,
+    CallerStopped,
+    CallEvent,
+    HungUp,
+    MediaStarted,
+)
+from voiced.simulate.result import CallResult
+from voiced.simulate.script import SCRIPTS
+
+__all__ = ["main"]
+
+START_LIMIT_S: Final = 15.0
+CALL_LIMIT_S: Final = 45.0
+STOP_LIMIT_S: Final = 10.0
+
+_CONFIG: Final = """\
+[daemon]
+state_dir = "{state_dir}"
+log_format = "json"
+drain_s = 5
+
+[http]
+listen = "127.0.0.1:0"
+
+[engine.offline]
+kind = "emulator"
+
+[agent.reception]
+engine = "offline"
+greeting_text = "Hello, this is the reception. How can I help you?"
+
+[[number]]
+match = "*"
+agent = "reception"
+"""
+
+
+class DemoFailed(Exception):
+    """The demo could not be held; the text says why."""
+
+
+class Timeline:
+    """Prints what happens as it happens, and keeps it."""
+
+    def __init__(self, echo: Callable[[str], None]) -> None:
+        self._echo = echo
+        self._began = time.monotonic()
+        self.entries: list[dict[str, Any]] = []
+
+    def add(self, who: str, text: str, **facts: object) -> None:
+        """Note something that happened now."""
+        at_ms = round((time.monotonic() - self._began) * 1000)
+        self.entries.append({"at_ms": at_ms, "who": who, "text": text, **facts})
+        self._echo(f"{at_ms / 1000:7.2f} s  {who:<7}  {text}")
+
+    def observe(self, event: CallEvent) -> None:
+        """Note what the caller did or heard."""
+        match event:
+            case MediaStarted():
+                self.add("line", "media flows")
+            case AgentStarted():
+                self.add("caller", "hears the agent")
+            case AgentStopped(at_ms=end, started_ms=start, cut=cut):
+                how = "is cut off" if cut else "has finished"
+                self.add("caller", f"hears that the agent {how} ({(end - start) / 1000:.1f} s)")
+            case CallerStarted(text=text, interrupting=interrupting):
+                verb = "interrupts" if interrupting else "says"
+                self.add("caller", f"{verb}: {text}")
+            case CallerStopped():
+                self.add("caller", "has spoken")
+            case BufferCleared(discarded_ms=ms):
+                self.add("line", f"play-out buffer cleared, {ms:.0f} ms thrown away")
+            case HungUp(by=by):
+                self.add("line", f"hung up by the {by}")
+            case _:
+                self.add("line", type(event).__name__, **asdict(event))
+
+    def log_line(self, line: dict[str, Any]) -> None:
+        """Note what the daemon says of itself."""
+        match line.get("event"):
+            case "call state":
+                self.add("state", f"{line['previous']} → {line['state']}")
+            case "model state":
+                self.add("model", str(line["state"]))
+            case "call ended":
+                latency = line.get("answer_ms")
+                self.add(
+                    "state",
+                    f"call ended: {line['reason']}, {line['duration_ms'] / 1000:.1f} s, greeting "
+                    f"after {line['greeting_ms']} ms, {line['answers']} answers "
+                    f"(median {latency} ms), {line['barge_ins']} barge-ins",
+                    line=line,
+                )
+            case _ if line.get("level") in ("warning", "error"):
+                self.add("daemon", json.dumps(line, ensure_ascii=False))
+
+
+def main(directory: Path = Path("voiced-demo")) -> int:
+    """Hold the demo; returns the exit code: 0 only if all that it shows was really heard."""
+    try:
+        result = trio.run(partial(_demo, directory))
+    except DemoFailed as error:
+        click.echo(f"voiced demo: {error}", err=True)
+        return 1
+    checks = {
+        "the caller heard the greeting": result.heard_greeting(),
+        "the caller heard an answer": result.heard_answer(),
+        "the caller's interruption was heeded at once": result.clean_barge_in(),
+        "nothing else went wrong": result.ok,
+    }
+    click.echo("")
+    for text, passed in checks.items():
+        click.echo(f"  {'yes' if passed else 'NO '}  {text}")
+    if result.failure:
+        click.echo(f"  the call failed: {result.failure}")
+    click.echo(f"\nListen to {directory / 'call.wav'}: caller left, agent right.")
+    return 0 if all(checks.values()) else 1
+
+
+async def _demo(directory: Path) -> CallResult:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DemoFailed(f"cannot write to {directory}: {error.strerror}") from None
+    timeline = Timeline(click.echo)
+    with tempfile.TemporaryDirectory(prefix="voiced-demo-") as state:
+        config = Path(state) / "voiced.toml"
+        config.write_text(_CONFIG.format(state_dir=state), "utf-8")
+        async with trio.open_nursery() as nursery:
+            daemon = await trio.lowlevel.open_process(
+                [sys.executable, "-m", "voiced", "run", "-c", str(config)],
+                stderr=-1,
+                stdin=-3,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+            try:
+                address = await nursery.start(_follow_log, daemon, timeline)
+                with trio.move_on_after(CALL_LIMIT_S + 5):
+                    result = await call(
+                        SCRIPTS["conversation"],
+                        webhook_url=f"{address}/twilio/voice",
+                        observer=timeline.observe,
+                        deadline_s=CALL_LIMIT_S,
+                    )
+            finally:
+                with trio.move_on_after(STOP_LIMIT_S, shield=True):
+                    await _stop(daemon, timeline)
+                nursery.cancel_scope.cancel()
+        transcript = _transcript(Path(state))
+    result.write_wav(directory / "call.wav")
+    (directory / "transcript.txt").write_text(transcript, "utf-8")
+    document = {"timeline": timeline.entries, "call": result.to_json()}
+    (directory / "timeline.json").write_text(
+        json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8"
+    )
+    click.echo(f"\n{transcript}", nl=False)
+    return result
+
+
+async def _follow_log(
+    daemon: trio.Process, timeline: Timeline, *, task_status: trio.TaskStatus[str]
+) -> None:
+    """Read the daemon's log; the started value is its address."""
+    assert daemon.stderr is not None
+    waiting, buffer, seen = True, b"", []
+    with trio.CancelScope(deadline=trio.current_time() + START_LIMIT_S) as limit:
+        async for data in daemon.stderr:
+            *lines, buffer = (buffer + data).split(b"\n")
+            for raw in lines:
+                try:
+                    line = json.loads(raw)
+                except ValueError:
+                    seen.append(raw.decode("utf-8", "replace"))
+                    continue
+                if waiting and line.get("event") == "listening":
+                    waiting, limit.deadline = False, float("inf")
+                    timeline.add("daemon", f"listens on {line['address']}")
+                    task_status.started(line["address"])
+                timeline.log_line(line)
+    if waiting:
+        raise DemoFailed("the daemon did not start: " + (" ".join(seen) or "it said nothing"))
+
+
+async def _stop(daemon: trio.Process, timeline: Timeline) -> None:
+    """SIGTERM, as an operator would; the call is over, so the daemon ends at once."""
+    if daemon.returncode is None:
+        daemon.send_signal(signal.SIGTERM)
+        with trio.move_on_after(STOP_LIMIT_S - 1):
+            await daemon.wait()
+    if daemon.returncode is None:
+        daemon.kill()
+        await daemon.wait()
+    timeline.add("daemon", f"has stopped, exit code {daemon.returncode}")
+
+
+def _transcript(state_dir: Path) -> str:
+    """The conversation as the journal has it: what was heard, not what was generated."""
+    with closing(Journal(state_dir)) as journal:
+        rows = journal.calls(1)
+    lines = []
+    for entry in rows[0]["transcript"] if rows else []:  # type: ignore[union-attr]
+        lines.append(f"{entry['role']}: {entry['text']}{' —' if entry['cut'] else ''}")
+    return "\n".join(lines) + "\n"

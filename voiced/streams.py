@@ -1,0 +1,61 @@
+"""Media streams: from the carrier's handshake to the call that waits for it."""
+
+from __future__ import annotations
+
+import structlog
+
+from voiced import metrics
+from voiced.handshake import RequestHead
+from voiced.switchboard import Switchboard
+from voiced.twilio.errors import StreamRefused
+from voiced.twilio.leg import accept_start
+from voiced.web.gate import Gate, Request
+from voiced.websocket import WebSocket
+
+__all__ = ["Streams"]
+
+log = structlog.get_logger("voiced.streams")
+
+FORBIDDEN = 403
+POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
+
+
+class Streams:
+    """Takes the carrier's media sockets. Fails closed: signature, token and CallSid must agree."""
+
+    def __init__(self, gate: Gate, switchboard: Switchboard) -> None:
+        self._gate = gate
+        self._switchboard = switchboard
+
+    def authorize(self, head: RequestHead) -> int | None:
+        """Judge an upgrade request: None, or the status of the refusal, logged and counted."""
+        request = Request(
+            target=head.target, headers=dict(head.headers), peer=head.client
+        )
+        if not self._gate.handshake(request):
+            return FORBIDDEN
+        if not self._switchboard.expects(head.path):
+            self._refuse("wrong or used token")
+            return FORBIDDEN
+        return None
+
+    async def handle(self, socket: WebSocket, head: RequestHead) -> None:
+        """Serve a media socket until its call has ended."""
+        call = self._switchboard.claim(head.path)
+        if call is None:  # taken by another socket since the handshake
+            self._refuse("wrong or used token")
+            await socket.aclose(POLICY_VIOLATION, "not expected")
+            return
+        try:
+            leg = await accept_start(socket, call.facts.carrier_call_id)
+            call.attach(leg)
+        except StreamRefused as error:
+            self._refuse(error.reason)
+            call.end("stream_refused")
+            await socket.aclose(POLICY_VIOLATION, error.reason)
+            return
+        await call.ended.wait()
+
+    def _refuse(self, why: str) -> None:
+        metrics.REFUSED.labels("stream", why).inc()
+        log.warning("stream refused", why=why)
