@@ -1,0 +1,361 @@
+"""One simulated telephone and the carrier between it and the server, sans-I/O.
+
+Messages go in with the time of their coming and out when their time has come; the network's delay,
+the play-out buffer, the caller's script and the 20 ms clock all run on that one time, whole
+microseconds since `start` was sent. Whoever moves the messages may be late: what happens is
+reckoned for the moment at which it was due, in order, so that nothing drifts and runs are equal.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Mapping
+
+from voiced.formats import FRAME_MS
+from voiced.simulate.bargein import BargeIns
+from voiced.simulate.events import (
+    AgentStarted,
+    AgentStopped,
+    BufferCleared,
+    CallerStarted,
+    CallerStopped,
+    CallEvent,
+    DigitPressed,
+    HungUp,
+    MediaStarted,
+    Observer,
+    Party,
+    Violation,
+)
+from voiced.simulate.link import Link
+from voiced.simulate.performer import Performer
+from voiced.simulate.playbuffer import US_PER_BYTE, PlayBuffer
+from voiced.simulate.script import Script
+from voiced.simulate.speech import FRAME_BYTES, SILENT_FRAME, SILENT_PAYLOAD, Ear, Speech
+from voiced.simulate.wire import (
+    Clear,
+    Identifiers,
+    Media,
+    Narrator,
+    WireError,
+    parse_server_message,
+)
+
+__all__ = ["Phone"]
+
+FRAME_US = FRAME_MS * 1000
+
+_OUTBOX_FRAMES = 500  # 10 s of a server that does not read; then audio is lost, as with 31930
+_INBOX_MESSAGES = 4096  # held up by the simulated delay: 80 s of frames; then reading pauses
+_VIOLATIONS_KEPT = 100
+_RUN_ON_FRAMES = 50  # how much of what was heard is kept when nobody wants the recording
+
+
+class Phone:
+    """The whole caller's side of one stream. `observer` is told of what happens, as it does."""
+
+    def __init__(
+        self,
+        script: Script,
+        identifiers: Identifiers,
+        *,
+        delay_us: int = 0,
+        jitter_us: int = 0,
+        rng: random.Random | None = None,
+        integers: bool = False,
+        record: bool = True,
+        observer: Observer | None = None,
+    ) -> None:
+        rng = rng or random.Random(0)  # noqa: S311 (jitter is no secret)
+        self._ids = identifiers
+        self._narrator = Narrator(identifiers, integers=integers)
+        self._to_server = Link(delay_us, jitter_us, rng)
+        self._to_phone = Link(delay_us, jitter_us, rng)
+        self._performer = Performer(script)
+        self._observer = observer
+        self._record = record
+
+        self._outbox: deque[tuple[int, str]] = deque()  # _OUTBOX_FRAMES, marks and digits aside
+        self._inbox: deque[tuple[int, str | bytes | None]] = deque()  # None: closed
+        self._frame = 0  # frames of the caller's audio that have gone out
+        self._speech: Speech | None = None
+        self._speech_frame = 0  # which of its frames is next
+        self._speech_interrupts = False
+        self._speech_started_ms = 0.0
+        self._said = bytearray()  # what was said, mu-law, when it is recorded
+        self._agent_announced = False
+        self._over = False
+        self._warned: set[int] = set()
+
+        self.ear = Ear()
+        self.buffer = PlayBuffer()
+        self.events: list[CallEvent] = []
+        self.barge_ins = BargeIns()
+        self.violation_count = 0
+        self.lost_frames = 0
+        """Frames of the caller that the server was too slow to take."""
+        self.first_audio_us: int | None = None
+        self.ended_us: int | None = None
+        self.worst_lag_us = 0
+        """How late `poll` came at worst; beyond some ms the figures measure the machine."""
+        self.polite = True
+        """Whether the stream ends in the way a WebSocket should."""
+
+    # The I/O side
+
+    def begin(self, parameters: Mapping[str, str]) -> None:
+        """Open the stream; this is time 0. `poll` has the messages."""
+        self._tell(MediaStarted(0.0, self._ids.call_sid, self._ids.stream_sid))
+        self._send(0, self._narrator.connected())
+        self._send(0, self._narrator.start(parameters))
+        self._performer.tick(0, self)
+
+    def receive(self, now_us: int, message: str | bytes) -> None:
+        """Take a WebSocket message that has come; `bytes` for a binary frame."""
+        self._inbox.append((self._to_phone.arrival_us(now_us), message))
+        self._run_until(now_us)
+
+    def receive_close(self, now_us: int) -> None:
+        """Take it that the server closed the WebSocket; the phone knows once the delay passed."""
+        self._inbox.append((self._to_phone.arrival_us(now_us), None))
+        self._run_until(now_us)
+
+    def poll(self, now_us: int) -> list[str]:
+        """Let time pass; the messages that must be sent now."""
+        self._run_until(now_us)
+        due: list[str] = []
+        outbox = self._outbox
+        if outbox:
+            self.worst_lag_us = max(self.worst_lag_us, now_us - outbox[0][0])
+        while outbox and outbox[0][0] <= now_us:
+            due.append(outbox.popleft()[1])
+        return due
+
+    def next_us(self) -> int:
+        """When `poll` must be called next if nothing comes."""
+        soonest = self._outbox[0][0] if self._outbox else None
+        if self._over:
+            return soonest if soonest is not None else 0
+        candidates = [(self._frame + 1) * FRAME_US]
+        if soonest is not None:
+            candidates.append(soonest)
+        if self._inbox:
+            candidates.append(self._inbox[0][0])
+        echo = self.buffer.next_echo_us()
+        if echo is not None:
+            candidates.append(echo)
+        return min(candidates)
+
+    @property
+    def finished(self) -> bool:
+        """The stream is over and everything has been sent: the socket can be closed."""
+        return self._over and not self._outbox
+
+    @property
+    def congested(self) -> bool:
+        """So much is on its way that nothing more should be read until time has passed."""
+        return len(self._inbox) >= _INBOX_MESSAGES
+
+    @property
+    def script_finished(self) -> bool:
+        """The script has run to its end."""
+        return self._performer.finished
+
+    @property
+    def failure(self) -> str | None:
+        """Why the script could not go on."""
+        return self._performer.failure
+
+    @property
+    def talking(self) -> bool:
+        """Whether the caller is speaking."""
+        return self._speech is not None
+
+    @property
+    def frames(self) -> int:
+        """Length of the stream in 20 ms frames."""
+        return self._frame
+
+    def caller_audio(self) -> bytes:
+        """Return what the caller said, mu-law, from the start; empty when not recorded."""
+        return bytes(self._said)
+
+    def agent_audio(self) -> bytes:
+        """Return what the caller heard, mu-law, from the start; empty when not recorded."""
+        if not self._record:
+            return b""
+        return self.buffer.heard_between(0, self._frame * FRAME_BYTES)
+
+    # The person's side
+
+    def say(self, speech: Speech, *, interrupting: bool) -> None:
+        """Begin to speak with the next frame."""
+        self._speech, self._speech_frame = speech, 0
+        self._speech_interrupts = interrupting
+
+    def press(self, digit: str) -> None:
+        """Press a key now."""
+        self._tell(DigitPressed(self._frame * FRAME_MS, digit))
+        self._send(self._frame * FRAME_US, self._narrator.dtmf(digit))
+
+    def hang_up(self, *, politely: bool) -> None:
+        """End the call now."""
+        self._end(self._frame * FRAME_US, "caller" if politely else "line")
+
+    def complain(self, code: int, text: str) -> None:
+        """Note a breach of the protocol that was seen elsewhere; past a hundred only counted."""
+        self._violate(self._frame * FRAME_US, code, text)
+
+    # The course of time
+
+    def _run_until(self, now_us: int) -> None:
+        inbox = self._inbox
+        while not self._over:
+            tick_us = (self._frame + 1) * FRAME_US
+            if inbox and inbox[0][0] <= tick_us:
+                arrival_us, message = inbox[0]
+                if arrival_us > now_us:
+                    break
+                inbox.popleft()
+                self._arrive(arrival_us, message)
+            elif tick_us <= now_us:
+                self._tick(tick_us)
+            else:
+                break
+        if not self._over:
+            self._play(now_us)
+
+    def _play(self, now_us: int) -> None:
+        self.buffer.advance(now_us)
+        for echo in self.buffer.take_echoes():
+            self._send(echo.at_us, self._narrator.mark(echo.name))
+
+    def _arrive(self, now_us: int, message: str | bytes | None) -> None:
+        self._play(now_us)
+        if message is None:
+            self._end(now_us, "agent")
+            return
+        try:
+            parsed = parse_server_message(message, self._ids.stream_sid)
+        except WireError as error:
+            self._violate(now_us, error.code, str(error))
+            return
+        if isinstance(parsed, Media):
+            self._queue_audio(now_us, parsed.media.payload)
+        elif isinstance(parsed, Clear):
+            self._clear(now_us)
+        elif not self.buffer.mark(now_us, parsed.mark.name):
+            self._violate(now_us, 31951, "more marks are pending than could be of use")
+        self._play(now_us)
+
+    def _queue_audio(self, now_us: int, payload: bytes) -> None:
+        if self.first_audio_us is None:
+            self.first_audio_us = now_us
+        if not self.buffer.media(now_us, payload) and 31931 not in self._warned:
+            self._warned.add(31931)
+            self._violate(now_us, 31931, "more than 10 minutes of audio are queued")
+        self.barge_ins.media(now_us, len(payload))
+
+    def _clear(self, now_us: int) -> None:
+        cleared = self.buffer.clear(now_us)
+        self.barge_ins.cleared(cleared, self.buffer)
+        self._tell(BufferCleared(now_us / 1000, cleared.discarded * US_PER_BYTE / 1000))
+        self._agent_stopped(self.ear.end(), cut=True)
+
+    def _tick(self, now_us: int) -> None:
+        """One frame of the caller's has been captured: it goes out, and 20 ms have been heard."""
+        self._play(now_us)
+        said, payload = SILENT_FRAME, SILENT_PAYLOAD
+        if self._speech is not None:
+            said, payload = self._speak(self._speech)
+        if self._record:
+            self._said += said
+        frame, self._frame = self._frame, self._frame + 1
+        if len(self._outbox) >= _OUTBOX_FRAMES:
+            self._lose_frame(now_us)
+        else:
+            self._send(now_us, self._narrator.media(frame + 1, frame * FRAME_MS, payload))
+        self._listen(frame)
+        self._performer.tick(self._frame, self)
+
+    def _speak(self, speech: Speech) -> tuple[bytes, str]:
+        index = self._speech_frame
+        self._speech_frame += 1
+        if index == speech.voiced_from:
+            self._caller_started(speech)
+        if self._speech_frame == speech.voiced_to:
+            self._caller_stopped(speech)
+        if self._speech_frame == len(speech.frames):
+            self._speech = None
+        return speech.frames[index], speech.payloads[index]
+
+    def _caller_started(self, speech: Speech) -> None:
+        at_us = self._frame * FRAME_US
+        self._speech_started_ms = at_us / 1000
+        if self._speech_interrupts:
+            self.barge_ins.started(at_us, speech.name, self.buffer)
+        self._tell(
+            CallerStarted(at_us / 1000, speech.name, speech.text, self._speech_interrupts),
+        )
+
+    def _caller_stopped(self, speech: Speech) -> None:
+        at_us = (self._frame + 1) * FRAME_US
+        if self._speech_interrupts:
+            self.barge_ins.ended(at_us)
+        self._tell(CallerStopped(at_us / 1000, self._speech_started_ms, speech.name))
+
+    def _listen(self, frame: int) -> None:
+        start = frame * FRAME_BYTES
+        silent = not self.buffer.runs or self.buffer.runs[-1].end_us <= frame * FRAME_US
+        heard = None if silent else self.buffer.heard_between(start, start + FRAME_BYTES)
+        ended = self.ear.hear(heard)
+        if self.ear.started is not None and not self._agent_announced:
+            self._agent_announced = True
+            self._tell(AgentStarted(self.ear.started * FRAME_MS))
+        self._agent_stopped(ended, cut=False)
+        if not self._record and frame % _RUN_ON_FRAMES == 0:
+            self.buffer.forget_before(start)
+
+    def _agent_stopped(self, ended: tuple[int, int] | None, *, cut: bool) -> None:
+        if ended is not None:
+            self._agent_announced = False
+            self._tell(AgentStopped(ended[1] * FRAME_MS, ended[0] * FRAME_MS, cut))
+
+    def _end(self, now_us: int, by: Party) -> None:
+        if self._over:
+            return
+        self._over = True
+        self.ended_us = now_us
+        if self._speech is not None and self._speech.voiced_from < self._speech_frame:
+            if self._speech_frame < self._speech.voiced_to:
+                self._caller_stopped(self._speech)
+            self._speech = None
+        self._agent_stopped(self.ear.end(), cut=self.buffer.queued > 0)
+        if by == "caller":
+            self._send(now_us, self._narrator.stop())
+        else:
+            self._outbox.clear()
+            self.polite = by != "line"
+            self._performer.disconnected()
+        self._tell(HungUp(now_us / 1000, by, self.buffer.queued * US_PER_BYTE / 1000))
+
+    def _lose_frame(self, now_us: int) -> None:
+        self.lost_frames += 1
+        self._narrator.skip()
+        if 31930 not in self._warned:
+            self._warned.add(31930)
+            self._violate(now_us, 31930, "the server reads too slowly, the caller's audio is lost")
+
+    def _violate(self, now_us: int, code: int, text: str) -> None:
+        self.violation_count += 1
+        if self.violation_count <= _VIOLATIONS_KEPT:
+            self._tell(Violation(now_us / 1000, code, text))
+
+    def _send(self, now_us: int, text: str) -> None:
+        self._outbox.append((self._to_server.arrival_us(now_us), text))
+
+    def _tell(self, event: CallEvent) -> None:
+        self.events.append(event)
+        if self._observer is not None:
+            self._observer(event)
