@@ -1,1 +1,7 @@
-"""Empty until the next commit."""
+"""The `realtime` engine: the OpenAI Realtime protocol over a WebSocket.
+
+`client.RealtimeEngine` is the door. Behind it, all sans-I/O: `session` is the state machine, with
+`setup` (before it is ready), `responses`, `items`, `turns` and `outbox` for its parts; `events`
+and `dialect` are the wire, `servers` and `update` what is asked of which server, `errors` what
+its complaints mean.
+"""

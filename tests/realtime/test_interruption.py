@@ -1,0 +1,267 @@
+"""Barge-in in every phase: cancel, truncate, delete, and the races between them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.realtime.script import Script
+from voiced.config.types import RealtimeEngine
+from voiced.engine import AgentAudio, EngineEvent, EngineFault, ResponseDone, ResponseStarted
+from voiced.realtime.items import GUARD_MS, Items
+
+SECOND = b"\xff" * 8000
+
+
+def audible(script: Script) -> list[EngineEvent]:
+    return [event for event in script.heard() if not isinstance(event, ResponseDone)]
+
+
+def test_nothing_active_nothing_cancelled() -> None:
+    script = Script().ready()
+    script.machine.cancel()
+    script.created().done()
+    script.machine.cancel()
+    assert script.sent() == []
+
+
+def test_cancel_between_create_and_created_is_sent_on_created() -> None:
+    script = Script().ready()
+    script.machine.respond("Greet.")
+    script.forget()
+    script.machine.cancel()
+    assert script.sent() == []
+    script.created()
+    (cancel,) = script.sent()
+    assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "resp_1")
+    script.delta().audio_done().done(status="cancelled")
+    assert audible(script) == []
+
+
+def test_cancel_in_mid_generation_drops_what_comes_late() -> None:
+    script = Script().ready().created().delta(SECOND).forget()
+    script.machine.cancel()
+    script.machine.truncate("item_1", 0, 400)
+    cancel, truncate = script.sent()
+    assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "resp_1")
+    assert truncate["audio_end_ms"] == 400
+    script.delta().delta(item="item_2").audio_done()
+    script.says(
+        "response.output_audio_transcript.delta", response_id="resp_1", item_id="item_1", delta="x"
+    )
+    script.done(status="cancelled", status_details={"reason": "client_cancelled"})
+    script.delta()
+    assert script.heard() == [ResponseDone("resp_1", "cancelled", "client_cancelled")]
+
+
+def test_cancel_twice_is_once() -> None:
+    script = Script().ready().created().forget()
+    script.machine.cancel()
+    script.machine.cancel()
+    assert script.kinds() == ["response.cancel"]
+
+
+def test_cancel_forgets_what_waits() -> None:
+    script = Script().ready().created()
+    script.machine.respond("stale prompt")
+    script.machine.cancel()
+    script.machine.respond("farewell")
+    script.forget().done(status="cancelled")
+    (create,) = script.sent()
+    assert create["response"]["instructions"] == "farewell"
+
+
+def test_the_servers_own_cancellation() -> None:
+    script = Script().ready().created().delta().forget()
+    script.says("input_audio_buffer.speech_started", audio_start_ms=5, item_id="item_5")
+    script.done(status="cancelled", status_details={"reason": "turn_detected"})
+    script.forget().delta().audio_done()
+    assert script.heard() == []
+    script.machine.cancel()
+    assert script.sent() == []
+
+
+def test_cancel_that_came_too_late_is_a_race() -> None:
+    script = Script().ready().created().forget()
+    script.machine.cancel()
+    (cancel,) = script.sent()
+    script.done()
+    script.forget()
+    message = "Cancellation failed: no active response found"
+    script.error("response_cancel_not_active", message, cancel["event_id"])
+    assert script.heard() == [EngineFault("response_cancel_not_active", message, "ignore")]
+
+
+def test_a_done_that_never_came_does_not_block_the_next_answer() -> None:
+    script = Script().ready().created().forget()
+    script.machine.cancel()
+    (cancel,) = script.sent()
+    script.machine.respond("next")
+    script.error(None, "Cancellation failed: no active response found", cancel["event_id"])
+    done = script.heard()[-1]
+    assert done == ResponseDone("resp_1", "cancelled", "client_cancelled", None)
+    assert script.kinds() == ["response.create"]
+    assert script.done().heard() == []
+
+
+def test_a_cancelled_create_that_is_refused_is_not_repeated() -> None:
+    script = Script().ready()
+    script.machine.respond("Prompt.")
+    (create,) = script.sent()
+    script.machine.cancel()
+    script.error("conversation_already_has_active_response", "", create["event_id"])
+    script.done("resp_other")
+    assert script.sent() == []
+
+
+def test_after_a_cancel_the_next_response_is_heard() -> None:
+    script = Script().ready().created()
+    script.machine.cancel()
+    script.done(status="cancelled").forget()
+    script.created("resp_2").delta(response="resp_2", item="item_2")
+    assert [type(event) for event in script.heard()] == [ResponseStarted, AgentAudio]
+
+
+@pytest.mark.parametrize("server", ["speaches", "qwen"])
+def test_servers_without_truncate_are_spared_it(server: str) -> None:
+    script = Script(RealtimeEngine(server=server)).ready().created().delta(SECOND)  # type: ignore[arg-type]
+    script.forget()
+    script.machine.truncate("item_1", 0, 5)
+    assert script.sent() == []
+    assert script.delta().heard() == []
+
+
+def test_a_server_without_cancel_is_only_not_listened_to() -> None:
+    script = Script(RealtimeEngine(server="speaches")).ready().created().forget()
+    script.machine.cancel()
+    script.machine.respond("next")
+    assert script.delta().heard() == []
+    assert script.sent() == []
+    script.done()
+    assert script.kinds() == ["response.create"]
+
+
+# --- truncate
+
+
+@pytest.mark.parametrize(
+    ("heard_ms", "expected"),
+    [(400, 400), (0, 0), (-5, 0), (999, 999), (1000, 999), (5000, 999)],
+)
+def test_truncate_never_exceeds_what_came(heard_ms: int, expected: int) -> None:
+    script = Script().ready().created().delta(SECOND).forget()
+    script.machine.truncate("item_1", 0, heard_ms)
+    (event,) = script.sent()
+    assert event["type"] == "conversation.item.truncate"
+    assert (event["item_id"], event["content_index"]) == ("item_1", 0)
+    assert event["audio_end_ms"] == expected
+
+
+@pytest.mark.parametrize("end", ["audio_done", "done"])
+def test_all_heard_and_all_there_is_no_truncation(end: str) -> None:
+    script = Script().ready().created().delta(SECOND)
+    getattr(script, end)()
+    script.forget()
+    script.machine.truncate("item_1", 0, 1000)
+    assert script.sent() == []
+    script.machine.truncate("item_1", 0, 999)
+    assert script.kinds() == ["conversation.item.truncate"]
+
+
+def test_truncate_counts_that_item_and_part_only() -> None:
+    script = Script().ready().created().delta(SECOND, item="a").delta(SECOND[:80], item="b")
+    script.forget()
+    script.machine.truncate("b", 0, 700)
+    script.machine.truncate("a", 1, 700)
+    script.machine.truncate("never seen", 0, 700)
+    (event,) = script.sent()
+    assert (event["item_id"], event["audio_end_ms"]) == ("b", 10 - GUARD_MS)
+
+
+def test_pcm_has_48_bytes_a_millisecond_and_rounds_down() -> None:
+    script = Script(RealtimeEngine(output_format="pcm")).ready().created()
+    script.delta(bytes(48 * 10 + 47)).forget()
+    script.machine.truncate("item_1", 0, 10_000)
+    (event,) = script.sent()
+    assert event["audio_end_ms"] == 10 - GUARD_MS
+
+
+def test_a_second_truncation_only_goes_down() -> None:
+    script = Script().ready().created().delta(SECOND).forget()
+    for heard_ms in (500, 600, 500, 400):
+        script.machine.truncate("item_1", 0, heard_ms)
+    assert [event["audio_end_ms"] for event in script.sent()] == [500, 400]
+
+
+def test_a_truncation_beyond_the_servers_count_is_repeated_once_and_nothing_goes_mute() -> None:
+    script = Script().ready().created().delta(SECOND).done().forget()
+    script.machine.truncate("item_1", 0, 990)
+    (first,) = script.sent()
+    script.error(
+        "invalid_value", "Audio content of 915ms is already shorter than 990ms", first["event_id"]
+    )
+    (second,) = script.sent()
+    assert (second["item_id"], second["audio_end_ms"]) == ("item_1", 915)
+    script.error(None, "Audio content of 800ms is already shorter than 915ms", second["event_id"])
+    assert script.sent() == []
+    actions = [event.action for event in script.heard() if isinstance(event, EngineFault)]
+    assert actions == ["retry", "ignore"]
+    script.machine.send_audio(b"\x01")
+    assert script.kinds() == ["input_audio_buffer.append"]
+    script.created("resp_2").delta(response="resp_2", item="item_2")
+    assert [type(event) for event in script.heard()] == [ResponseStarted, AgentAudio]
+
+
+@pytest.mark.parametrize("length", ["915.00ms", "915.9ms"])
+def test_the_servers_count_is_rounded_down(length: str) -> None:
+    script = Script().ready().created().delta(SECOND).forget()
+    script.machine.truncate("item_1", 0, 990)
+    script.forget().error(None, f"Audio content of {length} is already shorter than 990ms")
+    (event,) = script.sent()
+    assert event["audio_end_ms"] == 915
+
+
+@pytest.mark.parametrize("length", ["9999", "990", "99999999999999999999"])
+def test_a_count_that_makes_no_sense_is_not_followed(length: str) -> None:
+    script = Script().ready().created().delta(SECOND).forget()
+    script.machine.truncate("item_1", 0, 990)
+    script.forget().error(None, f"Audio content of {length}ms is already shorter than 990ms")
+    assert script.sent() == []
+
+
+# --- delete
+
+
+def test_delete_drops_late_audio_and_happens_once() -> None:
+    script = Script().ready().created().delta().forget()
+    script.machine.delete("item_1")
+    script.machine.delete("item_1")
+    (event,) = script.sent()
+    assert (event["type"], event["item_id"]) == ("conversation.item.delete", "item_1")
+    script.delta().audio_done().delta(item="item_2")
+    assert [event.item_id for event in script.heard() if isinstance(event, AgentAudio)] == [
+        "item_2"
+    ]
+
+
+def test_a_deleted_item_is_not_truncated() -> None:
+    script = Script().ready().created().delta(SECOND).forget()
+    script.machine.delete("item_1")
+    script.machine.truncate("item_1", 0, 5)
+    assert script.kinds() == ["conversation.item.delete"]
+
+
+def test_a_second_item_behind_the_one_that_plays() -> None:
+    script = Script().ready().created().delta(SECOND, item="a").delta(SECOND, item="b").done()
+    script.forget()
+    script.machine.cancel()
+    script.machine.truncate("a", 0, 300)
+    script.machine.delete("b")
+    assert script.kinds() == ["conversation.item.truncate", "conversation.item.delete"]
+
+
+def test_old_items_are_forgotten() -> None:
+    items = Items()
+    for number in range(1000):
+        items.received("resp", f"item_{number}", 0, 8000)
+    assert items.received_ms("item_0", 0, 8) == 0
+    assert items.received_ms("item_999", 0, 8) == 1000

@@ -1,0 +1,281 @@
+"""The realtime engine over a WebSocket: moves messages between the socket and the state machine.
+
+`receive` reads the socket itself, so there is no queue and no task switch between a delta and the
+call, and a call that cannot take more lets TCP push back on the model.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final, Literal, final
+
+import trio
+
+from voiced.config import types
+from voiced.engine import EngineEvent, Plan
+from voiced.formats import AudioFormat
+from voiced.realtime import errors
+from voiced.realtime.dialect import Reader
+from voiced.realtime.events import MalformedEvent
+from voiced.realtime.servers import SERVERS, request_headers, request_url
+from voiced.realtime.session import RealtimeMachine
+from voiced.websocket import (
+    BacklogFull,
+    ConnectError,
+    ConnectRefused,
+    Message,
+    WebSocket,
+    WebSocketClosed,
+    connect,
+)
+
+__all__ = ["MAX_MESSAGE", "PING_INTERVAL_S", "RealtimeEngine", "RealtimeSession"]
+
+PING_INTERVAL_S: Final = 20.0
+"""The service documents no idle limit; gateways and address translators in between have theirs."""
+
+SILENT_INTERVALS: Final = 2  # without any data after which the connection is taken for half-open
+
+MAX_MESSAGE: Final = 4 * 1024 * 1024
+"""Bytes. A delta of 1 MiB, which clones without streaming do send, is 1.4 MiB in base64."""
+
+
+@final
+class RealtimeEngine:
+    """A configured Realtime server (`voiced.engine.Engine`).
+
+    Raises OSError or ssl.SSLError for a `ca_file` that cannot be read or holds no certificate.
+    """
+
+    def __init__(self, name: str, config: types.RealtimeEngine) -> None:
+        self._name = name
+        self._config = config
+        self._url = request_url(config)
+        self._headers = request_headers(config)
+        self._reader = Reader(SERVERS[config.server].dialect(config.dialect))
+        self._ssl: ssl.SSLContext | None = None  # None: the system's trust store
+        if config.ca_file is not None:
+            self._ssl = ssl.create_default_context(cafile=config.ca_file)
+
+    @property
+    def name(self) -> str:
+        """The `[engine.NAME]` of the configuration."""
+        return self._name
+
+    @asynccontextmanager
+    async def open(self, plan: Plan) -> AsyncGenerator[RealtimeSession, None]:
+        """A session that connects in the background; leaving closes it within 1 s."""
+        session = RealtimeSession(RealtimeMachine(plan, self._config), self._reader)
+        # The nursery is left by hand: an exception of the body need not come out as a group.
+        manager = trio.open_nursery()
+        nursery = await manager.__aenter__()
+        nursery.start_soon(self._run, session)
+        try:
+            yield session
+        finally:
+            try:
+                await session.aclose()
+            finally:
+                nursery.cancel_scope.cancel()
+                await manager.__aexit__(None, None, None)
+
+    async def _run(self, session: RealtimeSession) -> None:
+        """Connect, configure, keep alive: all that a session does without being asked."""
+        timeout = self._config.connect_timeout_s
+        deadline = trio.current_time() + timeout
+        ws = await self._connect(session, timeout)
+        if ws is not None:
+            async with ws:
+                await session.run(ws, deadline)
+
+    async def _connect(self, session: RealtimeSession, timeout: float) -> WebSocket | None:  # noqa: ASYNC109 (handed on)
+        try:
+            return await connect(
+                self._url,
+                headers=self._headers,
+                ssl_context=self._ssl,
+                max_message=MAX_MESSAGE,
+                connect_timeout=timeout,
+            )
+        except ConnectRefused as refused:
+            body = refused.body.decode("utf-8", "replace")
+            retryable = errors.status_is_retryable(refused.status, body)
+            code, message = f"http_{refused.status}", f"{refused} {body}"
+        except ConnectError as error:
+            # A certificate stays wrong until somebody changes it or `ca_file`.
+            retryable = not _distrusted(error)
+            code, message = ("unreachable" if retryable else "bad_certificate"), str(error)
+        except ValueError as error:
+            retryable, code, message = False, "bad_url", str(error)
+        if self._config.api_key:  # a server may repeat what it did not like
+            message = message.replace(self._config.api_key, "…")
+        session.lose(code, message, retryable=retryable)
+        return None
+
+
+def _distrusted(error: BaseException | None) -> bool:
+    """Whether the server's certificate is behind `error`."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__
+    return error is not None
+
+
+@final
+class RealtimeSession:
+    """One conversation (`voiced.engine.Session`); from `RealtimeEngine.open`."""
+
+    def __init__(self, machine: RealtimeMachine, reader: Reader) -> None:
+        self._machine = machine
+        self._reader = reader
+        self._ws: WebSocket | None = None
+        self._settled = trio.Event()  # ready or lost: from here on `receive` reads the socket
+        self._over = trio.Event()
+        self._waiting: trio.CancelScope | None = None  # there while `receive` waits for the model
+        self._last_data = 0.0
+
+    @property
+    def input_format(self) -> AudioFormat:
+        """What `send_audio` takes. May change once, with `Ready`; look before each piece."""
+        return self._machine.input_format
+
+    @property
+    def output_format(self) -> AudioFormat:
+        """What `AgentAudio.payload` is; fixed from `Ready` on."""
+        return self._machine.output_format
+
+    # --- the call's side --------------------------------------------------------------------
+
+    async def receive(self) -> Sequence[EngineEvent]:
+        """Return all engine events that one wake-up brought; blocks for ever after `Lost`."""
+        machine = self._machine
+        if machine.has_events or not self._settled.is_set():
+            await self._settled.wait()  # a checkpoint in any case
+        while not machine.has_events:
+            if machine.lost or self._ws is None:
+                await trio.sleep_forever()
+            else:
+                # A command may bring an event (own endpointing, a stalled socket): it ends the
+                # wait, in which nothing is lost.
+                with trio.CancelScope() as self._waiting:
+                    await self._read(self._ws)
+                self._waiting = None
+        return machine.take_events()
+
+    def send_audio(self, payload: bytes) -> None:
+        """The caller's audio, in `input_format`."""
+        self._machine.send_audio(payload)
+        self._flush()
+
+    def respond(self, instructions: str | None = None) -> None:
+        """Ask for an answer, now or after the running one."""
+        self._machine.respond(instructions)
+        self._flush()
+
+    def add_message(self, role: Literal["user", "assistant", "system"], text: str) -> None:
+        """Put a text into the conversation."""
+        self._machine.add_message(role, text)
+        self._flush()
+
+    def cancel(self) -> None:
+        """Stop the running answer and forget those that wait for it."""
+        self._machine.cancel()
+        self._flush()
+
+    def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
+        """Tell the model how much of its item was heard."""
+        self._machine.truncate(item_id, content_index, audio_end_ms)
+        self._flush()
+
+    def delete(self, item_id: str) -> None:
+        """Tell the model that nothing of its item was heard."""
+        self._machine.delete(item_id)
+        self._flush()
+
+    # --- the socket's side ------------------------------------------------------------------
+
+    def lose(self, code: str, message: str, *, retryable: bool) -> None:
+        """End the session with `Lost`, unless it has ended."""
+        self._machine.lose(code, message, retryable=retryable)
+        self._flush()
+
+    async def run(self, ws: WebSocket, deadline: float) -> None:
+        """Configure the session over `ws` by `deadline` (Trio's clock), then keep it alive."""
+        self._ws = ws
+        with trio.move_on_at(deadline):
+            while not (self._machine.ready or self._machine.lost):
+                await self._read(ws)
+        if not self._machine.ready:
+            self.lose("no_session", "the server did not configure a session", retryable=True)
+        self._last_data = trio.current_time()
+        self._settled.set()
+        while not self._over.is_set():
+            with trio.move_on_after(PING_INTERVAL_S):
+                await self._over.wait()
+                return
+            self._check_alive(ws)
+
+    def _check_alive(self, ws: WebSocket) -> None:
+        if self._waiting is None:  # the call takes no events: nothing heard means nothing
+            self._last_data = trio.current_time()
+            return
+        heard = max(self._last_data, ws.last_pong or 0.0)
+        if trio.current_time() - heard >= SILENT_INTERVALS * PING_INTERVAL_S:
+            self.lose("half_open", "the server answers neither pings nor events", retryable=True)
+            ws.abort("half-open")
+            return
+        try:
+            ws.ping()
+        except WebSocketClosed:
+            return  # `receive` finds out, and why
+
+    async def _read(self, ws: WebSocket) -> None:
+        """Take one wake-up's messages."""
+        try:
+            messages = await ws.receive()
+        except WebSocketClosed as closed:
+            retryable = errors.close_is_retryable(closed.code, closed.reason)
+            self.lose(f"close_{closed.code}", closed.reason, retryable=retryable)
+            return
+        self._last_data = trio.current_time()
+        for message in messages:
+            self._take(message)
+        self._flush()
+
+    def _take(self, message: Message) -> None:
+        if type(message) is not bytes:
+            self._machine.receive_malformed("a binary message")
+            return
+        try:
+            event = self._reader.read(message)
+        except MalformedEvent as error:
+            self._machine.receive_malformed(str(error))
+            return
+        if event is not None:
+            self._machine.receive(event)
+
+    def _flush(self) -> None:
+        """Send what the machine wants sent; wake `receive` for what it has to tell."""
+        machine, ws = self._machine, self._ws
+        if ws is not None:
+            for message in machine.take_messages():
+                try:
+                    ws.send_nowait(message)
+                except BacklogFull as full:
+                    machine.lose("stalled", f"model socket stalled: {full}", retryable=True)
+                    break
+                except WebSocketClosed:
+                    break  # `receive` finds out, and why
+        if machine.lost:
+            self._settled.set()
+            self._over.set()
+        if self._waiting is not None and machine.has_events:
+            self._waiting.cancel()
+
+    async def aclose(self) -> None:
+        """Close the socket, within its close time-out of 1 s; commands do nothing any more."""
+        self._machine.close()
+        self._flush()
+        if self._ws is not None:
+            await self._ws.aclose()
