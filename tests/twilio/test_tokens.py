@@ -78,6 +78,25 @@ def test_path(slash: str) -> None:
     assert tokens.redeem_path(MEDIA_PATH + tokens.mint("CA1") + slash) == "CA1"
 
 
+@pytest.mark.parametrize("slash", ["", "/"])
+def test_asking_for_a_path_redeems_nothing(slash: str) -> None:
+    clock = Clock()
+    tokens = StreamTokens(clock)
+    path = MEDIA_PATH + tokens.mint("CA1") + slash
+    assert tokens.holds_path(path)
+    assert tokens.holds_path(path)
+    assert tokens.redeem_path(path) == "CA1"
+    assert not tokens.holds_path(path)
+    late = MEDIA_PATH + tokens.mint("CA2")
+    clock.now += 60
+    assert not tokens.holds_path(late)
+
+
+def test_a_bare_token_is_no_path() -> None:
+    tokens = StreamTokens(Clock())
+    assert not tokens.holds_path(tokens.mint("CA1"))
+
+
 class TokensModel(RuleBasedStateMachine):
     """Against the plainest model there is: a list of (token, call, expiry)."""
 

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from voiced.config.types import Http, Twilio
 from voiced.twilio.signature import compute
 from voiced.twilio.tokens import MEDIA_PATH
-from voiced.web.gate import Gate, Request, base_url, client_address
+from voiced.web.gate import Gate, Request, base_url, client_address, joined
 
 PUBLIC = "https://voice.example.com"
 TOKEN = "0123456789abcdef"
@@ -123,6 +123,13 @@ def test_client_address(peer: str, forwarded: str | None, client: str | None) ->
     headers = {} if forwarded is None else {"x-forwarded-for": forwarded}
     found = client_address(peer, headers, PROXIES)
     assert (str(found) if found else None) == client
+
+
+def test_repeated_fields_are_one_list() -> None:
+    fields = [("X-Forwarded-For", "203.0.113.9"), ("Host", "a"), ("x-forwarded-for", "10.0.0.1")]
+    headers = joined(fields)
+    assert headers == {"x-forwarded-for": "203.0.113.9,10.0.0.1", "host": "a"}
+    assert str(client_address("127.0.0.1", headers, PROXIES)) == "203.0.113.9"
 
 
 def test_a_token_needs_the_public_url() -> None:

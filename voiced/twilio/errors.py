@@ -18,7 +18,7 @@ class ProtocolError(Exception):
         self.detail = detail
 
 
-class StreamRefused(Exception):  # noqa: N818 - the house style of trio, as LegClosed
+class StreamRefused(Exception):
     """A media stream was closed before it became a leg; `reason` is one of a few fixed words."""
 
     def __init__(self, reason: str) -> None:

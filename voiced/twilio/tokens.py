@@ -21,7 +21,7 @@ TTL_S = 60.0
 """Twilio dials within a second or two of the TwiML; a minute covers its retries."""
 
 
-class TokensExhausted(Exception):  # noqa: N818 - the house style of trio, as LegClosed
+class TokensExhausted(Exception):
     """The table is full of unexpired tokens: refuse the call."""
 
 
@@ -83,6 +83,12 @@ class StreamTokens:
         if not path.startswith(MEDIA_PATH):
             return None
         return self.redeem(path[len(MEDIA_PATH) :].removesuffix("/"))
+
+    def holds_path(self, path: str) -> bool:
+        """Whether `redeem_path` would take `path`; redeems nothing."""
+        self._drop_expired()
+        token = path.removeprefix(MEDIA_PATH).removesuffix("/")
+        return path.startswith(MEDIA_PATH) and _key(token) in self._entries
 
     def revoke(self, call_sid: str) -> None:
         """Forget the token of a call that ended before its stream came."""

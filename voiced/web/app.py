@@ -17,7 +17,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 
 from voiced.twilio import twiml
 from voiced.web import forms
-from voiced.web.gate import Gate, Request
+from voiced.web.gate import Gate, Request, joined
 from voiced.web.switchboard import Admitted, Refused, Switchboard
 
 __all__ = ["ADMIT_TIMEOUT_S", "MAX_BODY_BYTES", "STATUS_PATH", "VOICE_PATH", "create_app"]
@@ -118,15 +118,10 @@ async def _authentic_pairs(gate: Gate) -> forms.Pairs | None:
     query: bytes = request.scope["query_string"]
     path = request.scope.get("raw_path") or quote(request.path).encode("ascii")
     target = path.partition(b"?")[0] + (b"?" + query if query else b"")
-    headers: dict[str, str] = {}
-    for name, value in request.headers:
-        name = name.lower()
-        # A field that repeats is one list, cut by commas (RFC 9110 section 5.3).
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
     client = request.scope.get("client")
     judged = Request(
         target=target.decode("latin-1"),
-        headers=headers,
+        headers=joined(request.headers),
         peer=client[0] if client else None,
         parameters=posted,
         body=None if is_form else body,

@@ -12,7 +12,7 @@ from voiced.config.types import Http, Twilio
 from voiced.twilio.signature import SignatureValidator
 from voiced.twilio.tokens import MEDIA_PATH
 
-__all__ = ["SIGNATURE_HEADER", "Gate", "Request", "base_url", "client_address"]
+__all__ = ["SIGNATURE_HEADER", "Gate", "Request", "base_url", "client_address", "joined"]
 
 SIGNATURE_HEADER = "x-twilio-signature"
 
@@ -111,6 +111,19 @@ _REMEDY = {
     "no auth token": "set [twilio] auth_token and [http] public_url; without them only clients on "
     "loopback are served, and none through a proxy that is not in [http] trusted_proxies",
 }
+
+
+def joined(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Make header fields the mapping that `Request` has, names in lower case.
+
+    A field that repeats is one list, cut by commas (RFC 9110 section 5.3): were only one of several
+    X-Forwarded-For lines kept, a client might choose which.
+    """
+    headers: dict[str, str] = {}
+    for name, value in fields:
+        name = name.lower()
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+    return headers
 
 
 def client_address(
