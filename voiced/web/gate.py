@@ -99,7 +99,12 @@ class Gate:
         if what == "stream":
             path = MEDIA_PATH  # the rest of it is the token, a secret
         _log.warning(
-            f"{what} refused", why=why, path=path[:200], client=str(client), remedy=_REMEDY[why]
+            f"{what} refused",
+            why=why,
+            path=path[:200],
+            client=str(client or "unknown"),
+            peer=request.peer,
+            remedy=_REMEDY[why],
         )
         return False
 
