@@ -1,13 +1,14 @@
 """The configuration as frozen, checked values: one struct per TOML table.
 
-A field's docstring comment is its line in `etc/README.md`. Names end in their unit (`_s`, `_ms`).
-Secrets stand as `x`, `x_file` or `x_env`, exactly one; `load` resolves them into `x`.
+The string under a field is its line in `etc/README.md`. Names end in their unit (`_s`, `_ms`).
+Secrets stand as `x`, `x_file` or `x_env`, exactly one; `load` resolves them into `x`, and reads
+`instructions_file` into `instructions`. Paths that come out of `load` are absolute.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -15,152 +16,260 @@ Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
 Positive = Annotated[int, Meta(ge=1)]
 NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
+SecondsOrNever = Annotated[float, Meta(ge=0)]
+Dollars = Annotated[float, Meta(ge=0)]
+Name = Annotated[str, Meta(min_length=1)]
+
+SECRETS: Final = ("auth_token", "api_key")
+"""Names of the fields that hold a secret, each with its `_file` and `_env` beside it."""
+
+DEFAULT_GREETING: Final = "Greet the caller warmly in one short sentence and ask how you can help."
+"""How an agent greets that says nothing about greeting."""
+
+DEFAULT_INSTRUCTIONS: Final = (
+    "You answer the telephone. Be friendly and brief: one or two short sentences at a time, "
+    "in the caller's language. Say so when you do not know something."
+)
+"""What an agent is told that has no instructions of its own."""
 
 
 class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A TOML table."""
 
+    def __repr__(self) -> str:
+        # A table may end in a log or a traceback; its secrets may not.
+        values = (
+            f"{name}={'...' if name in SECRETS or name == 'headers' else repr(value)}"
+            for name in self.__struct_fields__
+            if (value := getattr(self, name)) is not None
+        )
+        return f"{type(self).__name__}({', '.join(values)})"
 
-class Daemon(Table):
-    """`[daemon]`: the process."""
+
+class Daemon(Table, frozen=True):
+    """The process."""
 
     state_dir: Path | None = None
+    """Where the journal and everything else that outlives a restart is kept. Left out: systemd's \
+state directory, else `/var/lib/voiced` for root, else `~/.local/state/voiced`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged. `debug` includes what callers and agents say."""
     log_format: Literal["auto", "json", "text"] = "auto"
+    """`auto`: text on a terminal, JSON elsewhere."""
     max_calls: Positive = 100
-    drain_s: Annotated[float, Meta(ge=0)] = 300.0
+    """Calls at a time; one more is refused at once, so that live calls do not suffer."""
+    drain_s: SecondsOrNever = 300.0
+    """How long SIGTERM lets live calls go on before they hear a farewell."""
     plugin_dir: Path | None = None
+    """A folder of your own plugins."""
 
 
-class Http(Table):
-    """`[http]`: the listener that carriers reach."""
+class Http(Table, frozen=True):
+    """The listener that carriers reach."""
 
     listen: str = "127.0.0.1:8080"
+    """`"host:port"`, `"[::1]:8080"` for IPv6. `"0.0.0.0:8080"` to be reached without a proxy."""
     public_url: str | None = None
+    """What carriers call this listener, e.g. `"https://voice.example.net"`: signatures are \
+checked against it and stream URLs are made from it (`https` gives `wss`, `http` gives `ws`)."""
     tls_cert: Path | None = None
+    """A PEM certificate chain, where voiced ends TLS itself and no proxy does."""
     tls_key: Path | None = None
+    """The certificate's PEM key, without a passphrase."""
     trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks whose `X-Forwarded-For` is believed."""
 
 
-class Twilio(Table):
-    """`[twilio]`: the account whose calls are answered."""
+class Twilio(Table, frozen=True):
+    """The account whose calls are answered.
+
+    Without an auth token the webhook serves loopback clients only.
+    """
 
     account_sid: str | None = None
+    """`AC` and 32 hexadecimal digits; requests for another account are refused."""
     auth_token: str | None = None
+    """The primary auth token, which signs Twilio's requests."""
     auth_token_file: Path | None = None
+    """A file with it; a bare name is looked for among systemd's credentials first."""
     auth_token_env: str | None = None
+    """The environment variable with it."""
     validate_signature: bool = True
+    """`false` takes requests from anybody who finds the port: for tests only."""
 
 
-class ServerVad(Table, tag_field="type", tag="server_vad"):
+class ServerVad(Table, frozen=True, tag_field="kind", tag="server_vad"):
     """The server ends a turn after `silence_ms` of silence."""
 
     threshold: Fraction = 0.5
+    """How sure of speech to be; 0.6 to 0.8 where the line's echo is taken for speech."""
     prefix_padding_ms: NonNegative = 300
+    """Audio kept from before the speech, so that first syllables are not lost."""
     silence_ms: Positive = 500
+    """Silence that ends a turn: shorter answers sooner, longer lets callers think."""
 
 
-class SemanticVad(Table, tag_field="type", tag="semantic_vad"):
+class SemanticVad(Table, frozen=True, tag_field="kind", tag="semantic_vad"):
     """The server ends a turn when the sentence sounds finished."""
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
+    """How long to wait for more: `low` 8 s at most, `medium` (as `auto`) 4 s, `high` 2 s."""
 
 
-class OwnVad(Table, tag_field="type", tag="none"):
+class OwnVad(Table, frozen=True, tag_field="kind", tag="none"):
     """voiced ends a turn by its own endpointing and commits it."""
 
     threshold: Fraction = 0.5
+    """How sure of speech to be."""
     prefix_padding_ms: NonNegative = 300
+    """Audio kept from before the speech."""
     silence_ms: Positive = 500
+    """Silence that ends a turn."""
 
 
 TurnDetection = ServerVad | SemanticVad | OwnVad
 
 
-class Agent(Table):
-    """`[agent.NAME]`: who answers."""
+class Agent(Table, frozen=True):
+    """Who answers."""
 
-    engine: str = "offline"
-    voice: str = "marin"
+    engine: Name = "offline"
+    """The `[engine.NAME]` that talks. Left out: the only engine there is."""
+    voice: Name = "marin"
+    """A voice of the engine's model."""
     language: str = "auto"
+    """The callers' language as an ISO 639 code such as `"tr"`; it helps the transcription."""
     instructions: str | None = None
+    """What the model is told about its task. Left out: to be a brief and friendly receptionist."""
     instructions_file: Path | None = None
+    """A text file with the instructions, instead of `instructions`."""
     greeting: str | None = None
+    """How the model is to greet; `""`: it waits for the caller. Left out together with the two \
+below: a short friendly greeting."""
     greeting_text: str | None = None
+    """The exact words of the greeting, instead of `greeting`."""
     greeting_files: tuple[Path, ...] = ()
+    """WAV files (mono; 16-bit PCM or G.711 at 8, 16, 24 or 48 kHz) played in order, \
+instead of `greeting`."""
     greeting_delay_ms: NonNegative = 0
+    """Silence before the greeting."""
     connection_tone: bool = False
+    """440 Hz for 400 ms as soon as the call is answered."""
     turn_detection: TurnDetection = field(default_factory=ServerVad)
+    """What ends a caller's turn, see below."""
     barge_in: Literal["immediate", "off"] = "immediate"
-    transcription_model: str | None = "gpt-4o-mini-transcribe"
+    """`immediate`: the agent falls silent when the caller speaks; `off`: it talks to the end."""
+    transcription_model: Name | None = "gpt-4o-mini-transcribe"
+    """The model that writes down the caller's words; `"off"` for none."""
     noise_reduction: Literal["near_field", "far_field", "off"] = "off"
+    """The server's noise filter: `near_field` for handsets, `far_field` for speakerphones."""
     farewell_text: str | None = None
-    silence_prompt_s: Annotated[float, Meta(ge=0)] = 15.0
-    silence_hangup_s: Annotated[float, Meta(ge=0)] = 30.0
+    """What the agent says before voiced ends a call."""
+    silence_prompt_s: SecondsOrNever = 15.0
+    """Silence of a caller after which the agent asks once whether they are there; 0: never."""
+    silence_hangup_s: SecondsOrNever = 30.0
+    """Silence of a caller after which the call ends; 0: never."""
     max_duration_s: Seconds = 1800.0
+    """The longest call."""
     no_answer_s: Seconds = 4.0
+    """How long a caller may hear nothing when the model owes an answer."""
     unavailable_file: Path | None = None
+    """A WAV file played when the model cannot be reached. Left out: a bundled message."""
     lead_ms: Positive | None = None
+    """How much audio the carrier may hold unheard. Left out: what suits the carrier."""
     resampler: Literal["fir", "linear"] = "fir"
+    """`fir` sounds better, `linear` costs less."""
 
 
-class RealtimeEngine(Table, tag_field="kind", tag="realtime"):
-    """`[engine.NAME]` with `kind = "realtime"`: a server that speaks the OpenAI Realtime protocol."""
+class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
+    """A server that speaks the OpenAI Realtime protocol."""
 
     url: str = "wss://api.openai.com/v1/realtime"
-    model: str = "gpt-realtime-2.1"
+    """Where it is, `wss://` or `ws://`; the model is added as a query."""
+    model: Name = "gpt-realtime-2.1"
+    """The model, on Azure the deployment."""
     api_key: str | None = None
+    """The API key; not needed by a local server."""
     api_key_file: Path | None = None
+    """A file with it; a bare name is looked for among systemd's credentials first."""
     api_key_env: str | None = None
+    """The environment variable with it."""
     headers: dict[str, str] = {}
+    """Further headers of the handshake."""
     dialect: Literal["ga", "beta"] = "ga"
+    """Names of events and fields: `beta` for servers that still speak the interface of 2024."""
     server: Literal["openai", "azure", "xai", "localai", "speaches", "qwen", "other"] = "openai"
+    """Whose server it is, for the points in which they differ."""
     ca_file: Path | None = None
+    """PEM certificates to trust instead of the system's."""
     connect_timeout_s: Seconds = 10.0
+    """How long connecting may take before the call counts the model as lost."""
     input_format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"
+    """Audio to the model; `auto`: the carrier's own where the server speaks it."""
     output_format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"
+    """Audio from the model; `auto`: the carrier's own where the server speaks it."""
     max_sessions: Positive | None = None
+    """Sessions at a time that the account allows."""
     requests_per_minute: Positive | None = None
+    """Sessions a minute that the account allows."""
 
 
-class EmulatorEngine(Table, tag_field="kind", tag="emulator"):
-    """`[engine.NAME]` with `kind = "emulator"`: voiced's own offline Realtime server."""
+class EmulatorEngine(Table, frozen=True, tag_field="kind", tag="emulator"):
+    """voiced's own Realtime server: offline, on loopback, for trials and tests."""
 
     speech: Literal["auto", "espeak", "clips", "echo"] = "auto"
+    """How it speaks: espeak-ng, bundled clips, or the caller's own words played back."""
     faults: dict[str, bool | int | float | str] = {}
+    """Ways to misbehave, for tests; `voiced emulator --help` names them."""
 
 
 EngineConfig = RealtimeEngine | EmulatorEngine
 
 
-class Price(Table):
-    """`[price."MODEL"]`: US dollars per million tokens, or per minute."""
+class Price(Table, frozen=True):
+    """US dollars per million tokens, or per minute; laid over the bundled prices."""
 
-    text_in: float = 0.0
-    cached_text_in: float = 0.0
-    text_out: float = 0.0
-    audio_in: float = 0.0
-    cached_audio_in: float = 0.0
-    audio_out: float = 0.0
-    per_minute: float = 0.0
+    text_in: Dollars = 0.0
+    """Text read."""
+    cached_text_in: Dollars = 0.0
+    """Text read from the cache."""
+    text_out: Dollars = 0.0
+    """Text written."""
+    audio_in: Dollars = 0.0
+    """Audio heard."""
+    cached_audio_in: Dollars = 0.0
+    """Audio heard before, from the cache."""
+    audio_out: Dollars = 0.0
+    """Audio spoken."""
+    per_minute: Dollars = 0.0
+    """For models paid by time."""
 
 
-class Number(Table):
-    """`[[number]]`: which agent answers which called number; the first that matches wins."""
+class Number(Table, frozen=True):
+    """Which agent answers which called number; the first block that matches wins."""
 
     match: str
+    """`"+49301234567"`, `"sip:sales@example.net"`, a prefix such as `"+4930*"`, or `"*"`."""
     agent: str
+    """The `[agent.NAME]` that answers."""
     max_duration_s: Seconds | UnsetType = UNSET
+    """Instead of the agent's."""
     greeting_delay_ms: NonNegative | UnsetType = UNSET
+    """Instead of the agent's."""
 
 
-class Config(Table):
+def default_agent() -> Agent:
+    """Make the agent of a configuration without `[agent.*]`."""
+    return Agent(greeting=DEFAULT_GREETING, instructions=DEFAULT_INSTRUCTIONS)
+
+
+class Config(Table, frozen=True):
     """The whole file, its drop-ins and defaults, checked."""
 
     daemon: Daemon = field(default_factory=Daemon)
     http: Http = field(default_factory=Http)
     twilio: Twilio = field(default_factory=Twilio)
-    engine: dict[str, EngineConfig] = field(default_factory=lambda: {"offline": EmulatorEngine()})
-    agent: dict[str, Agent] = field(default_factory=lambda: {"reception": Agent()})
+    engine: dict[Name, EngineConfig] = field(default_factory=lambda: {"offline": EmulatorEngine()})
+    agent: dict[Name, Agent] = field(default_factory=lambda: {"reception": default_agent()})
     number: tuple[Number, ...] = (Number(match="*", agent="reception"),)
-    price: dict[str, Price] = {}
+    price: dict[Name, Price] = {}

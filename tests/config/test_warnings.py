@@ -1,0 +1,81 @@
+"""What voiced runs with, though the operator may not want it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from voiced.config import load
+
+REALTIME = '[engine.m]\nkind = "realtime"\napi_key_env = "KEY"\n'
+AGENT = '[agent.a]\nengine = "m"\ntranscription_model = "off"\n'
+
+
+def warnings_of(tmp_path: Path, text: str) -> list[str]:
+    file = tmp_path / "voiced.toml"
+    file.write_text(text)
+    loaded = load(file, environ={"KEY": "sk-x"})
+    return [str(warning).removeprefix(f"{file}:") for warning in loaded.warnings]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            REALTIME + 'model = "gpt-realtime-2025-08-28"\n' + AGENT,
+            "4: engine.m.model: gpt-realtime-2025-08-28 has its last day on 2027-01-20; "
+            'use "gpt-realtime-2.1"',
+        ),
+        (
+            REALTIME + '[agent.a]\nengine = "m"\ntranscription_model = "whisper-1"\n',
+            "6: agent.a.transcription_model: whisper-1 has its last day on 2027-02-26; "
+            'transcripts end with it; then use "gpt-transcribe", or "off"',
+        ),
+        (
+            REALTIME + 'url = "ws://192.0.2.1/v1/realtime"\n' + AGENT,
+            "4: engine.m.url: the API key and all calls travel to 192.0.2.1 unencrypted; "
+            "use wss:// where the server offers it",
+        ),
+        (
+            '[http]\nlisten = "0.0.0.0:8080"\n',
+            "2: http.listen: others reach this address, and without an auth token they are all "
+            "refused; set auth_token_file under [twilio], or listen on 127.0.0.1",
+        ),
+        (
+            '[http]\npublic_url = "https://a.example"\n'
+            '[twilio]\nauth_token_env = "KEY"\nvalidate_signature = false\n',
+            "5: twilio.validate_signature: anybody who finds the port can make calls that you "
+            "pay for; remove this key outside tests",
+        ),
+        (
+            '[[number]]\nmatch = "+49 30 12"\nagent = "reception"\n'
+            '[[number]]\nmatch = "+493012"\nagent = "reception"\n',
+            '5: number.match: "+493012" stands in an earlier block; remove one of them',
+        ),
+        (
+            '[[number]]\nmatch = "*"\nagent = "reception"\n'
+            '[[number]]\nmatch = "+4930*"\nagent = "reception"\n',
+            '5: number.match: never reached: "*" above matches it first; '
+            "move this block above that one",
+        ),
+        ("number = []\n", "1: number: there is none, so no call is answered; add a [[number]]"),
+        (
+            '[price."gpt-realtime-3.1"]\ntext_in = 1\n',
+            '1: price."gpt-realtime-3.1": no engine uses this model; '
+            "correct the name, or remove the table",
+        ),
+    ],
+)
+def test_a_warning_has_its_place_and_remedy(tmp_path: Path, text: str, expected: str) -> None:
+    assert warnings_of(tmp_path, text) == [expected]
+
+
+def test_a_good_file_has_none(tmp_path: Path) -> None:
+    text = (
+        '[http]\nlisten = "0.0.0.0:8080"\npublic_url = "https://a.example"\n'
+        '[twilio]\nauth_token_env = "KEY"\n' + REALTIME + AGENT + "[[number]]\n"
+        'match = "+4930*"\nagent = "a"\n[[number]]\nmatch = "*"\nagent = "a"\n'
+        '[price."gpt-realtime-2.1"]\ntext_in = 1\n'
+    )
+    assert warnings_of(tmp_path, text) == []

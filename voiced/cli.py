@@ -1,0 +1,60 @@
+"""The `voiced` command. Exit codes: 0 done, 1 the thing failed, 2 usage.
+
+`voiced --help` imports no command: a name and a sentence stand here, the rest in `commands/`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from typing import Final
+
+import click
+
+from voiced import __version__
+
+__all__ = ["main"]
+
+_COMMANDS: Final = {
+    "run": "Answer calls.",
+    "check": "Check the configuration and say what would run.",
+    "init": "Write a configuration to start from.",
+    "config": "Print the configuration in force, secrets hidden.",
+    "demo": "Place a call to an agent on this machine, offline, and show what happens.",
+    "simulate": "Place simulated calls to a running daemon.",
+    "emulator": "Serve the Realtime protocol offline, for trials and tests.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"voiced.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            hint = f"did you mean {near[0]}?" if near else "see voiced --help"
+            ctx.fail(f"there is no command {args[0]}; {hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A telephone daemon for speech-to-speech models.",
+)
+@click.version_option(__version__, "-V", "--version", message="voiced %(version)s")
+def main() -> None:
+    """Run the command that is named next."""

@@ -1,0 +1,43 @@
+"""`voiced check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from voiced.commands.options import config_option, mistakes_reported
+from voiced.config import Loaded
+
+
+@click.command("check")
+@config_option
+def command(config_path: Path | None) -> None:
+    """Check the configuration: every mistake with its line and remedy, or what would run.
+
+    Warnings do not make it fail.
+    """
+    from voiced.config import load
+
+    with mistakes_reported(err=False):
+        loaded = load(config_path)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}")
+    click.echo(summary(loaded))
+
+
+def summary(loaded: Loaded) -> str:
+    """Say in one line what `voiced run` would do."""
+    config = loaded.config
+    agents = ", ".join(
+        f"{name} on {agent.engine} ({config.engine[agent.engine].__struct_config__.tag})"
+        for name, agent in config.agent.items()
+    )
+    callers = "Twilio" if config.twilio.auth_token else "loopback only, no Twilio auth token"
+    scheme = "https" if config.http.tls_cert else "http"
+    numbers = ", ".join(f"{number.match} -> {number.agent}" for number in config.number) or "none"
+    sources = ", ".join(map(str, loaded.sources)) or "built-in defaults"
+    return (
+        f"{sources}: ok; {scheme}://{config.http.listen} for {callers}; "
+        f"agents: {agents}; numbers: {numbers}"
+    )

@@ -1,0 +1,139 @@
+"""Checks of `[agent.*]` and `[[number]]`: who answers, and with what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from voiced import wav
+from voiced.config.engines import last_day
+from voiced.config.findings import Findings
+from voiced.config.mistakes import KeyPath
+from voiced.config.numbers import covers, is_pattern, normalised
+from voiced.config.schema import close_match
+from voiced.config.types import Agent, Config, RealtimeEngine
+
+__all__ = ["check_agents"]
+
+_LANGUAGE = re.compile(r"auto|[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # ISO 639, or RFC 5646 around it
+
+
+def check_agents(config: Config, findings: Findings) -> None:
+    """Check every agent and every number."""
+    for name, agent in config.agent.items():
+        path: KeyPath = ("agent", name)
+        _engine(path, agent, config, findings)
+        _instructions(path, findings)
+        _greeting(path, agent, findings)
+        _silence(path, agent, findings)
+        if not _LANGUAGE.fullmatch(agent.language):
+            message = f'"{agent.language}" is no language code'
+            findings.mistake((*path, "language"), message, 'write e.g. "en", "tr" or "auto"')
+        if agent.unavailable_file is not None:
+            _wav((*path, "unavailable_file"), agent.unavailable_file, findings)
+    _numbers(config, findings)
+
+
+def _engine(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> None:
+    engine = config.engine.get(agent.engine)
+    if engine is None:
+        if not findings.written(("engine", agent.engine)):  # else that table has its own mistake
+            known = findings.names("engine") or list(config.engine)
+            message = f"there is no [engine.{agent.engine}]"
+            findings.mistake((*path, "engine"), message, _choice(agent.engine, known))
+    elif isinstance(engine, RealtimeEngine) and engine.server in ("openai", "azure"):
+        model = agent.transcription_model
+        if model is not None and (end := last_day(model)):
+            message = f"{model} has its last day on {end[0]}; transcripts end with it"
+            remedy = f'then use "{end[1]}", or "off"'
+            findings.warn((*path, "transcription_model"), message, remedy)
+
+
+def _instructions(path: KeyPath, findings: Findings) -> None:
+    if all(findings.written((*path, key)) for key in ("instructions", "instructions_file")):
+        message = "there are instructions as well"
+        findings.mistake((*path, "instructions_file"), message, "keep one of the two")
+
+
+def _greeting(path: KeyPath, agent: Agent, findings: Findings) -> None:
+    keys = ("greeting", "greeting_text", "greeting_files")
+    given = [key for key in keys if findings.written((*path, key))]
+    if len(given) > 1:
+        message = f"the greeting is given {len(given)} times: {', '.join(given)}"
+        findings.mistake((*path, given[-1]), message, "keep one of them")
+    if agent.greeting_text is not None and not agent.greeting_text.strip():
+        remedy = 'write the words, or greeting = "" to wait for the caller'
+        findings.mistake((*path, "greeting_text"), "is empty", remedy)
+    for index, file in enumerate(agent.greeting_files):
+        _wav((*path, "greeting_files", index), file, findings)
+
+
+def _wav(path: KeyPath, file: Path, findings: Findings) -> None:
+    try:
+        content = wav.read(file)
+    except wav.WavError as error:
+        message, _, remedy = str(error).partition("; ")
+        findings.mistake(path, f"{file} {message}", remedy or "name a WAV file")
+    else:
+        if not content.data:
+            findings.mistake(path, f"{file} holds no audio", "name another file")
+
+
+def _silence(path: KeyPath, agent: Agent, findings: Findings) -> None:
+    prompt, hangup = agent.silence_prompt_s, agent.silence_hangup_s
+    keys = ((*path, "silence_prompt_s"), (*path, "silence_hangup_s"))
+    if prompt and hangup and prompt >= hangup and findings.sound(*keys):
+        key = keys[0] if findings.written(keys[0]) else keys[1]
+        message = f"silence_prompt_s ({prompt:g}) is not below silence_hangup_s ({hangup:g})"
+        remedy = "ask before hanging up, or set one of them to 0 for never"
+        findings.mistake(key, message, remedy)
+
+
+def _numbers(config: Config, findings: Findings) -> None:
+    written = findings.document.data.get("number")
+    if written is not None and not isinstance(written, list):
+        return  # a mistake already
+    if not config.number and findings.sound(("number",)):
+        findings.warn(("number",), "there is none, so no call is answered", "add a [[number]]")
+    # Blocks that lack something are no longer in `config`; the others keep their places.
+    places = [index for index, block in enumerate(written or ()) if _is_whole(block)]
+    if written is None:
+        places = list(range(len(config.number)))
+    agents = findings.names("agent") or list(config.agent)
+    before: list[str] = []
+    for index, number in zip(places, config.number, strict=True):
+        path: KeyPath = ("number", index)
+        if number.agent not in agents:
+            message = f"there is no [agent.{number.agent}]"
+            findings.mistake((*path, "agent"), message, _choice(number.agent, agents))
+        if not is_pattern(number.match):
+            message = f'"{number.match}" is no number'
+            remedy = 'write "+4930…" with the country code, "sip:…", a prefix "+4930*", or "*"'
+            findings.mistake((*path, "match"), message, remedy)
+            continue
+        for earlier in before:
+            if covers(earlier, number.match):
+                same = normalised(earlier) == normalised(number.match)
+                message = (
+                    f'"{number.match}" stands in an earlier block'
+                    if same
+                    else f'never reached: "{earlier}" above matches it first'
+                )
+                remedy = "remove one of them" if same else "move this block above that one"
+                findings.warn((*path, "match"), message, remedy)
+                break
+        before.append(number.match)
+
+
+def _is_whole(block: object) -> bool:
+    return (
+        isinstance(block, dict)
+        and isinstance(block.get("match"), str)
+        and isinstance(block.get("agent"), str)
+    )
+
+
+def _choice(name: str, known: Iterable[str]) -> str:
+    meant = close_match(name, known)
+    return f"did you mean {meant}?" if meant else f"use one of: {', '.join(known)}"

@@ -1,0 +1,145 @@
+"""`etc/README.md`, made from the types: `python -m voiced.config.reference > etc/README.md`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect as types_of
+
+from voiced.config import types
+
+__all__ = ["reference"]
+
+_INTRODUCTION: Final = """\
+# Settings
+
+This page is made from `voiced/config/types.py`; `voiced.toml` beside it has every key with its why.
+
+- The file is the one named by `-c FILE`, else by `$VOICED_CONFIG`, else `/etc/voiced/voiced.toml`.
+  Without any, voiced answers every number on its emulator.
+- `conf.d/*.toml` beside the file are laid over it in the order of their names, key by key. A list,
+  and so all `[[number]]` blocks together, is replaced as a whole.
+- `voiced check` finds every mistake at once, `voiced config` prints what is in force, `voiced init`
+  writes a file to start from.
+- Durations end in their unit, `_s` or `_ms`. Relative paths are counted from the folder of the main
+  file.
+- A secret stands as `x`, in the file that `x_file` names, or in the environment variable that
+  `x_env` names: exactly one of them. With systemd, `x_file = "name"` finds the credential `name`
+  of `LoadCredential=`.
+- A key that voiced does not know is an error.
+"""
+
+_OUTLINE: Final[Sequence[tuple[str, type]]] = (
+    ("[daemon]", types.Daemon),
+    ("[http]", types.Http),
+    ("[twilio]", types.Twilio),
+    ('[engine.NAME] with kind = "realtime"', types.RealtimeEngine),
+    ('[engine.NAME] with kind = "emulator"', types.EmulatorEngine),
+    ("[agent.NAME]", types.Agent),
+    ('turn_detection of an agent with kind = "server_vad"', types.ServerVad),
+    ('turn_detection of an agent with kind = "semantic_vad"', types.SemanticVad),
+    ('turn_detection of an agent with kind = "none"', types.OwnVad),
+    ("[[number]]", types.Number),
+    ('[price."MODEL"]', types.Price),
+)
+
+
+def reference() -> str:
+    """Write the page: a table of keys for each TOML table."""
+    documents = _documents()
+    return "\n".join(
+        [_INTRODUCTION, *(_section(title, table, documents) for title, table in _OUTLINE)]
+    )
+
+
+def _section(title: str, table: type, documents: dict[tuple[str, str], str]) -> str:
+    lines = [f"## `{title}`", "", inspect.cleandoc(table.__doc__ or "")]
+    lines += ["", "| Key | Value | Default | Meaning |", "| --- | --- | --- | --- |"]
+    kind = types_of.type_info(table)
+    if not isinstance(kind, types_of.StructType):
+        raise TypeError(f"{table.__name__} is no struct")
+    for field in kind.fields:
+        meaning = documents[table.__name__, field.encode_name]
+        cells = [f"`{field.encode_name}`", _value(field.type), _default(field), meaning]
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def _value(kind: types_of.Type) -> str:
+    match kind:
+        case types_of.UnionType(types=members):
+            if any(isinstance(member, types_of.StructType) for member in members):
+                return "table"
+            names = [_value(m) for m in members if not isinstance(m, types_of.NoneType)]
+            return " or ".join(dict.fromkeys(names))
+        case types_of.LiteralType(values=values):
+            return ", ".join(f'`"{value}"`' for value in values)
+        case types_of.BoolType():
+            return "`true`, `false`"
+        case types_of.IntType() as number:
+            return f"integer{_range(number)}"
+        case types_of.FloatType() as number:
+            return f"number{_range(number)}"
+        case types_of.CustomType():
+            return "path"
+        case types_of.VarTupleType(item_type=item):
+            return f"list of {_value(item)}s"
+        case types_of.DictType(value_type=value):
+            return f"table of {_value(value)}"
+    return "text"
+
+
+def _range(number: types_of.IntType | types_of.FloatType) -> str:
+    if number.ge is not None and number.le is not None:
+        return f" {number.ge:g} to {number.le:g}"
+    if number.ge is not None:
+        return f" ≥ {number.ge:g}"
+    return f" > {number.gt:g}" if number.gt is not None else ""
+
+
+def _default(field: types_of.Field) -> str:
+    if field.required:
+        return "required"
+    value: Any = field.default
+    if field.default_factory is not msgspec.NODEFAULT:
+        value = field.default_factory()
+    if isinstance(value, msgspec.Struct):
+        value = value.__struct_config__.tag
+        return f'`{{ kind = "{value}" }}`'
+    if value in (None, msgspec.NODEFAULT, msgspec.UNSET):
+        return ""
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
+
+
+def _documents() -> dict[tuple[str, str], str]:
+    """Collect the strings under the fields, by class and field."""
+    tree = ast.parse(Path(types.__file__).read_text("utf-8"))
+    return {
+        (table.name, name): text
+        for table in tree.body
+        if isinstance(table, ast.ClassDef)
+        for name, text in _fields(table)
+    }
+
+
+def _fields(table: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, below in zip(table.body, table.body[1:], strict=False):
+        match field, below:
+            case (
+                ast.AnnAssign(target=ast.Name(id=name)),
+                ast.Expr(value=ast.Constant(value=str(text))),
+            ):
+                yield name, text
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference())

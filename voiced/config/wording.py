@@ -1,0 +1,120 @@
+"""How a message says what a type takes, what was found in its place, and what to do."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable
+from typing import Any, Final
+
+from msgspec import inspect
+
+__all__ = ["expected", "found", "one_of", "remedy", "without_none"]
+
+_SHOWN: Final = 40  # characters of a wrong text that are repeated in the message
+
+
+def without_none(kind: inspect.Type) -> inspect.Type:
+    """Unwrap `X | None` to X; what TOML cannot write is no choice for an operator."""
+    if isinstance(kind, inspect.UnionType):
+        members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
+        if len(members) == 1:
+            return members[0]
+    return kind
+
+
+def expected(kind: inspect.Type) -> str:
+    """Say what a type takes: `a whole number of at least 1`."""
+    match without_none(kind):
+        case inspect.StrType(min_length=minimum):
+            return "text that is not empty" if minimum else "text"
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() as number:
+            return f"a whole number{_range(number)}"
+        case inspect.FloatType() as number:
+            return f"a number{_range(number)}"
+        case inspect.CustomType():
+            return "a path"
+        case inspect.VarTupleType():
+            return "a list"
+        case inspect.DictType() | inspect.StructType():
+            return "a table"
+        case inspect.UnionType(types=members):
+            if isinstance(members[0], inspect.StructType):
+                return "a table"
+            return "true, false, a number or text"
+    return "something else"
+
+
+def _range(number: inspect.IntType | inspect.FloatType) -> str:
+    if number.ge is not None and number.le is not None:
+        return f" from {number.ge:g} to {number.le:g}"
+    if number.ge is not None:
+        return f" of at least {number.ge:g}"
+    if number.gt is not None:
+        return f" above {number.gt:g}"
+    return ""
+
+
+def found(value: Any, *, secret: bool = False) -> str:
+    """Say what was found: `the text "ten"`. Of what may be a `secret`, nothing is repeated."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case dict():
+            return "a table"
+        case list():
+            return "a list"
+        case datetime.date() | datetime.time():
+            return "a date or time"
+        case _ if secret:
+            return "something else (not shown: it may be a secret)"
+        case str():
+            shown = value if len(value) <= _SHOWN else value[:_SHOWN] + "…"
+            return f"the text {json.dumps(shown, ensure_ascii=False)}"
+        case _:
+            return f"the number {_number(value)}"
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "of more than 18 digits"  # Python refuses to print the longest ones
+    return str(value)
+
+
+def remedy(kind: inspect.Type, value: Any, *, secret: bool) -> str:
+    """Say what to do with a `value` that `kind` does not take."""
+    kind = without_none(kind)
+    scalar = isinstance(value, int | float | datetime.date | datetime.time)
+    match kind, value:
+        case inspect.BoolType(), str() if value.lower() in ("true", "false"):
+            return f"write {value.lower()} without quotes"
+        case ((inspect.IntType() | inspect.FloatType()), str()) if _is_number(value):
+            return f"write {value.strip()} without quotes"
+        case ((inspect.StrType() | inspect.CustomType()), _) if scalar:
+            return "write it in quotes"
+        case inspect.VarTupleType(), str() if not secret:
+            return f"write it in brackets: [{json.dumps(value[:_SHOWN], ensure_ascii=False)}]"
+        case ((inspect.DictType() | inspect.StructType()), _):
+            return "write a [table]"
+        case inspect.VarTupleType(item_type=inspect.StructType()), dict():
+            return "write [[double brackets]] around its name"
+        case inspect.CustomType(), "":
+            return "name a file, or remove the key"
+        case _:
+            return "change it, or remove it for the default"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def one_of(choices: Iterable[str]) -> str:
+    """List choices: `"a", "b" or "c"`."""
+    quoted = [f'"{choice}"' for choice in choices]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"
