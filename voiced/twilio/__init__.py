@@ -1,1 +1,1 @@
-"""Empty until the next commit."""
+"""Twilio Media Streams: a carrier whose calls come over a WebSocket."""

@@ -1,1 +1,1 @@
-"""Empty until the next commit."""
+"""HTTP: the webhooks that carriers call."""
