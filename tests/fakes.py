@@ -42,7 +42,7 @@ class FakeLeg:
         self._to_call.send_nowait(Digit(digit))
 
     def hang_up_as_caller(self) -> None:
-        self._to_call.send_nowait(Stopped("stop"))
+        self._to_call.send_nowait(Stopped("stop", hung_up=True))
 
     def drop(self) -> None:
         self.closed = True

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import structlog.testing
 import trio
 import trio.testing
 
@@ -255,30 +256,44 @@ async def test_no_barge_in_where_it_is_off(autojump_clock: object) -> None:
         assert sum(len(payload) for _, payload in s.leg.played) == 8000
 
 
+def in_real_time(clock: trio.testing.MockClock) -> None:
+    """Files are read in threads, which know nothing of a virtual clock: let it run as theirs."""
+    clock.autojump_threshold, clock.rate = math.inf, 1.0
+
+
+def in_virtual_time(clock: trio.testing.MockClock) -> None:
+    clock.autojump_threshold, clock.rate = 0.0, 0.0
+
+
 async def test_tone_delay_and_recorded_greeting_stand_in_order(
-    autojump_clock: object, tmp_path: Path
+    autojump_clock: trio.testing.MockClock,
 ) -> None:
     source = Path(clips.__file__).parent / "still_there.wav"
     agent = Agent(connection_tone=True, greeting_delay_ms=500, greeting_files=(source, source))
+    lead = prompts.tone(PCMU_8K) + PCMU_8K.silence(500)
+    spoken = prompts.convert(clips.load("still_there").pcm, PCM16_8K, PCMU_8K)
+    in_real_time(autojump_clock)
     async with scene(agent, attach=False) as s:
-        with trio.fail_after(5):
-            while s.call._playout.unheard < 2 * 8 * clips.load("still_there").duration_ms:
-                await trio.sleep(0.01)
+        while s.call._playout.unheard < len(lead) + 2 * len(spoken):
+            await trio.sleep(TICK)
+        in_virtual_time(autojump_clock)
         s.call.attach(s.leg)
         await trio.sleep(10)
-        played = b"".join(payload for _, payload in s.leg.played)
-        spoken = prompts.convert(clips.load("still_there").pcm, PCM16_8K, PCMU_8K)
-        lead = prompts.tone(PCMU_8K) + PCMU_8K.silence(500)
-        assert played[: len(lead) + len(spoken)] == lead + spoken
+        assert b"".join(payload for _, payload in s.leg.played) == lead + spoken + spoken
 
 
 async def test_unreadable_greeting_file_is_a_log_line(
-    autojump_clock: object, tmp_path: Path
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
 ) -> None:
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
-    async with scene(Agent(greeting_files=(tmp_path / "bad.wav", tmp_path / "none.wav"))) as s:
-        await trio.sleep(1)
-        assert not s.call.ended.is_set()
+    in_real_time(autojump_clock)
+    with structlog.testing.capture_logs() as logs:
+        async with scene(Agent(greeting_files=(tmp_path / "bad.wav", tmp_path / "none.wav"))) as s:
+            while not s.at(CallState.GREETING):
+                await trio.sleep(TICK)
+            in_virtual_time(autojump_clock)
+    left_out = [line["error"] for line in logs if line["event"] == "greeting file left out"]
+    assert left_out == ["is not a WAV file", "cannot be read: No such file or directory"]
 
 
 async def test_model_speaks_pcm(autojump_clock: object) -> None:

@@ -19,6 +19,7 @@ PEERS = ("voiced.simulate",)
 # What opens, accepts or drives sockets. Everything else is bytes in, events out.
 NETWORK_MODULES = {"socket", "trio_websocket", "hypercorn", "quart", "quart_trio", "httpx"}
 NETWORK_FILES = {"client", "endpoint", "socket", "websocket", "leg", "rest", "server", "daemon"}
+NETWORK_FILES |= {"handover"}  # what the server's listener and hypercorn pass to each other
 
 
 def name_of(path: Path) -> str:

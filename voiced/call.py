@@ -175,9 +175,9 @@ class Call:
                                 )
                         case Digit(digit):
                             dialogue.digit(digit)
-                        case Stopped(reason):
+                        case Stopped(reason, hung_up):
                             self.record.log.info("carrier stopped the stream", why=reason)
-                            self.end("caller_hangup")
+                            self.end("caller_hangup" if hung_up else "carrier_lost")
         except LegClosed:
             self.end("carrier_lost")
 
@@ -191,9 +191,9 @@ class Call:
         if agent.greeting_delay_ms:
             # Silence that is played, not a timer: exact on the carrier's own clock.
             self._queue("delay", form.silence(agent.greeting_delay_ms))
-        for path in agent.greeting_files:
+        for place, path in enumerate(agent.greeting_files):  # one file may stand there twice
             try:
-                self._queue(f"greeting:{path.name}", await self._services.prompts.file(path, form))
+                self._queue(f"greeting:{place}", await self._services.prompts.file(path, form))
             except wav.WavError as error:
                 self.record.log.error("greeting file left out", file=str(path), error=str(error))
 

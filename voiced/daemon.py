@@ -34,6 +34,7 @@ from voiced.prompts import Prompts
 from voiced.server import MediaRoute, Server, server_tls
 from voiced.streams import Streams
 from voiced.switchboard import Setup, Switchboard
+from voiced.twilio.events import MAX_MESSAGE_BYTES
 from voiced.twilio.tokens import MEDIA_PATH
 from voiced.web.app import create_app
 from voiced.web.gate import Gate, base_url
@@ -136,7 +137,8 @@ def _server(
     gate = Gate(config.http, config.twilio, count)
     app = create_app(gate, switchboard, lambda: base_url(config.http, port), count)
     streams = Streams(gate, switchboard)
-    return Server(app, [MediaRoute(MEDIA_PATH, streams.authorize, streams.handle)], tls=tls)
+    route = MediaRoute(MEDIA_PATH, streams.authorize, streams.handle, MAX_MESSAGE_BYTES)
+    return Server(app, [route], tls=tls)
 
 
 async def _until_told_to_stop(

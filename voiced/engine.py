@@ -55,7 +55,7 @@ class Plan:
 
     call_id: str
     agent: Agent
-    instructions: str
+    instructions: str  # the agent's, its file read
     leg_format: AudioFormat  # the session speaks it if its server can
 
 

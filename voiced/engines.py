@@ -7,11 +7,12 @@ from collections.abc import Mapping
 import structlog
 import trio
 
-from voiced.config.types import EmulatorEngine, EngineConfig, RealtimeEngine
+from voiced.config import types
+from voiced.config.types import EngineConfig
 from voiced.emulator.options import EmulatorOptions, parse_faults
 from voiced.emulator.server import serve
 from voiced.engine import Engine
-from voiced.realtime.client import RealtimeClient
+from voiced.realtime.client import RealtimeEngine
 
 __all__ = ["Engines"]
 
@@ -38,11 +39,11 @@ class Engines:
         return {name: self._made[name][1] for name in configs}
 
     async def _make(self, name: str, config: EngineConfig) -> Engine:
-        if isinstance(config, EmulatorEngine):
+        if isinstance(config, types.EmulatorEngine):
             options = EmulatorOptions(speech=config.speech, faults=parse_faults(config.faults))
             port = await self._nursery.start(serve, "127.0.0.1", 0, options)
             log.info("offline engine started", engine=name, port=port)
-            config = RealtimeEngine(
+            config = types.RealtimeEngine(
                 url=f"ws://127.0.0.1:{port}/v1/realtime", model="emulator", server="other"
             )
-        return RealtimeClient(name, config)
+        return RealtimeEngine(name, config)

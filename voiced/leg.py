@@ -48,9 +48,14 @@ class Digit:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The carrier ended the stream; nothing follows. `reason` is for the log."""
+    """The stream is over; nothing follows. `reason` is for the log.
+
+    `hung_up`: the carrier said so, as it does when either side of the telephone line ends the call;
+    otherwise the stream broke, or had to be given up.
+    """
 
     reason: str
+    hung_up: bool = False
 
 
 LegEvent = CallerAudio | Digit | Stopped

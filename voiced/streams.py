@@ -9,7 +9,7 @@ from voiced.handshake import RequestHead
 from voiced.switchboard import Switchboard
 from voiced.twilio.errors import StreamRefused
 from voiced.twilio.leg import accept_start
-from voiced.web.gate import Gate, Request
+from voiced.web.gate import Gate, Request, joined
 from voiced.websocket import WebSocket
 
 __all__ = ["Streams"]
@@ -29,9 +29,7 @@ class Streams:
 
     def authorize(self, head: RequestHead) -> int | None:
         """Judge an upgrade request: None, or the status of the refusal, logged and counted."""
-        request = Request(
-            target=head.target, headers=dict(head.headers), peer=head.client
-        )
+        request = Request(target=head.target, headers=joined(head.headers), peer=head.client)
         if not self._gate.handshake(request):
             return FORBIDDEN
         if not self._switchboard.expects(head.path):
@@ -52,7 +50,6 @@ class Streams:
         except StreamRefused as error:
             self._refuse(error.reason)
             call.end("stream_refused")
-            await socket.aclose(POLICY_VIOLATION, error.reason)
             return
         await call.ended.wait()
 

@@ -60,20 +60,17 @@ class Switchboard:
 
     async def admit(self, request: VoiceRequest) -> Admitted | Refused:
         """Take a call, or say why not. A webhook that is repeated finds its call again."""
-        call = self._calls.get(request.call_sid)
-        if call is None:
-            made = self._make(request)
-            if isinstance(made, Refused):
-                metrics.REFUSED.labels("call", made.reason).inc()
-                log.warning("call refused", why=made.reason, carrier_call=request.call_sid)
-                return made
-            call = made
-        try:
-            token = self._tokens.mint(request.call_sid)
-        except TokensExhausted:
-            call.end("no_stream_token")
-            return Refused("no stream token")
-        return Admitted(f"{MEDIA_PATH}{token}")
+        known = self._calls.get(request.call_sid)
+        call = known or self._make(request)
+        if isinstance(call, Call):
+            try:
+                return Admitted(f"{MEDIA_PATH}{self._tokens.mint(request.call_sid)}")
+            except TokensExhausted:
+                call.end("no_stream_token")
+                call = Refused("no stream token")
+        metrics.REFUSED.labels("call", call.reason).inc()
+        log.warning("call refused", why=call.reason, carrier_call=request.call_sid[:MAX_FACT])
+        return call
 
     def _make(self, request: VoiceRequest) -> Call | Refused:
         config = self.setup.config

@@ -225,7 +225,7 @@ KEYS = st.sampled_from([
     "max_calls", "listen", "public_url", "tls_cert", "tls_key", "trusted_proxies", "headers",
     "auth_token", "api_key", "api_key_file", "api_key_env", "url", "model", "server", "faults",
     "turn_detection", "greeting", "greeting_files", "instructions_file", "language", "threshold",
-    "silence_prompt_s", "silence_hangup_s", "ca_file", "state_dir", "plugin_dir",
+    "silence_prompt_s", "silence_hangup_s", "ca_file", "state_dir",
 ]) | st.text(max_size=4)
 # fmt: on
 LEAVES = (

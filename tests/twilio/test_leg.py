@@ -142,7 +142,7 @@ async def test_stop_is_the_last_word(autojump_clock: MockClock) -> None:
         carrier.say(b"bye")
         carrier.stop()
         carrier.say(b"late")
-        assert await leg.receive() == [CallerAudio(b"bye"), Stopped("stop")]
+        assert await leg.receive() == [CallerAudio(b"bye"), Stopped("stop", hung_up=True)]
         with pytest.raises(LegClosed):
             await leg.receive()
         with pytest.raises(LegClosed):

@@ -44,7 +44,9 @@ def _engine(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> 
             findings.mistake((*path, "engine"), message, _choice(agent.engine, known))
     elif isinstance(engine, RealtimeEngine) and engine.server in ("openai", "azure"):
         model = agent.transcription_model
-        if model is not None and (end := last_day(model)):
+        # The default's successor inside a voice session is not known yet: only a choice is warned of.
+        chosen = findings.written((*path, "transcription_model"))
+        if model is not None and chosen and (end := last_day(model)):
             message = f"{model} has its last day on {end[0]}; transcripts end with it"
             remedy = f'then use "{end[1]}", or "off"'
             findings.warn((*path, "transcription_model"), message, remedy)

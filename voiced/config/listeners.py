@@ -38,13 +38,10 @@ def check_listeners(config: Config, findings: Findings) -> None:
 
 
 def _folders(config: Config, findings: Findings) -> None:
-    state, plugins = config.daemon.state_dir, config.daemon.plugin_dir
+    state = config.daemon.state_dir
     if state is not None and exists(state) and not is_folder(state):
         remedy = "name a folder; it is made at the first start"
         findings.mistake(("daemon", "state_dir"), f"{state} is not a folder", remedy)
-    if plugins is not None and not is_folder(plugins):
-        remedy = "make the folder, or remove the key"
-        findings.mistake(("daemon", "plugin_dir"), f"{plugins} is not a folder", remedy)
 
 
 def _listen(config: Config, findings: Findings) -> bool:

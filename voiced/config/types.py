@@ -60,8 +60,6 @@ state directory, else `/var/lib/voiced` for root, else `~/.local/state/voiced`."
     """Calls at a time; one more is refused at once, so that live calls do not suffer."""
     drain_s: SecondsOrNever = 300.0
     """How long SIGTERM lets live calls go on before they hear a farewell."""
-    plugin_dir: Path | None = None
-    """A folder of your own plugins."""
 
 
 class Http(Table, frozen=True):
@@ -208,10 +206,6 @@ class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
     """Audio to the model; `auto`: the carrier's own where the server speaks it."""
     output_format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"
     """Audio from the model; `auto`: the carrier's own where the server speaks it."""
-    max_sessions: Positive | None = None
-    """Sessions at a time that the account allows."""
-    requests_per_minute: Positive | None = None
-    """Sessions a minute that the account allows."""
 
 
 class EmulatorEngine(Table, frozen=True, tag_field="kind", tag="emulator"):

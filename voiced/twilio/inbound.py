@@ -113,7 +113,7 @@ class Inbound:
                             raise ProtocolError("wrong shape", "a digit is one of 0-9 * # A-D")
                         events.append(Digit(event.digit))
                     case Stop():
-                        events.append(Stopped("stop"))
+                        events.append(Stopped("stop", hung_up=True))
                         break
                     case Start():
                         raise ProtocolError("out of order", "a second start")
