@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import trio
@@ -180,7 +180,7 @@ class Journal:
         database.execute("PRAGMA synchronous = NORMAL")
         return database
 
-    def calls(self, limit: int = 100) -> list[dict[str, object]]:
+    def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest rows, newest first, structures decoded; blocks on the disk."""
         with closing(self._connect()) as database:
             database.row_factory = sqlite3.Row
