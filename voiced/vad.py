@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from operator import mul
 from typing import Final, final
 
+from voiced import audio
 from voiced.formats import FRAME_MS
 
 __all__ = ["Vad", "VadEvent", "VadStarted", "VadStopped"]
@@ -43,13 +43,6 @@ class VadStopped:
 VadEvent = VadStarted | VadStopped
 
 
-def _power(frame: memoryview) -> float:
-    """Return the mean square of 16-bit samples."""
-    samples = frame.cast("h")
-    total: int = sum(map(mul, samples, samples))
-    return total / len(samples)
-
-
 @final
 class Vad:
     """Finds speech in a continuous stream of PCM16.
@@ -74,7 +67,7 @@ class Vad:
     ) -> None:
         if rate <= 0 or rate % 1000:
             raise ValueError(f"rate must be a multiple of 1000 Hz, not {rate}")
-        self._frame_bytes = rate // 1000 * FRAME_MS * 2
+        self._frame_samples = rate // 1000 * FRAME_MS
         self._rest = b""  # less than one frame
         self._frames = 0
         self._run = 0  # successive loud frames
@@ -121,13 +114,11 @@ class Vad:
         """Judge `pcm16`, any even or odd number of bytes; a broken frame waits for its rest."""
         if self._rest:
             pcm16 = self._rest + pcm16
-        size = self._frame_bytes
-        whole = len(pcm16) - len(pcm16) % size
         events: list[VadEvent] = []
-        with memoryview(pcm16) as view:
-            for start in range(0, whole, size):
-                self._judge(_power(view[start : start + size]), events)
-        self._rest = pcm16[whole:]
+        for power in audio.mean_squares(pcm16, self._frame_samples):
+            self._judge(power, events)
+        rest = len(pcm16) % (2 * self._frame_samples)
+        self._rest = pcm16[len(pcm16) - rest :]
         return events
 
     def _judge(self, power: float, events: list[VadEvent]) -> None:

@@ -1,0 +1,62 @@
+"""The `error` events of the Realtime server, with the texts that real servers send.
+
+Codes and messages: OpenAI Realtime reference, and reports by users where the reference is silent.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["Refused", "invalid_value", "missing", "unknown_item", "unknown_parameter"]
+
+
+class Refused(Exception):
+    """What a client asked for is not done; the client gets an `error` event, nothing changes."""
+
+    def __init__(
+        self,
+        code: str | None,
+        message: str,
+        param: str | None = None,
+        *,
+        kind: str = "invalid_request_error",
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.param = param
+        self.kind = kind
+
+    def body(self, event_id: str | None) -> dict[str, Any]:
+        """Return the `error` object; `event_id` is that of the client's event, if it had one."""
+        return {
+            "type": self.kind,
+            "code": self.code,
+            "message": self.message,
+            "param": self.param,
+            "event_id": event_id,
+        }
+
+
+def missing(param: str) -> Refused:
+    """A field that has to be there is not."""
+    return Refused("missing_required_parameter", f"Missing required parameter: '{param}'.", param)
+
+
+def unknown_parameter(param: str) -> Refused:
+    """A field that the protocol does not have."""
+    return Refused("unknown_parameter", f"Unknown parameter: '{param}'.", param)
+
+
+def invalid_value(message: str, param: str | None) -> Refused:
+    """A field of the right type whose value is impossible."""
+    return Refused("invalid_value", message, param)
+
+
+def unknown_item(action: str, item_id: str) -> Refused:
+    """`action` is retrieve, delete or truncate."""
+    return Refused(
+        f"item_{action}_invalid_item_id",
+        f"Error {action[:-1]}ing item: the item with id '{item_id}' does not exist.",
+        "item_id",
+    )

@@ -1,0 +1,286 @@
+"""The offline Realtime server: a listener, the handshake, and one nursery per connection."""
+
+from __future__ import annotations
+
+import hmac
+import time
+from collections.abc import Callable
+from functools import partial
+from secrets import token_hex
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
+
+import structlog
+import trio
+from trio_websocket import (
+    ConnectionClosed,
+    WebSocketConnection,
+    WebSocketRequest,
+    wrap_server_stream,
+)
+
+from voiced.emulator.dialogue import Dialogue
+from voiced.emulator.errors import Refused
+from voiced.emulator.options import EmulatorOptions
+from voiced.emulator.performer import Performer
+from voiced.emulator.recognise import prepare
+from voiced.emulator.speech import Voice
+from voiced.emulator.wire import Wire
+
+__all__ = ["Server", "serve"]
+
+HANDSHAKE_S: Final = 10.0
+CLOSE_S: Final = 2.0  # for the peer to answer a close
+DRAIN_S: Final = 5.0  # for the peer to read what is ahead of a close
+MESSAGE_BYTES: Final = 21 * 1024 * 1024  # 15 MiB of audio in base64, and what is around it
+MESSAGE_QUEUE: Final = 8  # received, not yet handled; more wait in the kernel
+BACKLOG: Final = 256  # server events unsent before the client's next event is read
+EXPIRED: Final = "Your session hit the maximum duration of 60 minutes."
+_GONE: Final = (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError)
+
+_log = structlog.get_logger("voiced.emulator")
+
+
+async def serve(
+    host: str,
+    port: int,
+    options: EmulatorOptions,
+    *,
+    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the Realtime protocol until cancelled; `task_status` gets the port that was bound.
+
+    `ws://host:port/v1/realtime?model=…`; any path that ends in `/realtime` will do.
+
+    Raises OSError where the address cannot be bound, OptionsError where espeak-ng is demanded and
+    missing.
+    """
+    server = Server(options)
+    listeners = await trio.open_tcp_listeners(port, host=host)
+    bound: int = listeners[0].socket.getsockname()[1]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prepare)
+        await nursery.start(partial(trio.serve_listeners, server.connected, listeners))
+        task_status.started(bound)
+
+
+class Server:
+    """What all connections share. `serve` is the usual way to one; tests hand it streams."""
+
+    def __init__(self, options: EmulatorOptions) -> None:
+        self._options = options
+        self._voice = Voice(options.speech)
+        self._live = 0
+
+    async def connected(self, stream: trio.abc.Stream) -> None:
+        """Handle one TCP connection to its end; whatever the peer does ends this one alone."""
+        self._live += 1
+        wire = Wire(stream)
+        try:
+            async with wire, trio.open_nursery() as nursery:
+                await self._converse(wire, nursery)
+                nursery.cancel_scope.cancel()
+        except* _GONE:
+            _log.debug("connection lost")
+        finally:
+            self._live -= 1
+
+    async def _converse(self, wire: Wire, nursery: trio.Nursery) -> None:
+        request: WebSocketRequest | None = None
+        with trio.move_on_after(HANDSHAKE_S):
+            request = await wrap_server_stream(
+                nursery, wire, message_queue_size=MESSAGE_QUEUE, max_message_size=MESSAGE_BYTES
+            )
+        if request is None:
+            _log.info("connection refused", why="no handshake")
+            return
+        url = urlsplit(request.path)
+        headers = {name.lower(): value for name, value in request.headers}
+        status = self._refusal(url.path, headers)
+        if status:
+            _log.info("connection refused", status=status)
+            await request.reject(
+                status,
+                extra_headers=[(b"Content-Type", b"application/json")],
+                body=_refusal_body(status),
+            )
+            return
+        websocket = await request.accept()
+        model = parse_qs(url.query).get("model", [""])[0]
+        connection = _Connection(websocket, wire, self._options, self._voice, model)
+        await connection.run(self._flaw(headers, model))
+
+    def _refusal(self, path: str, headers: dict[bytes, bytes]) -> int:
+        """Return the HTTP status instead of an upgrade, or 0."""
+        if self._options.faults.refuse_status:
+            return self._options.faults.refuse_status
+        if not path.rstrip("/").endswith("/realtime"):
+            return 404
+        if self._live > self._options.max_connections:
+            return 503
+        key = self._options.api_key
+        given = headers.get(b"authorization", b"")
+        if key is not None and not hmac.compare_digest(given, f"Bearer {key}".encode()):
+            return 401
+        return 0
+
+    def _flaw(self, headers: dict[bytes, bytes], model: str) -> tuple[Refused, int] | None:
+        """Return what is told over the WebSocket and then closed for, with the close code."""
+        faults = self._options.faults
+        if faults.refuse_code:
+            return Refused(faults.refuse_code, "The session is refused."), faults.refuse_close
+        if headers.get(b"openai-beta") == b"realtime=v1":
+            text = "The Realtime Beta API is no longer supported. Please use the GA interface."
+            return Refused("beta_api_shape_disabled", text), 4000
+        if not model:
+            return Refused("missing_model", "You must provide a model parameter.", "model"), 4000
+        return None
+
+
+def _refusal_body(status: int) -> bytes:
+    kind, code, message = {
+        401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+        429: ("requests", "rate_limit_exceeded", "Rate limit reached."),
+        404: ("invalid_request_error", "not_found", "The path has to end in /realtime."),
+    }.get(status, ("server_error", "server_error", "The server had an error."))
+    text = f'"message":"{message}","type":"{kind}","param":null,"code":"{code}"'
+    return f'{{"error":{{{text}}}}}'.encode()
+
+
+class _Connection:
+    """One session's sockets and timers. The reader ends it; everything else lives beside it."""
+
+    def __init__(
+        self,
+        websocket: WebSocketConnection,
+        wire: Wire,
+        options: EmulatorOptions,
+        voice: Voice,
+        model: str,
+    ) -> None:
+        self._websocket = websocket
+        self._wire = wire
+        self._options = options
+        self._faults = options.faults
+        self._voice = voice
+        self.dialogue = Dialogue(
+            model=model,
+            session_id=f"sess_{token_hex(6)}",
+            expires_at=int(time.time() + options.session_s),
+            faults=options.faults,
+        )
+        self._wanted = trio.Event()  # the outbox has something
+        self._drained = trio.Event()  # the outbox has been sent
+        self._scope = trio.CancelScope()
+        self._close: tuple[int, str] = (1000, "")
+
+    async def run(self, flaw: tuple[Refused, int] | None) -> None:
+        """Hold the session until one side ends it."""
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._write)
+                    if flaw is not None:
+                        await self._refuse(*flaw)
+                    else:
+                        await self._session(nursery)
+                    nursery.cancel_scope.cancel()
+        except* ConnectionClosed:
+            pass
+        _log.debug("session over", errors=self.dialogue.errors)
+        with trio.move_on_after(CLOSE_S):
+            await self._websocket.aclose(*self._close)
+
+    async def _session(self, nursery: trio.Nursery) -> None:
+        performer = Performer(self.dialogue, self._voice, self._options, self, nursery)
+        for after_ms, strike in self._timers():
+            if after_ms:
+                nursery.start_soon(_after, after_ms / 1000, strike)
+        await trio.sleep(self._faults.late_created_ms / 1000)
+        self.dialogue.greet()
+        self.wake()
+        while True:
+            message = await self._websocket.get_message()
+            if self._faults.late_updated_ms and "session.update" in str(message[:200]):
+                await trio.sleep(self._faults.late_updated_ms / 1000)
+            self.dialogue.receive(message)
+            performer.attend()
+            if self.dialogue.outbox:
+                self.wake()
+                if len(self.dialogue.outbox) > BACKLOG:
+                    await self.wait_drained()
+
+    def _timers(self) -> list[tuple[float, Callable[[], Any]]]:
+        return [
+            (self._options.session_s * 1000, self._expire),
+            (self._faults.session_expired_after_ms, self._expire),
+            (self._faults.error_after_ms, self._complain),
+            (self._faults.close_after_ms, self.sever),
+            (self._faults.half_open_after_ms, self._play_dead),
+        ]
+
+    # -- out ------------------------------------------------------------------------------------
+
+    async def _write(self) -> None:
+        """Send the outbox in order. The only sender, so that cancelling others breaks no frame."""
+        while True:
+            await self._wanted.wait()
+            self._wanted = trio.Event()
+            while self.dialogue.outbox:
+                batch = self.dialogue.outbox[:]
+                self.dialogue.outbox.clear()
+                for message in batch:
+                    await self._websocket.send_message(message.decode())
+            self._drained.set()
+            self._drained = trio.Event()
+
+    def wake(self) -> None:
+        """Have the outbox sent."""
+        self._wanted.set()
+
+    async def wait_drained(self) -> None:
+        """Wait until everything that is in the outbox now is with the kernel."""
+        self.wake()
+        await self._drained.wait()
+
+    # -- endings ----------------------------------------------------------------------------------
+
+    async def _end(self, code: int, reason: str) -> None:
+        with trio.move_on_after(DRAIN_S):
+            await self.wait_drained()
+        self._close = (code, reason)
+        self._scope.cancel()
+
+    async def _refuse(self, refused: Refused, code: int) -> None:
+        self.dialogue.refuse(refused)
+        await self._end(code, f"{refused.kind}.{refused.code}")
+
+    async def _expire(self) -> None:
+        self.dialogue.refuse(Refused("session_expired", EXPIRED))
+        await self._end(1001, "session_expired")
+
+    async def _complain(self) -> None:
+        text = "The server had an error while processing your request. Sorry about that!"
+        self.dialogue.refuse(Refused(None, text, kind="server_error"))
+        await self.wait_drained()
+
+    async def sever(self) -> None:
+        """Close as `close_code` says; 1006 closes TCP without a word."""
+        if self._faults.close_code == 1006:
+            await self._wire.aclose()
+            self._scope.cancel()
+            return
+        await self._end(self._faults.close_code, "")
+
+    def freeze(self) -> None:
+        """Answer nothing any more."""
+        self._wire.freeze()
+
+    async def _play_dead(self) -> None:
+        self.freeze()
+        await trio.lowlevel.checkpoint()
+
+
+async def _after(seconds: float, strike: Callable[[], Any]) -> None:
+    await trio.sleep(seconds)
+    await strike()
