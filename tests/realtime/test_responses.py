@@ -188,6 +188,19 @@ def test_a_create_that_came_second_is_repeated_after_the_first() -> None:
     assert [fault.action for fault in faults] == ["retry"]
 
 
+def test_a_response_that_was_not_ours_does_not_bring_ours_again() -> None:
+    script = Script().ready()
+    script.machine.respond("Prompt.")
+    (create,) = script.sent()
+    script.created("resp_vad").error(None, ACTIVE.format("resp_vad"), create["event_id"])
+    script.failed("server_error", response_id="resp_vad")
+    asked: list[Any] = []
+    for number in range(4):
+        asked += [event.get("response") for event in script.sent()]
+        script.created(f"resp_{number}").done(f"resp_{number}")
+    assert asked == [None, {"instructions": "Prompt."}]
+
+
 def test_a_create_refused_before_we_saw_the_other_response() -> None:
     script = Script().ready()
     script.machine.respond("Prompt.")

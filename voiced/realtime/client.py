@@ -264,6 +264,7 @@ class RealtimeSession:
                     ws.send_nowait(message)
                 except BacklogFull as full:
                     machine.lose("stalled", f"model socket stalled: {full}", retryable=True)
+                    ws.abort("stalled")  # who reads nothing reads no Close frame either
                     break
                 except WebSocketClosed:
                     break  # `receive` finds out, and why

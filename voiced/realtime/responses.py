@@ -57,16 +57,6 @@ class Responses:
         self._finished = Recent(REMEMBERED)
         self._elsewhere = Recent(REMEMBERED)  # out-of-band ones
 
-    @property
-    def outstanding(self) -> bool:
-        """Whether a `response.create` has neither been answered nor refused."""
-        return self._pending is not None
-
-    @property
-    def busy(self) -> bool:
-        """Whether an answer is being made, or asked for."""
-        return self._active is not None or self._pending is not None or bool(self._queue)
-
     def want(self, ask: Ask) -> None:
         """Queue `ask`. A plain one behind a plain one says nothing new."""
         if ask.instructions is None and self._queue and self._queue[-1].instructions is None:
@@ -164,12 +154,10 @@ class Responses:
             and response_id not in self._elsewhere
         )
 
-    def end_if_running(self, response_id: str) -> bool:
-        """Take the response for over; False where it was already."""
-        if response_id not in self._running:
-            return False
-        self._finish(response_id)
-        return True
+    def release(self, response_id: str) -> None:
+        """Wait for this response no more; its `response.done` still counts if it comes."""
+        if self._active == response_id:
+            self._active = None
 
     def cancel(self) -> list[str]:
         """Want nothing any more; returns the responses to be cancelled at the server.
@@ -178,9 +166,7 @@ class Responses:
         would ignore a `response.cancel`.
         """
         self._queue.clear()
-        if self._pending is not None:
-            self._pending[1].cancelled = True
-        if self._last is not None:
+        if self._last is not None:  # outstanding, or taken for created and perhaps refused yet
             self._last[1].cancelled = True
         audible = [running for running in self._running.values() if not running.muted]
         for running in audible:

@@ -402,14 +402,14 @@ class RealtimeMachine:
         self._fault(errors.TRUNCATE_TOO_LONG, message, "retry" if again else "ignore")
 
     def _cancel_refused(self, message: str, event_id: str | None) -> None:
-        """A race, or a `response.done` that never came: the server has nothing running."""
+        """The response was over before: a race, or its `response.done` got lost.
+
+        The next one need not wait for that. It may still come, and bring the usage.
+        """
         self._fault(errors.CANCEL_NOT_ACTIVE, message, "ignore")
         response_id = self._outbox.cancelled(event_id)
-        if response_id is not None and self._responses.end_if_running(response_id):
-            self._items.complete_response(response_id)
-            self._events.append(
-                engine.ResponseDone(response_id, "cancelled", "client_cancelled", None)
-            )
+        if response_id is not None:
+            self._responses.release(response_id)
 
     def _fault(
         self, code: str, message: str | None, action: Literal["ignore", "retry", "alarm"]

@@ -36,7 +36,6 @@ class Setup:
         self.session = session_config(plan, server, dialect, self.input, self.output)
         self._expected_input, self._expected_output = self.input, self.output
         self._quality = plan.agent.resampler
-        self._dropped: set[str] = set()
         self._audio = bytearray()
         self._messages: list[Message] = []
 
@@ -55,13 +54,12 @@ class Setup:
     def refused(self, error: ErrorBody) -> str | None:
         """Leave out what the server objects to; returns its name, None if that cannot be done.
 
-        A field is left out once only: an error that names it again is about something else.
+        Each time there is less to object to, so this ends.
         """
         reduced = without(self.session, error)
-        if reduced is None or reduced[0] in self._dropped:
+        if reduced is None:
             return None
         field, self.session = reduced
-        self._dropped.add(field)
         if field.endswith("format"):  # now it is the server's default, unless it echoes another
             if "output" in field:
                 self._expected_output = PCM16_24K
