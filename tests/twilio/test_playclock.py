@@ -110,6 +110,26 @@ def test_less_lag_shifts_the_estimate_back_and_heard_stays() -> None:
     assert clock.statistics().lag == pytest.approx(0.25)
 
 
+def test_what_all_echoes_are_late_by_now_and_then_is_not_lag() -> None:
+    clock = probed()
+    marks = speak(clock, 4000)
+    for number, (name, position) in enumerate(marks[:12]):
+        clock.echoed(name, 10.0 + position / 1000 + 0.08 + (0.03, 0.09, 0.06)[number % 3])
+    assert ms(clock.heard(12.4)) == pytest.approx(2400, abs=1)
+    assert clock.statistics().jitter == pytest.approx(0.03)
+    assert clock.statistics().lag == 0
+
+
+def test_new_audio_after_a_pause_waits_for_what_is_late() -> None:
+    clock = probed()
+    marks = speak(clock, 1000)
+    marks.append((clock.mark(10.0), 1000))
+    for name, position in marks[:3]:
+        clock.echoed(name, 10.0 + position / 1000 + 0.08 + 0.8)
+    clock.sent(8000, 11.3)  # by our sending 300 ms after the end, really 500 ms before it
+    assert ms(clock.heard(11.5)) == pytest.approx(700, abs=1)
+
+
 def test_marks_that_do_not_come_stop_the_clock() -> None:
     clock = probed()
     marks = speak(clock, 4000)

@@ -21,9 +21,10 @@ back. A mark that is overdue says what an echo would say that came now, as a low
 is the least that an echoed one of them gives: a single late echo is jitter, three are a stall, and
 the first echo that shows less lag corrects it back. If all are overdue, no echo speaks against a
 stall, and the oldest of them says where it began. After a pause the votes start afresh, with a mark
-behind the first audio, so that a late start is seen at once. Twice the usual change from one echo
-to the next is taken off, because the least of three late echoes is still late and a `clear` will be
-late like them, finding more played. The result is never below `earliest`.
+behind the first audio, so that a late start is seen at once (a carrier that has not even ended what
+was before the pause shows in overdue marks). Twice the usual change from one echo to the next is
+taken off, because the least of three late echoes is still late and a `clear` will be late like
+them, finding more played. The result is never below `earliest`.
 
 **The round trip** is the least of `T - max(mark sent, position reached at the earliest)` over the
 last 4 marks that were sent on a buffer known to be empty: only they can tell a longer way from a
@@ -100,6 +101,7 @@ class PlayClock:
         self._empty_round_trips: deque[float] = deque(maxlen=4)
         self._marks = self._echoes = self._cleared_echoes = self._unknown_echoes = self._lost = 0
         self._serial = 0
+        self._round_trip: float | None = None
         self._changes: deque[float] = deque(maxlen=_CHANGES)
         self._jitter = 0.0
         self._lag = 0.0
@@ -114,9 +116,13 @@ class PlayClock:
         self._probed = False  # a mark was sent on the empty buffer since the last audio
         # (first byte, earliest phase) of each stretch that plays without running empty
         self._periods: deque[tuple[int, float]] = deque(maxlen=_PERIODS)
+        self._forget_votes()
+
+    def _forget_votes(self) -> None:
         self._votes: deque[tuple[float, _Mark]] = deque(maxlen=_VOTES)  # echoed at, mark
-        self._last_trip: float | None = None  # of the stretch's newest echo
-        self._before = -math.inf  # the phase known before the pause after which votes are counted
+        self._echoed: list[tuple[float, float]] = []  # echoed at, phase; of each vote
+        self._known = -math.inf  # the least phase of the votes
+        self._last_trip: float | None = None  # of the newest echo
 
     # What happened
 
@@ -125,9 +131,7 @@ class PlayClock:
         earliest = now - self.position / self._rate
         pause = earliest - self._periods[-1][1] if self._periods else math.inf
         if pause >= MARK_EVERY_S:
-            self._before = self._phase(now)
-            self._votes.clear()
-            self._last_trip = None
+            self._forget_votes()
             self._marked = None
         if pause > 0:
             self._periods.append((self.position, earliest))
@@ -182,7 +186,7 @@ class PlayClock:
                 self._changes.append(abs(trip - self._last_trip))
                 self._jitter = median_low(self._changes) if len(self._changes) > 3 else 0.0
             self._last_trip = trip
-        self._votes.append((now, mark))
+        self._learn(now, mark)
         return True
 
     def clear(self, now: float) -> int:
@@ -224,12 +228,7 @@ class PlayClock:
     @property
     def round_trip(self) -> float | None:
         """Seconds from a mark to its echo on an empty buffer; None until a mark came back."""
-        if not self._round_trips:
-            return None
-        trip = min(self._round_trips)
-        if not self._empty_round_trips:
-            return trip
-        return min(trip + _FRAME_S, *self._empty_round_trips)
+        return self._round_trip
 
     def statistics(self) -> PlayClockStatistics:
         """Where the clock stands."""
@@ -260,18 +259,26 @@ class PlayClock:
             end = start
         return least
 
+    def _learn(self, now: float, mark: _Mark) -> None:
+        """Take in the vote of a mark that came back; the round trip may have changed for all."""
+        trip = min(self._round_trips)
+        if self._empty_round_trips:
+            trip = min(trip + _FRAME_S, *self._empty_round_trips)
+        self._round_trip = trip
+        self._votes.append((now, mark))
+        off = trip + 2 * self._jitter
+        # An echo that came at once only says that all had been played by then.
+        self._echoed = [
+            (at, max(at - off, vote.sent_at) - vote.position / self._rate)
+            for at, vote in self._votes
+        ]
+        self._known = _least(self._echoed, now)
+
     def _phase(self, now: float) -> float:
         """Return the carrier's phase by the marks; minus infinity where they tell nothing."""
-        round_trip = self.round_trip
+        round_trip, known, rate = self._round_trip, self._known, self._rate
         if round_trip is None or not self._periods:
             return -math.inf
-        rate = self._rate
-        # (echoed at, phase); an echo that came at once only says that all had been played by then.
-        echoed = [
-            (at, max(at - round_trip - 2 * self._jitter, mark.sent_at) - mark.position / rate)
-            for at, mark in self._votes
-        ]
-        known = _least(echoed, echoed[-1][0]) if echoed else self._before
         tolerance = max(_OVERDUE_S, 3 * self._jitter)
         overdue = 0
         since = -math.inf  # phase by the oldest overdue mark
@@ -286,7 +293,7 @@ class PlayClock:
                 since = max(since, phase)
                 overdue += 1
         if overdue:
-            believed = _least(echoed[overdue - _VOTES :] if overdue < _VOTES else [], now)
+            believed = _least(self._echoed[overdue - _VOTES :] if overdue < _VOTES else [], now)
             known = since if believed == math.inf else believed
         self._lag = max(0.0, known - self._periods[-1][1])
         return known
