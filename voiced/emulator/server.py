@@ -82,6 +82,9 @@ class Server:
                 nursery.cancel_scope.cancel()
         except* _GONE:
             _log.debug("connection lost")
+        except* Exception:
+            # A fault of ours, or of the WebSocket library: the other sessions go on.
+            _log.exception("connection failed")
         finally:
             self._live -= 1
 
