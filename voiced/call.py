@@ -147,10 +147,9 @@ class Call:
         if not self._winding_down:
             greets = self.agent.greeting or self.agent.greeting_text or self.agent.greeting_files
             self.record.to(CallState.GREETING if greets else CallState.LISTENING)
-            dialogue.begin()
         self._nursery.start_soon(self._inbound, leg, dialogue)
         self._nursery.start_soon(self._speaker.run)
-        self._nursery.start_soon(dialogue.watch)
+        self._nursery.start_soon(dialogue.patience.watch)
         self._media.set()
 
     async def _inbound(self, leg: Leg, dialogue: Dialogue) -> None:

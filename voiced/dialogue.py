@@ -6,9 +6,7 @@ step, before another frame can go out.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -32,6 +30,7 @@ from voiced.engine import (
     SpeechStopped,
 )
 from voiced.formats import AudioFormat
+from voiced.patience import Patience, PatienceHost
 from voiced.playout import Cut, Playout
 from voiced.record import CallRecord
 from voiced.states import CallState
@@ -41,13 +40,10 @@ __all__ = ["LOCAL", "Dialogue", "Host", "exactly"]
 LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
 
 _S = CallState
-_LISTENING_STATES: Final = frozenset({_S.LISTENING})
 _ROOM_POLL_S: Final = 0.1  # a full playout holds minutes: looking ten times a second is soon enough
-_GIVE_UP: Final = 3
-"""A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
 
 
-class Host(Protocol):
+class Host(PatienceHost, Protocol):
     """What the dialogue asks of its call."""
 
     def wake_speaker(self) -> None:
@@ -55,12 +51,6 @@ class Host(Protocol):
 
     def interrupt_speaker(self) -> list[Cut]:
         """Stop the speaker and empty the carrier's buffer, now."""
-
-    def play_clip(self, name: str) -> None:
-        """Queue a bundled message."""
-
-    def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
-        """Begin to end the call with a last message."""
 
 
 def exactly(text: str) -> str:
@@ -93,10 +83,7 @@ class Dialogue:
         self._muted = False  # winding down: audio of answers asked for before is not played
         self._greeted = False
         self._spoken_at: float | None = None  # the caller's last word, until an answer is heard
-        self._owed_since: float | None = None  # the model owes audio since then
-        self._filled = False
-        self._quiet_since = trio.current_time()
-        self._prompted = False
+        self.patience = Patience(host, agent, record, playout)
         self.last_words_begun = trio.Event()
         self.last_words_over = trio.Event()
         self.silence_ms = (
@@ -104,12 +91,6 @@ class Dialogue:
             if isinstance(agent.turn_detection, ServerVad | OwnVad)
             else 0
         )
-
-    def begin(self) -> None:
-        """Media flows: from now on the caller notices silence."""
-        self._quiet_since = trio.current_time()
-        if self._owed_since is not None:
-            self._owed_since = self._quiet_since
 
     # ---- the model ----
 
@@ -141,7 +122,7 @@ class Dialogue:
                     self._record.to(_S.COMMITTING)
             case Committed():
                 self._record.transcript.open("caller", event.item_id)
-                self._owe()
+                self.patience.owe()
                 if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
                     self._record.to(_S.THINKING)
             case ResponseStarted():
@@ -157,7 +138,7 @@ class Dialogue:
             case Ready():
                 self._on_ready()
             case EngineFault():
-                metrics.ENGINE_FAULTS.labels(event.code).inc()
+                metrics.ENGINE_FAULTS.labels(metrics.code(event.code)).inc()
                 self._record.log.log(
                     20 if event.action == "ignore" else 30,
                     "model refused something",
@@ -181,12 +162,8 @@ class Dialogue:
 
     def ask(self, instructions: str | None = None) -> None:
         """Ask the model to say something now."""
-        self._owe()
+        self.patience.owe()
         self._session.respond(instructions)
-
-    def _owe(self) -> None:
-        self._owed_since = trio.current_time()
-        self._filled = False
 
     def _on_audio(self, event: AgentAudio) -> None:
         if self._muted:
@@ -223,18 +200,18 @@ class Dialogue:
             return
         if event.status == "cancelled" or self._playout.idle:
             # Nothing (more) will come: a tool call, a text, an answer cut off by the caller.
-            self._owed_since = None
+            self.patience.settled()
         if self._playout.idle and self._record.state is _S.THINKING:
             self._listen()
 
     def _on_lost(self, event: Lost) -> None:
         first = self._record.model_state is ModelState.CONNECTING
         self._record.model_to(ModelState.LOST)
-        metrics.MODEL_LOST.labels(event.code).inc()
+        metrics.MODEL_LOST.labels(metrics.code(event.code)).inc()
         self._record.log.warning(
             "model lost", code=event.code, message=event.message, retryable=event.retryable
         )
-        self._owed_since = None
+        self.patience.settled()
         self.last_words_over.set()
         if not self._closing:
             self._host.wind_down("model_unreachable" if first else "model_lost", "unavailable")
@@ -243,13 +220,14 @@ class Dialogue:
 
     def _on_speech_started(self, event: SpeechStarted) -> None:
         received = trio.current_time()
-        self._record.transcript.open("caller", event.item_id)
+        if event.item_id:  # with endpointing of our own the item exists at Committed only
+            self._record.transcript.open("caller", event.item_id)
         if self._closing:
             return
-        self._prompted = False
+        self.patience.caller_active()
         self._spoken_at = None
         if self._agent.barge_in == "immediate":
-            self._owed_since = None
+            self.patience.settled()
             if self._responding or not self._playout.idle:
                 self._barge_in(received)
         if self._record.state not in (_S.ANSWERING, _S.RINGING):
@@ -278,8 +256,7 @@ class Dialogue:
 
     def digit(self, digit: str) -> None:
         """The caller pressed a key: activity, and a fact that the model should know."""
-        self._quiet_since = trio.current_time()
-        self._prompted = False
+        self.patience.caller_active()
         self._record.digit()
         if not self._closing:
             self._session.add_message("system", f"The caller pressed the key {digit}.")
@@ -291,7 +268,7 @@ class Dialogue:
         if item_id.startswith(LOCAL):
             return
         heard_at = trio.current_time() + in_s
-        self._owed_since = None
+        self.patience.settled()
         if self._closing:
             return
         if not self._greeted and self._spoken_at is None:
@@ -305,71 +282,19 @@ class Dialogue:
 
     def turn_over(self) -> None:
         """All that was to be said has been heard."""
-        if self._record.state in (_S.GREETING, _S.SPEAKING) and self._owed_since is None:
+        if self._record.state in (_S.GREETING, _S.SPEAKING) and not self.patience.owed:
             self._listen()
 
     def _listen(self) -> None:
-        self._quiet_since = trio.current_time()
+        self.patience.listening()
         self._record.to(_S.LISTENING)
 
     def close(self) -> None:
         """The call is winding down: no more turns, no answers that were asked for before."""
         self._closing = True
         self._muted = True
-        self._owed_since = None
+        self.patience.stop()
         self._playout.finish_all()  # the last message must not wait for the rest of a sentence
         if self._responding:
             self._session.cancel()
             self._responding = False
-
-    # ---- time ----
-
-    async def watch(self, now: Callable[[], float] = trio.current_time) -> None:
-        """Silence on either side, and the call's longest duration.
-
-        Every deadline only ever moves later, so it is enough to look again when one could strike.
-        """
-        agent, began = self._agent, now()
-        over_at = began + agent.max_duration_s
-        while not self._closing:
-            due = [over_at, now() + agent.no_answer_s]
-            if now() >= over_at:
-                self._host.wind_down("max_duration", "farewell")
-                return
-            if self._owed_since is not None:
-                due.append(self._watch_model(now()))
-            elif self._record.state in _LISTENING_STATES and self._playout.idle:
-                due.append(self._watch_caller(now()))
-            if not self._closing:
-                await trio.sleep_until(max(min(due), now() + 0.01))
-
-    def _watch_model(self, now: float) -> float:
-        """A model that owes an answer is covered by a filler, then given up; the next deadline."""
-        assert self._owed_since is not None
-        if not self._playout.idle:
-            return now + self._agent.no_answer_s
-        waited = now - self._owed_since
-        if waited >= _GIVE_UP * self._agent.no_answer_s:
-            self._record.log.warning("model says nothing", waited_s=round(waited, 1))
-            metrics.MODEL_LOST.labels("silent").inc()
-            self._host.wind_down("model_silent", "unavailable")
-        elif waited >= self._agent.no_answer_s and not self._filled:
-            self._filled = True
-            self._host.play_clip("one_moment")
-        turns = _GIVE_UP if self._filled else 1
-        return self._owed_since + turns * self._agent.no_answer_s
-
-    def _watch_caller(self, now: float) -> float:
-        """A silent caller is asked once, then the call ends; the next deadline."""
-        agent = self._agent
-        quiet = now - self._quiet_since
-        if agent.silence_prompt_s and not self._prompted:
-            if quiet < agent.silence_prompt_s:
-                return self._quiet_since + agent.silence_prompt_s
-            self._prompted = True
-            self._host.play_clip("still_there")
-        if not agent.silence_hangup_s:
-            return math.inf
-        if quiet >= agent.silence_hangup_s:
-            self._host.wind_down("caller_silence", "farewell")
-        return self._quiet_since + agent.silence_hangup_s

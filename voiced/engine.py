@@ -87,7 +87,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class SpeechStarted:
-    """The caller began to speak. `audio_start_ms` counts audio sent to the session, not time."""
+    """The caller began to speak. `audio_start_ms` counts audio sent to the session, not time.
+
+    `item_id` is empty where the item does not exist yet.
+    """
 
     item_id: str
     audio_start_ms: int

@@ -22,7 +22,24 @@ __all__ = [
     "MODEL_STATE_CHANGES",
     "REFUSED",
     "STATE_CHANGES",
+    "code",
 ]
+
+_MAX_CODES = 64
+_codes: set[str] = set()
+
+
+def code(word: str) -> str:
+    """A label value from a word that a server chose: the first 64 as they are, then `other`.
+
+    Every label value is a time series for ever; how many there are is not for a peer to decide.
+    """
+    if word not in _codes:
+        if len(_codes) >= _MAX_CODES:
+            return "other"
+        _codes.add(word)
+    return word
+
 
 CALLS_LIVE = Gauge("voiced_calls_live", "Calls that hold a slot now")
 CALLS_ENDED = Counter("voiced_calls_ended_total", "Calls that have ended", ["reason"])

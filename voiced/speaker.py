@@ -6,7 +6,6 @@ carrier's buffer and says what was heard, all in one synchronous step: no frame 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 import trio
@@ -47,6 +46,7 @@ class Speaker:
         self._quiet = trio.lowlevel.ParkingLot()
         self._turn: trio.CancelScope | None = None
         self._item: str | None = None
+        self._told = 0  # the position at which the playout was last told what is heard
 
     def wake(self) -> None:
         """There is something new in the playout."""
@@ -60,6 +60,7 @@ class Speaker:
         if self._turn is not None:
             self._turn.cancel()
         self._item = None
+        self._told = 0
         self._playout.heard_to(self._leg.clear())
         cuts = self._playout.cut()
         self._quiet.unpark_all()
@@ -87,7 +88,7 @@ class Speaker:
         """One turn: until everything that is known has been heard."""
         leg, playout = self._leg, self._playout
         while True:
-            await self._until(lambda: leg.sent() + self._chunk - self._lead)
+            await self._room()
             chunk = playout.next_chunk(self._chunk)
             if chunk is not None:
                 if chunk.item_id != self._item:
@@ -100,19 +101,30 @@ class Speaker:
                 except LegClosed:
                     # The inbound task learns it too, with the reason, and ends the call.
                     await trio.sleep_forever()
-            elif leg.heard() < leg.sent():
+            elif (left := leg.seconds_until(leg.sent())) > 0:
                 # More may come while the rest is heard: whichever is first.
-                with trio.move_on_after(max(_TICK_S, leg.seconds_until(leg.sent()))):
+                with trio.move_on_after(max(_TICK_S, left)):
                     await self._work.park()
+            else:
                 playout.heard_to(leg.heard())
-            elif playout.idle:
-                return
-            else:  # all is heard and the model owes the rest of the item
-                await self._work.park()
+                if leg.heard() < leg.sent():  # the clock was corrected a moment ago
+                    await trio.sleep(_TICK_S)
+                elif playout.idle:
+                    return
+                else:  # all is heard and the model owes the rest of the item
+                    await self._work.park()
 
-    async def _until(self, position: Callable[[], int]) -> None:
-        """Wait until the carrier has played `position()` bytes."""
-        while (heard := self._leg.heard()) < position():
-            self._playout.heard_to(heard)
-            await trio.sleep(max(_TICK_S, self._leg.seconds_until(position())))
-        self._playout.heard_to(heard)
+    async def _room(self) -> None:
+        """Wait until another piece may go out without more than the lead being unheard.
+
+        Paced by `seconds_until`, which commits to nothing: what `heard` has said once it never
+        takes back, and a carrier may yet turn out to have stalled. It is asked once a lead, so that
+        the playout can let go of what has been played.
+        """
+        leg = self._leg
+        position = leg.sent() + self._chunk - self._lead
+        while (left := leg.seconds_until(position)) > 0:
+            await trio.sleep(max(_TICK_S, left))
+        if position - self._told >= self._lead:
+            self._playout.heard_to(leg.heard())
+            self._told = position

@@ -1,0 +1,129 @@
+"""What happens when nothing happens: a model that owes an answer, a caller who says nothing.
+
+Neither side is left in silence. A model's delay is covered by a filler and then ends the call with
+the fallback message; a silent caller is asked once, then told goodbye.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, Literal, Protocol
+
+import trio
+
+from voiced import metrics
+from voiced.config.types import Agent
+from voiced.playout import Playout
+from voiced.record import CallRecord
+from voiced.states import CallState
+
+__all__ = ["Patience", "PatienceHost"]
+
+GIVE_UP: Final = 3
+"""A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
+
+_LEAST_WAIT_S: Final = 0.01  # a deadline that rounding puts at "now" must not spin
+
+
+class PatienceHost(Protocol):
+    """What patience asks of its call when it is at an end."""
+
+    def play_clip(self, name: str) -> None:
+        """Queue a bundled message."""
+
+    def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
+        """Begin to end the call with a last message."""
+
+
+class Patience:
+    """Deadlines of one call. They only ever move later, so that one task can sleep to the next."""
+
+    def __init__(
+        self, host: PatienceHost, agent: Agent, record: CallRecord, playout: Playout
+    ) -> None:
+        self._host = host
+        self._agent = agent
+        self._record = record
+        self._playout = playout
+        self._owed_since: float | None = None
+        self._filled = False
+        self._quiet_since = trio.current_time()
+        self._prompted = False
+        self._over = False
+
+    @property
+    def owed(self) -> bool:
+        """The model has been asked for something of which nothing has been sent to the caller."""
+        return self._owed_since is not None
+
+    def owe(self) -> None:
+        """The model owes audio from now on."""
+        self._owed_since = trio.current_time()
+        self._filled = False
+
+    def settled(self) -> None:
+        """The model owes nothing: it speaks, or what it owed is not wanted any more."""
+        self._owed_since = None
+
+    def caller_active(self) -> None:
+        """The caller did something: the silence begins anew, and may be asked about again."""
+        self._quiet_since = trio.current_time()
+        self._prompted = False
+
+    def listening(self) -> None:
+        """The caller's turn begins."""
+        self._quiet_since = trio.current_time()
+
+    def stop(self) -> None:
+        """The call is ending anyway."""
+        self._over = True
+        self._owed_since = None
+
+    async def watch(self) -> None:
+        """Watch from the moment on in which media flows, until `stop`."""
+        began = self._quiet_since = trio.current_time()
+        if self._owed_since is not None:
+            self._owed_since = began  # before this nobody heard that nothing was said
+        over_at = began + self._agent.max_duration_s
+        while not self._over:
+            now = trio.current_time()
+            if now >= over_at:
+                self._host.wind_down("max_duration", "farewell")
+                return
+            # Nothing that starts to wait later can be due sooner than this.
+            due = min(over_at, now + self._agent.no_answer_s)
+            if self._owed_since is not None:
+                due = min(due, self._watch_model(now, self._owed_since))
+            elif self._record.state is CallState.LISTENING and self._playout.idle:
+                due = min(due, self._watch_caller(now))
+            if not self._over:
+                await trio.sleep_until(max(due, now + _LEAST_WAIT_S))
+
+    def _watch_model(self, now: float, since: float) -> float:
+        """Act on a model that owes audio since `since`; returns the next deadline."""
+        if not self._playout.idle:
+            return now + self._agent.no_answer_s
+        waited, patience = now - since, self._agent.no_answer_s
+        if waited >= GIVE_UP * patience:
+            self._record.log.warning("model says nothing", waited_s=round(waited, 1))
+            metrics.MODEL_LOST.labels("silent").inc()
+            self._host.wind_down("model_silent", "unavailable")
+        elif waited >= patience and not self._filled:
+            self._filled = True
+            self._host.play_clip("one_moment")
+        return since + (GIVE_UP if self._filled else 1) * patience
+
+    def _watch_caller(self, now: float) -> float:
+        """Act on a caller who is silent while it is their turn; returns the next deadline."""
+        agent = self._agent
+        quiet = now - self._quiet_since
+        if agent.silence_prompt_s and not self._prompted:
+            if quiet < agent.silence_prompt_s:
+                return self._quiet_since + agent.silence_prompt_s
+            self._prompted = True
+            self._host.play_clip("still_there")
+        if not agent.silence_hangup_s:
+            return math.inf
+        if quiet >= agent.silence_hangup_s:
+            self._host.wind_down("caller_silence", "farewell")
+        return self._quiet_since + agent.silence_hangup_s
