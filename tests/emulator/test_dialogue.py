@@ -182,6 +182,19 @@ def test_the_buffer_is_bounded() -> None:
     assert peer.dialogue.buffer.end_ms == 200_000
 
 
+def test_a_turn_that_never_ends_loses_its_beginning_not_the_session() -> None:
+    peer = Peer()
+    peer.pcmu(VAD)
+    talk = speech("appointment", before_ms=0, after_ms=0) * 10
+    for _ in range(15):
+        peer.append(talk)
+    assert peer.dialogue.buffer.speaking
+    assert peer.dialogue.buffer.buffered_ms < 300_000
+    assert "input_audio_buffer.committed" in kinds(peer.append(b"\xff" * 8000))
+    (item,) = peer.dialogue.heard()
+    assert 100_000 < item.audio_ms < 300_000
+
+
 def test_24_khz_is_heard_too() -> None:
     peer = Peer()
     peer.update(audio={"input": {"turn_detection": VAD}})

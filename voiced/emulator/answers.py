@@ -10,7 +10,7 @@ from typing import Final
 from voiced import clips
 from voiced.emulator.items import Item
 
-__all__ = ["Line", "choose", "language_of"]
+__all__ = ["Line", "choose", "language_of", "pieces"]
 
 _EXACTLY: Final = re.compile(r'exactly the following words and nothing else:\s*"(.*)"', re.S)
 _SCRIPTS: Final = (
@@ -82,3 +82,11 @@ def _recorded(text: str) -> Line | None:
             if clip.text == text:
                 return Line(clip.text, clip.language, clip.name)
     return None
+
+
+def pieces(text: str) -> list[str]:
+    """Cut into words with their spaces; where a script has none, into runs of four characters."""
+    words = text.split(" ")
+    if len(words) == 1:
+        return [text[i : i + 4] for i in range(0, len(text), 4)]
+    return [word + " " for word in words[:-1]] + [words[-1]]

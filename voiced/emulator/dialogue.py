@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from voiced.emulator.answers import pieces
 from voiced.emulator.errors import Refused, invalid_value, unknown_item
 from voiced.emulator.hearing import InputBuffer, decode_audio
 from voiced.emulator.items import Conversation, Item, Tokens, already_shorter, text_tokens
@@ -21,7 +22,7 @@ from voiced.emulator.session import merged
 from voiced.emulator.shapes import CLIENT_EVENTS, audio_format, default_session
 from voiced.vad import VadStarted
 
-__all__ = ["Dialogue", "pieces"]
+__all__ = ["Dialogue"]
 
 SIDE_RESPONSES: Final = 8  # responses outside the conversation at one time; each is a task
 
@@ -389,14 +390,6 @@ class Dialogue:
     def _cancel(self, response: Response, reason: str) -> None:
         response.finish("cancelled", reason)
         self.released(response)
-
-
-def pieces(text: str) -> list[str]:
-    """Cut into words with their spaces; where a script has none, into runs of four characters."""
-    words = text.split(" ")
-    if len(words) == 1:
-        return [text[i : i + 4] for i in range(0, len(text), 4)]
-    return [word + " " for word in words[:-1]] + [words[-1]]
 
 
 _HANDLERS: Final[dict[str, Callable[[Dialogue, dict[str, Any]], None]]] = {

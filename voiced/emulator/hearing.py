@@ -15,6 +15,9 @@ from voiced.vad import Vad, VadEvent
 __all__ = ["InputBuffer", "decode_audio", "to_pcm_8k"]
 
 MIN_COMMIT_MS: Final = 100
+# A turn that never ends (music on hold) loses its beginning rather than deafen the session:
+# 44 s of PCM at 24 kHz, 4 minutes of G.711.
+TURN_BYTES: Final = 2 * 1024 * 1024
 SPARE_MS: Final = 200  # kept beyond the padding: the VAD needs 60 ms to be sure
 
 
@@ -42,8 +45,8 @@ def to_pcm_8k(data: bytes, source: AudioFormat) -> bytes:
 class InputBuffer:
     """Audio since the last commit. Positions are ms of all audio ever written to the buffer.
 
-    With turn detection on and nobody speaking only the padding is kept; speech, and everything
-    where turn detection is off, is kept up to MAX_AUDIO_BYTES.
+    With turn detection on and nobody speaking only the padding is kept, and of speech the last
+    TURN_BYTES; where turn detection is off everything is kept, up to MAX_AUDIO_BYTES.
     """
 
     def __init__(self) -> None:
@@ -109,7 +112,7 @@ class InputBuffer:
 
     def append(self, data: bytes) -> list[VadEvent]:
         """Take audio in, return what the VAD noticed, in positions of this buffer."""
-        if len(self._data) + len(data) > MAX_AUDIO_BYTES:
+        if self._vad is None and len(self._data) + len(data) > MAX_AUDIO_BYTES:
             raise Refused(
                 "input_audio_buffer_full",
                 f"The input audio buffer holds {len(self._data)} bytes and takes "
@@ -119,6 +122,8 @@ class InputBuffer:
         self._data += data
         if self._vad is None:
             return []
+        if len(self._data) > TURN_BYTES:
+            self._drop_before(self.end_ms - TURN_BYTES // 2 // self.format.bytes_per_ms)
         events = self._vad.feed(self._convert(data))
         if not self._vad.speaking and not events:
             self._drop_before(self.end_ms - self._keep_ms)

@@ -7,8 +7,8 @@ from typing import Final, Protocol
 import trio
 
 from voiced import audio, clips
-from voiced.emulator.answers import choose
-from voiced.emulator.dialogue import Dialogue, pieces
+from voiced.emulator.answers import choose, pieces
+from voiced.emulator.dialogue import Dialogue
 from voiced.emulator.hearing import to_pcm_8k
 from voiced.emulator.items import Item
 from voiced.emulator.options import EmulatorOptions
