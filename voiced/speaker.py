@@ -123,7 +123,7 @@ class Speaker:
         """
         leg = self._leg
         position = leg.sent() + self._chunk - self._lead
-        while (left := leg.seconds_until(position)) > 0:
+        while (left := leg.seconds_until(position)) > 0:  # noqa: ASYNC110 (waits for a time)
             await trio.sleep(max(_TICK_S, left))
         if position - self._told >= self._lead:
             self._playout.heard_to(leg.heard())
