@@ -1,4 +1,4 @@
-"""Builds `voiced._native`: cffi in API mode, run by the package's own build (see pyproject.toml)."""
+"""Builds `voiced._native`: cffi in API mode, by the package's own build (see pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ffi.cdef(HEADER.read_text().split("/* cdef: begin */")[1].split("/* cdef: end */
 ffi.set_source("voiced._native", '#include "voiced_native.h"')
 
 
-class BuildNative(build_ext):
+class BuildNative(build_ext):  # type: ignore[misc]  # distutils has no types
     """Writes cffi's glue beside the C sources that pyproject.toml lists."""
 
     def build_extension(self, ext: Extension) -> None:

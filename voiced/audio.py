@@ -1,0 +1,208 @@
+"""Codecs, resampling and the little arithmetic that audio needs, all of it native.
+
+The only importer of the native module's audio half (`native/g711.c`, `native/resample.c`). PCM is
+signed 16-bit little-endian mono throughout. Data is `bytes`.
+
+Results are built in a buffer of the calling thread (cffi lets go of the interpreter lock during a
+call) and copied out once; longer data passes through it in pieces.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any, Final, Literal, final
+
+from voiced._native import ffi, lib
+from voiced.formats import AudioFormat, Encoding
+
+__all__ = [
+    "Converter",
+    "Quality",
+    "alaw_to_pcm",
+    "alaw_to_ulaw",
+    "converter",
+    "energy",
+    "interleave",
+    "mean_squares",
+    "mix",
+    "pcm_to_alaw",
+    "pcm_to_ulaw",
+    "ulaw_to_alaw",
+    "ulaw_to_pcm",
+]
+
+Quality = Literal["fir", "linear"]
+
+_ROOM: Final = 64 * 1024  # bytes; 200 ms of PCM16 at 48 kHz are 19,200
+
+
+class _Scratch(threading.local):
+    """Where a thread's native calls write: the memory, and a view of it to slice bytes from."""
+
+    def __init__(self) -> None:
+        memory = ffi.new("uint8_t[]", _ROOM)
+        self.memory_and_view: tuple[Any, Any] = memory, ffi.buffer(memory)
+
+
+_scratch = _Scratch()
+
+
+def _codec(native: Callable[..., None], width_in: int, width_out: int, what: str) -> Any:
+    """A function from bytes to bytes for a native codec that takes samples one by one."""
+    most = _ROOM // 2  # samples, at either width
+
+    def convert(data: bytes) -> bytes:
+        samples = len(data) // width_in
+        memory, view = _scratch.memory_and_view
+        if samples <= most:
+            native(data, samples, memory)
+            return view[: samples * width_out]  # type: ignore[no-any-return]
+        step = most * width_in
+        return b"".join(convert(data[i : i + step]) for i in range(0, len(data), step))
+
+    convert.__doc__ = what
+    return convert
+
+
+ulaw_to_pcm: Final[Callable[[bytes], bytes]] = _codec(
+    lib.voiced_ulaw_to_pcm, 1, 2, "G.711 mu-law to PCM16: two bytes for each."
+)
+alaw_to_pcm: Final[Callable[[bytes], bytes]] = _codec(
+    lib.voiced_alaw_to_pcm, 1, 2, "G.711 A-law to PCM16: two bytes for each."
+)
+pcm_to_ulaw: Final[Callable[[bytes], bytes]] = _codec(
+    lib.voiced_pcm_to_ulaw, 2, 1, "PCM16 to G.711 mu-law; an odd last byte is left out."
+)
+pcm_to_alaw: Final[Callable[[bytes], bytes]] = _codec(
+    lib.voiced_pcm_to_alaw, 2, 1, "PCM16 to G.711 A-law; an odd last byte is left out."
+)
+ulaw_to_alaw: Final[Callable[[bytes], bytes]] = _codec(
+    lib.voiced_ulaw_to_alaw, 1, 1, "Mu-law to A-law, by way of the PCM level."
+)
+alaw_to_ulaw: Final[Callable[[bytes], bytes]] = _codec(
+    lib.voiced_alaw_to_ulaw, 1, 1, "A-law to mu-law, by way of the PCM level."
+)
+
+_ENCODINGS: Final = {
+    Encoding.PCM16: lib.VOICED_PCM16,
+    Encoding.PCMU: lib.VOICED_PCMU,
+    Encoding.PCMA: lib.VOICED_PCMA,
+}
+
+
+@final
+class Converter:
+    """One direction of one stream from one format to another; made by `converter`.
+
+    Not for two threads at once.
+    """
+
+    __slots__ = ("_delay_ms", "_most", "_state")
+
+    def __init__(self, source: AudioFormat, target: AudioFormat, quality: Quality) -> None:
+        self._state = ffi.new("voiced_converter *")
+        fir = quality == "fir"
+        if not lib.voiced_converter_init(
+            self._state,
+            _ENCODINGS[source.encoding],
+            source.rate,
+            _ENCODINGS[target.encoding],
+            target.rate,
+            fir,
+        ):
+            raise ValueError(
+                f"no {quality!r} conversion from {source} to {target}: 'fir' goes between 8000, "
+                "16000, 24000 and 48000 Hz, 'linear' between any rates from 4000 to 192000 Hz"
+            )
+        if source.rate == target.rate:
+            self._delay_ms = 0.0
+        elif fir:
+            self._delay_ms = 1000 * self._state.tail / source.rate
+        else:
+            self._delay_ms = max(0.0, 1000 / source.rate - 1000 / target.rate)
+        # Bytes whose result fits into the scratch memory, rounding and a carried half included.
+        ratio = target.rate * target.sample_bytes / (source.rate * source.sample_bytes)
+        self._most = int((_ROOM - 64) / max(ratio, 1))
+
+    @property
+    def delay_ms(self) -> float:
+        """How much later sound leaves than it entered."""
+        return self._delay_ms
+
+    def convert(self, data: bytes) -> bytes:
+        """The next part of the stream, cut anywhere, even within a sample.
+
+        What comes out in all does not depend on the cuts. Equal frames in make equal frames out.
+        """
+        size = len(data)
+        if size <= self._most:
+            memory, view = _scratch.memory_and_view
+            return view[: lib.voiced_convert(self._state, data, size, memory, _ROOM)]  # type: ignore[no-any-return]
+        step = self._most
+        return b"".join(self.convert(data[i : i + step]) for i in range(0, size, step))
+
+    def flush(self) -> bytes:
+        """The end of the stream: what the filter still held back, `delay_ms` of it.
+
+        A new stream begins after it. Half a sample without its other half is forgotten.
+        """
+        memory, view = _scratch.memory_and_view
+        return view[: lib.voiced_converter_flush(self._state, memory, _ROOM)]  # type: ignore[no-any-return]
+
+    def reset(self) -> None:
+        """Forget the stream so far, without its end; a new one begins."""
+        lib.voiced_converter_reset(self._state)
+
+
+def converter(
+    source: AudioFormat, target: AudioFormat, quality: Quality = "fir"
+) -> Converter | None:
+    """What turns a stream of `source` into one of `target`; None where they are the same.
+
+    Args:
+        source: format of the data to come.
+        target: format wanted.
+        quality: `fir` filters: flat within 1 dB to 3.2 kHz (6.4 kHz where both rates exceed 8 kHz),
+            images and aliases 40 dB down, 1 ms late at the most. `linear` interpolates: cheaper,
+            for any rates, with images and aliases.
+
+    Raises ValueError for rates that `quality` cannot convert.
+    """
+    return None if source == target else Converter(source, target, quality)
+
+
+def mean_squares(pcm16: bytes, frame_samples: int) -> list[float]:
+    """The mean square (0 to 32768 squared) of each whole frame of `frame_samples` samples.
+
+    What is left over at the end, less than a frame, is not looked at.
+    """
+    if frame_samples < 1:
+        raise ValueError(f"a frame has at least one sample, not {frame_samples}")
+    frames = len(pcm16) // (2 * frame_samples)
+    out = ffi.new("double[]", frames)
+    lib.voiced_mean_squares(pcm16, frames, frame_samples, out)
+    return ffi.unpack(out, frames)  # type: ignore[no-any-return]
+
+
+def energy(pcm16: bytes) -> float:
+    """Root mean square of all samples, 0 to 32768; 0 for none."""
+    return math.sqrt(lib.voiced_mean_square(pcm16, len(pcm16) // 2))
+
+
+def mix(a: bytes, b: bytes) -> bytes:
+    """Sum of two PCM16 signals, limited to 16 bits; the shorter one ends in silence."""
+    return _pairwise(lib.voiced_mix, a, b, 1)
+
+
+def interleave(left: bytes, right: bytes) -> bytes:
+    """PCM16 stereo, left and right sample in turn; the shorter side ends in silence."""
+    return _pairwise(lib.voiced_interleave, left, right, 2)
+
+
+def _pairwise(native: Callable[..., None], a: bytes, b: bytes, channels: int) -> bytes:
+    samples = max(len(a), len(b)) // 2
+    out = ffi.new("uint8_t[]", 2 * channels * samples)
+    native(a.ljust(2 * samples, b"\0"), b.ljust(2 * samples, b"\0"), samples, out)
+    return bytes(ffi.buffer(out))
