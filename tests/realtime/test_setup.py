@@ -317,3 +317,12 @@ def test_a_second_updated_changes_nothing() -> None:
     assert script.heard() == []
     assert script.sent() == []
     assert script.machine.input_format == PCMU_8K
+
+
+def test_appends_are_as_long_as_asked_for_and_lose_nothing() -> None:
+    script = Script(RealtimeEngine(append_ms=60)).ready()
+    frames = [bytes([n]) * 160 for n in range(7)]
+    for frame in frames:
+        script.machine.send_audio(frame)
+    sent = [event["audio"] for event in script.sent()]
+    assert sent == [b64(b"".join(frames[:3])), b64(b"".join(frames[3:6]))]

@@ -202,6 +202,9 @@ class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
     """PEM certificates to trust instead of the system's."""
     connect_timeout_s: Seconds = 10.0
     """How long connecting may take before the call counts the model as lost."""
+    append_ms: Annotated[int, Meta(ge=20, le=100)] = 20
+    """The least caller audio that goes to the model in one message; more saves work and delays \
+the model by as much."""
     input_format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"
     """Audio to the model; `auto`: the carrier's own where the server speaks it."""
     output_format: Literal["auto", "pcmu", "pcma", "pcm"] = "auto"

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, cast, final
 from voiced import engine
 from voiced.config.types import OwnVad, RealtimeEngine
 from voiced.engine import EngineEvent, EngineFault, Lost, Plan
-from voiced.formats import AudioFormat
+from voiced.formats import FRAME_MS, AudioFormat
 from voiced.realtime import errors, events
 from voiced.realtime.dialect import ALIASES, UnspeakableFormat
 from voiced.realtime.errors import Verdict
@@ -60,6 +60,8 @@ class RealtimeMachine:
         self._setup = Setup(plan, config)
         self._asks = asks_for_responses(plan.agent)
         self._turns: OwnTurns | None = None
+        self._append_ms = config.append_ms
+        self._held = bytearray()  # less than `append_ms` of caller audio
         self._uncommitted = 0  # bytes appended since the last commit, own endpointing only
         self._responses = Responses()
         self._items = Items()
@@ -432,6 +434,12 @@ class RealtimeMachine:
 
     def _pass_on(self, payload: bytes) -> None:
         if self._turns is None:
+            if self._append_ms > FRAME_MS:  # else as it comes, whatever the carrier's frames are
+                self._held += payload
+                if len(self._held) < self._append_ms * self._setup.input.bytes_per_ms:
+                    return
+                payload = bytes(self._held)
+                self._held.clear()
             self._outbox.send(events.Append(payload))
             return
         for part in self._turns.feed(payload):
