@@ -56,6 +56,37 @@ ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size
 
 /* ---- WebSocket framing, RFC 6455: frames.c; called by voiced/frames.py alone ---- */
 
+#define VOICED_FRAMES 64
+
+/* One frame whose payload stands unmasked at `offset` of the buffer; `first` is its first byte. */
+typedef struct {
+    uint32_t offset, length, first;
+} voiced_frame;
+
+/* What one call of voiced_frames_read found. `error`: 0, or the close code of the failure. */
+typedef struct {
+    uint32_t consumed, error;
+    voiced_frame frames[VOICED_FRAMES];
+} voiced_frames;
+
+/* One direction of a connection. Zeroed by the caller but for the first two; max_message bounds
+ * one message, its fragments together. The rest: the fragmented message in progress. */
+typedef struct {
+    uint32_t max_message;
+    uint8_t expect_masked, closed, opcode;
+    uint32_t length, utf8;
+} voiced_frame_reader;
+
+/* Reads whole frames from data[0..size), at most VOICED_FRAMES; returns how many. What `consumed`
+ * leaves over must come again, followed by more. size < 2^31. */
+int voiced_frames_read(voiced_frame_reader *reader, uint8_t *data, uint32_t size,
+                       voiced_frames *out);
+
+/* Writes one frame with `first` as its first byte; returns its size, 0 if `room` is too small.
+ * The key's bytes are used in memory order. */
+uint32_t voiced_frame_write(uint8_t *out, uint32_t room, const uint8_t *payload, uint32_t size,
+                            uint8_t first, int masked, uint32_t key);
+
 /* cdef: end */
 
 #endif

@@ -1,0 +1,546 @@
+"""WebSockets (RFC 6455) on Trio: the lean codec's shell, for sockets with 50 messages a second.
+
+    async with await connect("wss://…", headers=…) as ws:
+        ws.send_nowait(b'{"type": …}')
+        for message in await ws.receive(): …
+
+One wake-up is one `recv`, one call of the native parser and one list of messages; a message sent
+is one call of the native framer and one `send`, without a checkpoint. What the kernel does not
+take waits in a bounded backlog, which a task of the WebSocket's own nursery empties; that task
+exists only while there is a backlog. One task may receive; any number may send.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import ssl
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractAsyncContextManager
+from types import TracebackType
+from typing import Final, NoReturn, Self, cast
+from urllib.parse import urlsplit
+
+import trio
+
+from voiced import frames, handshake
+from voiced.frames import RECEIVE_BUFFER, BinaryMessage, Close, Event, Ping, Pong, Violation
+from voiced.socket import TcpTransport, open_transport
+
+__all__ = [
+    "MAX_BACKLOG",
+    "MAX_MESSAGE",
+    "BacklogFull",
+    "BinaryMessage",
+    "ConnectError",
+    "ConnectRefused",
+    "Message",
+    "WebSocket",
+    "WebSocketClosed",
+    "accept",
+    "connect",
+]
+
+Message = bytes | BinaryMessage
+"""A whole message: `bytes` is text, known to be UTF-8."""
+
+MAX_MESSAGE: Final = 1024 * 1024
+"""Bytes. The largest sound one is a second of PCM16 at 24 kHz in base64, 64 KiB."""
+
+MAX_BACKLOG: Final = 256 * 1024
+"""Bytes: four seconds of PCM16 at 24 kHz in base64. A peer that has read nothing for so long,
+beyond what the kernel's own buffers hold, has lost the conversation anyway."""
+
+HIGH_WATER: Final = 64 * 1024
+"""Bytes of backlog above which `send` waits: enough to keep a slow link busy."""
+
+CLOSE_TIMEOUT: Final = 1.0
+"""Seconds for the closing handshake, in which the owner's nursery cannot close."""
+
+CONNECT_TIMEOUT: Final = 10.0
+"""Seconds for name resolution, TCP, TLS and the opening handshake together."""
+
+_MAX_REFUSAL: Final = 16 * 1024  # bytes read of the body that explains a refusal
+
+# Close codes (RFC 6455 section 7.4.1).
+_NORMAL: Final = 1000
+_GOING_AWAY: Final = 1001
+_ABNORMAL: Final = 1006  # reported, never sent
+_POLICY: Final = 1008
+_INTERNAL_ERROR: Final = 1011
+
+_VIOLATIONS: Final = {
+    1002: "the peer broke the framing rules",
+    1007: "the peer sent text that is not UTF-8",
+    1009: "the peer sent a message above the limit",
+}
+
+
+class WebSocketClosed(Exception):
+    """Nothing can be sent or received any more.
+
+    `code` and `reason` are the peer's Close frame's (1005: it named none), or those that this side
+    closed with; 1006 when the connection ended without a closing handshake.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}".strip())
+        self.code = code
+        self.reason = reason
+
+
+class BacklogFull(Exception):
+    """The peer has stopped reading: the message was not sent, none of it."""
+
+
+class ConnectError(Exception):
+    """No WebSocket came about: name, network, TLS, time-out, or a server that speaks otherwise."""
+
+
+class ConnectRefused(ConnectError):
+    """The server answered with something other than 101; `body` is cut at 16 KiB."""
+
+    def __init__(self, status: int, headers: handshake.Headers, body: bytes) -> None:
+        super().__init__(f"the server refused the WebSocket with status {status}")
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+
+class WebSocket:
+    """An open WebSocket; from `connect` or `accept`, to be entered before use.
+
+    Leaving the context closes it: with 1000, with 1001 when cancelled, with 1011 on an exception.
+    """
+
+    __slots__ = (
+        "_close_sent",
+        "_close_timeout",
+        "_early",
+        "_ended",
+        "_finished",
+        "_flushed",
+        "_is_client",
+        "_manager",
+        "_max_backlog",
+        "_nursery",
+        "_ping_sent",
+        "_pings",
+        "_pong",
+        "_reader",
+        "_receiver_left",
+        "_receiving",
+        "_transport",
+        "headers",
+        "last_pong",
+        "latency",
+    )
+
+    def __init__(
+        self,
+        transport: TcpTransport,
+        *,
+        is_client: bool,
+        headers: handshake.Headers = handshake.Headers(),  # noqa: B008 (immutable)
+        early: bytes = b"",
+        max_message: int = MAX_MESSAGE,
+        max_backlog: int = MAX_BACKLOG,
+        close_timeout: float = CLOSE_TIMEOUT,
+    ) -> None:
+        """Speak over `transport`, whose handshake is done; `early` came right behind that."""
+        self.headers = headers  # of the peer's handshake
+        self.last_pong: float | None = None  # trio.current_time() of the last answered ping
+        self.latency: float | None = None  # seconds that it took
+        self._transport = transport
+        self._is_client = is_client
+        self._reader = frames.FrameReader(expect_masked=not is_client, max_message=max_message)
+        self._early = early
+        self._max_backlog = max_backlog
+        self._close_timeout = close_timeout
+        self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
+        self._nursery: trio.Nursery | None = None
+        self._flushed: trio.Event | None = None  # there while the flusher runs
+        self._close_sent = False
+        self._receiving = False
+        self._ended: tuple[int, str] | None = None  # why nothing more is received
+        self._receiver_left: trio.Event | None = None  # there while aclose waits for a receiver
+        self._finished = False
+        self._pings = 0
+        self._ping_sent = -math.inf
+        self._pong: trio.Event | None = None
+
+    async def __aenter__(self) -> Self:
+        self._manager = trio.open_nursery()
+        self._nursery = await self._manager.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if error is None:
+                await self.aclose(_NORMAL)
+            elif isinstance(error, Exception):
+                await self.aclose(_INTERNAL_ERROR)
+            else:
+                await self.aclose(_GOING_AWAY)
+        finally:
+            manager, self._manager, self._nursery = self._manager, None, None
+            if manager is not None:
+                # The flusher, the nursery's only task, ends with the transport and raises nothing:
+                # so the body's exception need not pass through the nursery and become a group.
+                await manager.__aexit__(None, None, None)
+
+    @property
+    def transport(self) -> TcpTransport:
+        """What it speaks over."""
+        return self._transport
+
+    @property
+    def backlog(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return self._transport.backlog
+
+    # ---- receiving
+
+    async def receive(self) -> list[Message]:
+        """Wait for messages; returns all that one wake-up brought, at least one.
+
+        Pings are answered and fragments joined on the way. Raises WebSocketClosed; messages that
+        came before the end are delivered first. When cancelled, nothing is lost.
+        """
+        if self._ended is not None or self._finished or self._nursery is None:
+            await self._refuse_to_receive()
+        self._receiving = True
+        try:
+            while True:
+                if self._early:
+                    await trio.lowlevel.checkpoint()
+                    early, self._early = self._early, b""
+                    events = self._reader.feed(early)
+                else:
+                    size = await self._transport.receive(RECEIVE_BUFFER)
+                    if not size:
+                        self._end(_ABNORMAL, "the peer ended the connection without closing it")
+                        break
+                    events = self._reader.received(size)
+                    if len(events) == 1 and type(events[0]) is bytes:
+                        return cast("list[Message]", events)
+                messages = self._sort(events)
+                if messages:
+                    return messages
+                if self._has_ended:
+                    break
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._end(_ABNORMAL, str(error))
+        finally:
+            self._receiving = False
+            if self._receiver_left is not None:
+                self._receiver_left.set()
+        raise self._closed()
+
+    async def _refuse_to_receive(self) -> NoReturn:
+        self._check_entered()
+        await trio.lowlevel.checkpoint()
+        raise self._closed()
+
+    def _closed(self) -> WebSocketClosed:
+        return WebSocketClosed(*(self._ended or (_NORMAL, "closing")))
+
+    def _sort(self, events: list[Event]) -> list[Message]:
+        """Act on control frames, return the messages."""
+        messages: list[Message] = []
+        for event in events:
+            match event:
+                case bytes() | BinaryMessage():
+                    messages.append(event)
+                case Ping(payload):
+                    self._send_control(frames.PONG_FRAME, payload)
+                case Pong(payload):
+                    self._answered(payload)
+                case Close(code, reason):
+                    self._end(code, reason)
+                    self._send_close(code, "")
+                case Violation(code):
+                    self._end(code, _VIOLATIONS[code])
+                    self._send_close(code, _VIOLATIONS[code])
+        return messages
+
+    @property
+    def _has_ended(self) -> bool:
+        return self._ended is not None
+
+    def _end(self, code: int, reason: str) -> None:
+        if self._ended is None:
+            self._ended = code, reason
+
+    def _check_entered(self) -> None:
+        if self._nursery is None and not self._finished:
+            raise RuntimeError("enter the WebSocket with `async with` first")
+
+    # ---- sending
+
+    def send_nowait(self, data: bytes | memoryview, *, binary: bool = False) -> None:
+        """Send one message, text (UTF-8, not checked) unless `binary`, without waiting.
+
+        Raises BacklogFull when the peer has stopped reading, WebSocketClosed.
+        """
+        transport = self._transport
+        if self._close_sent or self._nursery is None:
+            self._check_entered()
+            raise self._closed()
+        backlog = transport.backlog
+        if backlog and backlog + len(data) > self._max_backlog:
+            raise BacklogFull(f"{backlog} bytes wait for a peer that does not read")
+        first = frames.BINARY_FRAME if binary else frames.TEXT_FRAME
+        try:
+            transport.send_nowait(frames.frame(first, data, masked=self._is_client))
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            # Receiving goes on: the peer may have said why before it went.
+            self._close_sent = True
+            raise WebSocketClosed(_ABNORMAL, str(error)) from None
+        if transport.backlog:
+            self._start_flusher()
+
+    async def send(self, data: bytes | memoryview, *, binary: bool = False) -> None:
+        """Send one message, after waiting for a backlog above 64 KiB to empty.
+
+        A checkpoint only where it waits. When cancelled, nothing of `data` was sent.
+        """
+        while self._transport.backlog > HIGH_WATER and self._flushed is not None:
+            await self._flushed.wait()
+        self.send_nowait(data, binary=binary)
+
+    async def drain(self) -> None:
+        """Wait until the kernel has taken everything. Raises WebSocketClosed if it cannot."""
+        await trio.lowlevel.checkpoint()
+        while self._flushed is not None:
+            await self._flushed.wait()
+        if self._transport.backlog or self._finished:
+            raise self._closed()
+
+    def ping(self) -> trio.Event:
+        """Send a ping; its answer sets the event, `last_pong` and `latency`.
+
+        Answers come in through `receive`. Raises WebSocketClosed.
+        """
+        if self._close_sent or self._nursery is None:
+            self._check_entered()
+            raise self._closed()
+        self._pings += 1
+        self._ping_sent = trio.current_time()
+        self._pong = trio.Event()
+        self._send_control(frames.PING_FRAME, self._pings.to_bytes(8, "big"))
+        return self._pong
+
+    async def keep_alive(self, *, interval: float, timeout: float) -> None:  # noqa: ASYNC109
+        """Ping every `interval` seconds; abort the connection if no pong comes in `timeout`.
+
+        For the owner's nursery; returns when the WebSocket has ended. Someone must be receiving.
+        """
+        while self._ended is None and not self._close_sent:
+            await trio.sleep(interval)
+            try:
+                answered = self.ping()
+            except WebSocketClosed:
+                return
+            with trio.move_on_after(timeout) as waiting:
+                await answered.wait()
+            if waiting.cancelled_caught:
+                self.abort(f"the peer did not answer a ping within {timeout:g} s")
+
+    def _answered(self, payload: bytes) -> None:
+        if self._pong is not None and payload == self._pings.to_bytes(8, "big"):
+            self.last_pong = trio.current_time()
+            self.latency = self.last_pong - self._ping_sent
+            self._pong.set()
+
+    def _send_control(self, first: int, payload: bytes) -> None:
+        if self._close_sent:
+            return
+        if self._transport.backlog > self._max_backlog:
+            # It sends pings and never reads: neither answering nor ignoring them is right.
+            self._close_sent = True
+            self._end(_POLICY, "the peer does not read")
+            return
+        try:
+            self._transport.send_nowait(frames.frame(first, payload, masked=self._is_client))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return  # `receive` finds out, after what the peer may have said before
+        if self._transport.backlog:
+            self._start_flusher()
+
+    def _send_close(self, code: int, reason: str) -> None:
+        self._send_control(frames.CLOSE_FRAME, frames.close_payload(code, reason))
+        self._close_sent = True
+
+    def _start_flusher(self) -> None:
+        if self._flushed is None and self._nursery is not None:
+            self._flushed = trio.Event()
+            self._nursery.start_soon(self._flush, self._flushed)
+
+    async def _flush(self, flushed: trio.Event) -> None:
+        try:
+            # Shielded, so that no Cancelled comes out of the nursery. It ends all the same: the
+            # owner's cancellation leaves the context, and aclose closes the transport in time.
+            with trio.CancelScope(shield=True):
+                await self._transport.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._close_sent = True  # nothing can be sent any more
+        finally:
+            self._flushed = None
+            flushed.set()
+
+    # ---- closing
+
+    async def aclose(self, code: int = _NORMAL, reason: str = "") -> None:
+        """Close: the closing handshake within the close time-out, then the socket in any case.
+
+        The time-out is shielded. What was sent before is flushed first, within the same time.
+        """
+        if self._finished:
+            await trio.lowlevel.checkpoint()
+            return
+        self._finished = True
+        try:
+            with trio.move_on_after(self._close_timeout, shield=True):
+                await self._close_handshake(code, reason)
+        finally:
+            self._transport.close()
+            self._end(code, reason)
+
+    async def _close_handshake(self, code: int, reason: str) -> None:
+        self._send_close(code, reason)
+        while self._flushed is not None:
+            await self._flushed.wait()
+        try:
+            if self._receiving:
+                self._receiver_left = trio.Event()
+                await self._receiver_left.wait()
+            while self._ended is None:
+                size = await self._transport.receive(RECEIVE_BUFFER)
+                if not size:
+                    return
+                self._sort(self._reader.received(size))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return
+        await self._transport.finish()
+
+    def abort(self, reason: str) -> None:
+        """Close the socket at once, without a closing handshake: the peer is gone or hostile."""
+        self._close_sent = True
+        self._end(_ABNORMAL, reason)
+        self._transport.close()
+
+
+async def accept(
+    transport: TcpTransport,
+    head: handshake.RequestHead,
+    *,
+    early: bytes = b"",
+    max_message: int = MAX_MESSAGE,
+    max_backlog: int = MAX_BACKLOG,
+    close_timeout: float = CLOSE_TIMEOUT,
+) -> WebSocket:
+    """Answer an upgrade request with 101. `early` is what was read behind the head.
+
+    Raises HandshakeError before anything was sent, BrokenResourceError.
+    """
+    key = handshake.check_upgrade(head)
+    transport.send_nowait(handshake.switching_protocols(key))
+    await transport.flush()
+    return WebSocket(
+        transport,
+        is_client=False,
+        headers=head.headers,
+        early=early,
+        max_message=max_message,
+        max_backlog=max_backlog,
+        close_timeout=close_timeout,
+    )
+
+
+async def connect(
+    url: str,
+    *,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ssl_context: ssl.SSLContext | None = None,
+    max_message: int = MAX_MESSAGE,
+    max_backlog: int = MAX_BACKLOG,
+    connect_timeout: float = CONNECT_TIMEOUT,
+    close_timeout: float = CLOSE_TIMEOUT,
+) -> WebSocket:
+    """Open a WebSocket to a `ws:` or `wss:` URL (RFC 6455 section 3).
+
+    Raises ValueError for a URL or header that cannot be right, ConnectRefused with the server's
+    answer, ConnectError for everything else. The system's trust store decides on `wss:`
+    certificates unless `ssl_context` does.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("ws", "wss") or not parts.hostname or parts.fragment:
+        raise ValueError(f"not a WebSocket URL (ws://… or wss://…, no fragment): {url!r}")
+    secure = parts.scheme == "wss"
+    port = parts.port or (443 if secure else 80)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    host = parts.netloc.rpartition("@")[2]
+    key = handshake.new_key()
+    request = handshake.request(host, target, key, headers)
+    context = (ssl_context or _system_trust()) if secure else None
+    transport = None
+    try:
+        with trio.fail_after(connect_timeout):
+            transport = await open_transport(parts.hostname, port, context)
+            transport.send_nowait(request)
+            response, early = await _read_response(transport)
+        handshake.check_response(response, key)
+    except BaseException as error:
+        if transport is not None:
+            transport.close()
+        if isinstance(error, trio.TooSlowError):
+            raise ConnectError(f"no WebSocket within {connect_timeout:g} s") from error
+        if isinstance(error, OSError | trio.BrokenResourceError | handshake.HandshakeError):
+            raise ConnectError(str(error)) from error
+        raise
+    return WebSocket(
+        transport,
+        is_client=True,
+        headers=response.headers,
+        early=early,
+        max_message=max_message,
+        max_backlog=max_backlog,
+        close_timeout=close_timeout,
+    )
+
+
+async def _read_response(transport: TcpTransport) -> tuple[handshake.ResponseHead, bytes]:
+    """Return the response's head and what came behind it. Raises ConnectRefused."""
+    await transport.flush()
+    data = bytearray()
+    while (parsed := handshake.parse_response(data)) is None:
+        data += await _more(transport)
+    head, size = parsed
+    del data[:size]
+    if head.status != 101:
+        declared = head.headers.get("content-length") or ""
+        wanted = min(int(declared), _MAX_REFUSAL) if declared.isdecimal() else 0
+        while len(data) < wanted and (part := await _more(transport, at_end=b"")):
+            data += part
+        raise ConnectRefused(head.status, head.headers, bytes(data[:_MAX_REFUSAL]))
+    return head, bytes(data)
+
+
+async def _more(transport: TcpTransport, at_end: bytes | None = None) -> bytes:
+    size = await transport.receive(RECEIVE_BUFFER)
+    if size:
+        return bytes(RECEIVE_BUFFER[:size])
+    if at_end is None:
+        raise trio.BrokenResourceError("the server ended the connection during the handshake")
+    return at_end
+
+
+@functools.cache
+def _system_trust() -> ssl.SSLContext:
+    return ssl.create_default_context()
