@@ -346,6 +346,18 @@ async def test_a_single_message_may_exceed_the_backlog() -> None:
         await close_as_peer(ws, peer)
 
 
+async def test_send_waits_for_room_where_send_nowait_gives_up() -> None:
+    async with server_and_peer(max_backlog=10_000) as (ws, peer):
+        count = await fill(ws, b"x" * 100)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ws.send, b"y" * 9_999)
+            received: list[frames.Event] = []
+            while len(received) <= count:
+                received += await peer.receive()
+        assert received[-1] == b"y" * 9_999
+        await close_as_peer(ws, peer)
+
+
 async def test_sending_fails_when_the_peer_vanishes_with_a_backlog() -> None:
     async with server_and_peer() as (ws, peer):
         await fill(ws, b"x" * 1000)

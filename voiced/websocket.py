@@ -306,11 +306,12 @@ class WebSocket:
             self._start_flusher()
 
     async def send(self, data: bytes | memoryview, *, binary: bool = False) -> None:
-        """Send one message, after waiting for a backlog above 64 KiB to empty.
+        """Send one message, after waiting for a backlog above 64 KiB (or too full) to empty.
 
         A checkpoint only where it waits. When cancelled, nothing of `data` was sent.
         """
-        while self._transport.backlog > HIGH_WATER and self._flushed is not None:
+        room = min(HIGH_WATER, self._max_backlog - len(data))
+        while self._transport.backlog > room and self._flushed is not None:
             await self._flushed.wait()
         self.send_nowait(data, binary=binary)
 
