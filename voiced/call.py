@@ -83,9 +83,14 @@ class Call:
 
     # ---- from outside ----
 
+    @property
+    def awaits_leg(self) -> bool:
+        """Whether `attach` may be called."""
+        return self._leg is None and not self.ended.is_set()
+
     def attach(self, leg: Leg) -> None:
         """The carrier's audio has come. A call takes one leg, once; RuntimeError otherwise."""
-        if self._leg is not None or self.ended.is_set():
+        if not self.awaits_leg:
             raise RuntimeError("the call has its leg, or is over")
         self._leg = leg
         self._attached.set()

@@ -46,11 +46,16 @@ class Streams:
             return
         try:
             leg = await accept_start(socket, call.facts.carrier_call_id)
-            call.attach(leg)
         except StreamRefused as error:
             self._refuse(error.reason)
-            call.end("stream_refused")
+            if call.awaits_leg:
+                call.end("stream_refused")
             return
+        if not call.awaits_leg:  # it ended meanwhile, or a repeated webhook led to two streams
+            self._refuse("not expected any more")
+            await socket.aclose(POLICY_VIOLATION, "not expected any more")
+            return
+        call.attach(leg)
         await call.ended.wait()
 
     def _refuse(self, why: str) -> None:
