@@ -135,6 +135,7 @@ class Network:
         """
         parts = urlsplit(url)
         encoded = [(name.encode("ascii"), value.encode("ascii")) for name, value in headers]
+        stream: trio.abc.Stream | None = None
         # trio-websocket raises a refusal from its reader, so that it arrives through the nursery.
         try:
             async with trio.open_nursery() as nursery:
@@ -157,7 +158,6 @@ class Network:
                     yield MediaSocket(connection, stream)
                 finally:
                     nursery.cancel_scope.cancel()
-                    await trio.aclose_forcefully(stream)
         except* trio_websocket.ConnectionRejected as group:
             status = {getattr(error, "status_code", None) for error in group.exceptions}
             text = f"{_authority(parts)} refused the stream with HTTP {status.pop()} (31920)"
@@ -165,6 +165,9 @@ class Network:
         except* (trio_websocket.HandshakeError, trio_websocket.ConnectionClosed):
             text = f"{_authority(parts)} failed the WebSocket handshake (31920)"
             raise RequestFailed(text) from None
+        finally:
+            if stream is not None:
+                await trio.aclose_forcefully(stream)
 
     async def _connect(self, parts: SplitResult) -> trio.abc.Stream:
         host = parts.hostname or ""
