@@ -55,7 +55,8 @@ class MediaRoute:
     """A path whose WebSockets are served here: every path that begins with `prefix`.
 
     `authorize` sees the request head before anything is answered and returns None or the HTTP
-    status of the refusal; `handler` gets the entered WebSocket, which is closed when it returns.
+    status of the refusal, which it has logged; `handler` gets the entered WebSocket, which is
+    closed when it returns.
     """
 
     prefix: str
@@ -238,10 +239,11 @@ class Server:
             status = route.authorize(head)
             if inspect.isawaitable(status):
                 status = await status
-            if status is not None:
-                raise HandshakeError(status, "not authorised")
         except HandshakeError as error:
             await self._refuse(transport, error.status, error.reason, route.prefix)
+            return
+        if status is not None:
+            await self._turn_away(transport, status, "not authorised")
             return
         ws = await websocket.accept(
             transport,
@@ -260,8 +262,11 @@ class Server:
     async def _refuse(
         self, transport: TcpTransport, status: int, reason: str, route: str | None = None
     ) -> None:
-        self.rejected += 1
         _log.warning("request refused", status=status, reason=reason, route=route)
+        await self._turn_away(transport, status, reason)
+
+    async def _turn_away(self, transport: TcpTransport, status: int, reason: str) -> None:
+        self.rejected += 1
         with trio.move_on_after(LINGER):
             transport.send_nowait(handshake.refusal(status, reason))
             await transport.finish()
