@@ -44,7 +44,7 @@ def _engine(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> 
             findings.mistake((*path, "engine"), message, _choice(agent.engine, known))
     elif isinstance(engine, RealtimeEngine) and engine.server in ("openai", "azure"):
         model = agent.transcription_model
-        # The default's successor inside a voice session is not known yet: only a choice is warned of.
+        # What follows the default inside a voice session is not known yet: warn of a choice alone.
         chosen = findings.written((*path, "transcription_model"))
         if model is not None and chosen and (end := last_day(model)):
             message = f"{model} has its last day on {end[0]}; transcripts end with it"
