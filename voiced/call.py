@@ -149,7 +149,10 @@ class Call:
         lead_ms = self.agent.lead_ms or leg.lead_ms
         self._speaker = Speaker(self._playout, leg, lead_ms, dialogue)
         self.record.to(CallState.MEDIA_READY)
-        if not self._winding_down:
+        if self._winding_down:  # the model was lost while the carrier still connected
+            self.record.to(CallState.ENDING)
+            dialogue.close()
+        else:
             greets = self.agent.greeting or self.agent.greeting_text or self.agent.greeting_files
             self.record.to(CallState.GREETING if greets else CallState.LISTENING)
         self._nursery.start_soon(self._inbound, leg, dialogue)
