@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import structlog
 import structlog.testing
 import trio
 from prometheus_client import REGISTRY
@@ -166,7 +167,7 @@ class House:
 
     def tracebacks(self) -> list[Mapping[str, Any]]:
         """Log lines with an exception in them."""
-        return [line for line in self.logs if line.get("exc_info")]
+        return [line for line in self.logs if "exception" in line]
 
 
 @dataclass
@@ -253,19 +254,28 @@ async def house(
     file.write_text(head + text, "utf-8")
     file.chmod(0o600)
     loaded = config.load(file)
-    with structlog.testing.capture_logs() as logs:
+    with structlog.testing.capture_logs([structlog.processors.format_exc_info]) as logs:
         async with trio.open_nursery() as nursery:
             address = await nursery.start(partial(daemon.serve, loaded, file))
             yield House(address, state_dir, logs, **facts)
-            signal.raise_signal(signal.SIGTERM)
+            if not any(line["event"] == "stopping" for line in logs):
+                signal.raise_signal(signal.SIGTERM)
 
 
 Scenario = Callable[[House], Awaitable[None]]
 Outcomes = Mapping[str, Exception | None]
 
 
+AFTERWARDS = "afterwards"
+
+
 class Scenes(dict[str, Scenario]):
     """Scenarios that one daemon lives through side by side; a decorator adds one."""
+
+    @property
+    def names(self) -> list[str]:
+        """The outcomes that `play` returns."""
+        return [*self, AFTERWARDS]
 
     def __call__(self, scenario: Scenario) -> Scenario:
         """Add a scenario under its function's name."""
@@ -287,7 +297,15 @@ class Scenes(dict[str, Scenario]):
         async with trio.open_nursery() as nursery:
             for name, scenario in self.items():
                 nursery.start_soon(play, name, scenario)
+        await play(AFTERWARDS, nothing_is_left)
         return outcomes
+
+
+async def nothing_is_left(here: House) -> None:
+    """No call lives on, no bug of ours came to light."""
+    await here.idle()
+    assert not here.tracebacks(), here.tracebacks()[0]["exception"]
+    assert all(row["ended_at"] for row in here.rows())
 
 
 def judge(outcomes: Outcomes, name: str) -> None:
