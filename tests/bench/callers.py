@@ -33,6 +33,7 @@ from voiced import handshake
 
 FRAME_NS: Final = 20_000_000
 SAMPLE_NS: Final = 125_000
+TICK_NS: Final = 200_000
 MARK_EVERY: Final = 7
 """Frames; prime to batches of 2 to 6 frames, so that marks meet every place in a batch."""
 LATE_NS: Final = 5_000_000
@@ -73,7 +74,8 @@ class Callers:
     """All calls of the run."""
 
     def __init__(self, window: logs.Window) -> None:
-        self.loop, self.log, self.window = Loop(), logs.CallerLog(), window
+        self.log, self.window = logs.CallerLog(), window
+        self.loop = Loop(tick_ns=TICK_NS)
         self.streams: list[Stream] = []
 
     def connect(self, host: str, port: int) -> socket.socket:
@@ -208,8 +210,8 @@ class Stream(Peer):
             self._played_until = now_ns
             self._echo(sys.maxsize)
 
-    def lost(self) -> None:
-        self._log.dropped += 1
+    def lost(self, why: str) -> None:
+        self._log.dropped.append(why)
 
     def hang_up(self) -> None:
         """Send `stop` and close."""

@@ -213,7 +213,8 @@ def _faults(
     if callers.refused:
         faults.append(f"{len(callers.refused)} of {calls} calls refused: {callers.refused[0]}")
     if callers.dropped:
-        faults.append(f"{callers.dropped} of {calls} calls ended by the measured process")
+        dropped, how = len(callers.dropped), callers.dropped[0]
+        faults.append(f"{dropped} of {calls} calls ended by the measured process: {how}")
     if model.unknown:
         faults.append(f"client events that the model does not know: {sorted(set(model.unknown))}")
     code = system.process.returncode

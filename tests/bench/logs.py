@@ -78,7 +78,7 @@ class CallerLog(Struct):
     media: int = 0
     marks: int = 0
     refused: list[str] = field(default_factory=list)  # why, for each call that never began
-    dropped: int = 0  # calls that the bridge ended
+    dropped: list[str] = field(default_factory=list)  # how, for each call that the bridge ended
     broken: int = 0  # marks that did not add up
     cpu_s: float = 0.0
 

@@ -68,7 +68,7 @@ class Model:
     """The server and what it has written down."""
 
     def __init__(self, timing: Timing, log: logs.ModelLog) -> None:
-        self.timing, self.log, self.loop = timing, log, Loop()
+        self.timing, self.log, self.loop = timing, log, Loop(tick_ns=1_000_000)
         self.sessions: list[Session] = []
         self._audio: dict[tuple[int, int, Encoding], bytes] = {}
         rest = _SILENCE * (timing.delta_ms * 8 - _PREFIX)
@@ -144,7 +144,7 @@ class Session(Peer):
         self.send(handshake.switching_protocols(handshake.check_upgrade(parsed[0])))
         self._event("session.created", session=self._session())
 
-    def lost(self) -> None:
+    def lost(self, why: str) -> None:
         self._running = False
         self._log.broken += self._detector.broken
 

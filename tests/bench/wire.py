@@ -21,6 +21,7 @@ __all__ = ["Loop", "Peer"]
 MAX_BACKLOG: Final = 8 << 20
 """Bytes unsent on one connection: a bridge that is that far behind is lost for this call."""
 MAX_TIMERS_AT_ONCE: Final = 64  # between two looks at the sockets
+MAX_WAIT_NS: Final = 1_000_000_000
 MAX_MESSAGE: Final = 4 << 20
 CLOSE_NORMAL: Final = frames.close_payload(1000, "")
 
@@ -28,7 +29,9 @@ CLOSE_NORMAL: Final = frames.close_payload(1000, "")
 class Loop:
     """Sockets and moments, until `stop`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tick_ns: int) -> None:
+        """`tick_ns`: how late a timer may be, so that one waking serves several of them."""
+        self._tick_ns = tick_ns
         self._epoll = select.epoll()
         self._peers: dict[int, Peer | Callable[[], None]] = {}
         self._timers: list[tuple[int, int, Callable[[int], None]]] = []
@@ -59,8 +62,9 @@ class Loop:
         self._stopped = True
 
     def run(self) -> None:
-        """Serve sockets and timers. `select` waits, as epoll's own wait counts in whole ms."""
+        """Serve sockets and timers."""
         timers, peers, clock = self._timers, self._peers, time.monotonic_ns
+        tick_ns, poll = self._tick_ns, self._epoll.poll
         while not self._stopped:
             now = clock()
             for _ in range(MAX_TIMERS_AT_ONCE):
@@ -69,10 +73,15 @@ class Loop:
                 due, _, action = heapq.heappop(timers)
                 action(due)
                 now = clock()
-            wait = (timers[0][0] - now) / 1e9 if timers else 1.0
-            if wait > 0:
-                select.select([self._epoll], [], [], min(wait, 1.0))
-            for fd, mask in self._epoll.poll(0):
+            wait = (min(timers[0][0] - now, MAX_WAIT_NS) if timers else MAX_WAIT_NS) / 1e9
+            if wait <= 0:
+                events = poll(0)
+            elif tick_ns >= 1_000_000:
+                events = poll(wait)  # counts in whole milliseconds, rounded up
+            else:
+                ready, _, _ = select.select([self._epoll], [], [], max(wait, tick_ns / 1e9))
+                events = poll(0) if ready else []
+            for fd, mask in events:
                 target = peers.get(fd)
                 if isinstance(target, Peer):
                     if mask & select.EPOLLOUT:
@@ -105,7 +114,7 @@ class Peer:
     def received(self, message: bytes, now_ns: int) -> None:
         """A text message, and when its last byte was read."""
 
-    def lost(self) -> None:
+    def lost(self, why: str) -> None:
         """The connection is over; not called after our own `close`."""
 
     # --------------------------------------------------------------------------------------------
@@ -121,7 +130,7 @@ class Peer:
         if self._out:
             self._out += data
             if len(self._out) > MAX_BACKLOG:
-                self._fail()
+                self._fail("it takes nothing any more")
             return
         try:
             sent = self.socket.send(data)
@@ -151,7 +160,7 @@ class Peer:
                 size = 0
             now = time.monotonic_ns()
             if not size:
-                self._fail()
+                self._fail("the connection ended")
                 return
             if self._head is None:
                 self._events(self._reader.received(size), now)
@@ -185,10 +194,12 @@ class Peer:
             elif isinstance(event, frames.Ping):
                 pong = frames.frame(frames.PONG_FRAME, event.payload, masked=self._client)
                 self.send(pong)
-            elif isinstance(event, frames.Close | frames.Violation):
-                self._fail()
+            elif isinstance(event, frames.Close):
+                self._fail(f"closed with {event.code} {event.reason}".rstrip())
+            elif isinstance(event, frames.Violation):
+                self._fail("it broke the WebSocket protocol")
 
-    def _fail(self) -> None:
+    def _fail(self, why: str) -> None:
         if not self.closed:
             self.close(politely=self._head is None)
-            self.lost()
+            self.lost(why)
