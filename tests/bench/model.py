@@ -24,7 +24,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.bench import logs, markers
+from tests.bench import logs, markers, shapes
 from tests.bench.markers import Detector, Encoding
 from tests.bench.wire import Loop, Peer
 from voiced import handshake
@@ -142,7 +142,7 @@ class Session(Peer):
         parsed = handshake.parse_request(head)
         assert parsed is not None
         self.send(handshake.switching_protocols(handshake.check_upgrade(parsed[0])))
-        self._event("session.created", session=self._session())
+        self._event("session.created", session=shapes.session(self._index, self._encodings))
 
     def lost(self, why: str) -> None:
         self._running = False
@@ -180,31 +180,6 @@ class Session(Peer):
 
     # --- the session ------------------------------------------------------------------------------
 
-    def _session(self) -> dict[str, Any]:
-        formats = [
-            {"type": "audio/pcmu"} if each == "pcmu" else {"type": "audio/pcm", "rate": 24000}
-            for each in self._encodings
-        ]
-        vad = {
-            "type": "server_vad",
-            "threshold": 0.5,
-            "prefix_padding_ms": 300,
-            "silence_duration_ms": 500,
-            "create_response": True,
-            "interrupt_response": True,
-        }
-        return {
-            "type": "realtime",
-            "object": "realtime.session",
-            "id": f"sess_{self._index}",
-            "model": "bench",
-            "output_modalities": ["audio"],
-            "audio": {
-                "input": {"format": formats[0], "turn_detection": vad},
-                "output": {"format": formats[1], "voice": "marin"},
-            },
-        }
-
     def _configure(self, session: dict[str, Any]) -> None:
         audio = session.get("audio") or {}
         for at, side in enumerate(("input", "output")):
@@ -217,7 +192,7 @@ class Session(Peer):
             self._detector = Detector(self._encodings[0])
             name = "/".join(self._encodings)
             self._log.formats[name] = self._log.formats.get(name, 0) + 1
-        self._event("session.updated", session=self._session())
+        self._event("session.updated", session=shapes.session(self._index, self._encodings))
 
     def _heard(self, audio: bytes, now_ns: int) -> None:
         before = self._detector.position
@@ -267,14 +242,7 @@ class Session(Peer):
         item_id, at = self._user_item(), self._detector.position // 8
         self._event("input_audio_buffer.speech_stopped", audio_end_ms=at, item_id=item_id)
         self._event("input_audio_buffer.committed", previous_item_id=None, item_id=item_id)
-        item = {
-            "id": item_id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": "completed",
-            "role": "user",
-            "content": [{"type": "input_audio", "transcript": None}],
-        }
+        item = shapes.heard(item_id)
         self._event("conversation.item.added", previous_item_id=None, item=item)
 
     def _user_item(self) -> str:
@@ -291,29 +259,6 @@ class Session(Peer):
             "content_index": 0,
         }
 
-    def _item(self, status: str) -> dict[str, Any]:
-        content = [{"type": "output_audio", "transcript": "hello there, caller"}]
-        return {
-            "id": f"item_{self._index}_{self._answer}",
-            "object": "realtime.item",
-            "type": "message",
-            "status": status,
-            "role": "assistant",
-            "content": [] if status == "in_progress" else content,
-        }
-
-    def _response(self, status: str) -> dict[str, Any]:
-        return {
-            "object": "realtime.response",
-            "id": f"resp_{self._index}_{self._answer}",
-            "status": status,
-            "status_details": None,
-            "conversation_id": f"conv_{self._index}",
-            "output_modalities": ["audio"],
-            "output": [],
-            "usage": None,
-        }
-
     def _respond(self, length_ms: int) -> None:
         if self._running or self.closed:
             return
@@ -321,8 +266,10 @@ class Session(Peer):
         self._running = True
         self._deltas_left = max(1, length_ms // self._timing.delta_ms)
         names = self._names
-        item = self._item("in_progress")
-        self._event("response.created", response=self._response("in_progress"))
+        item = shapes.answer(names["item_id"], "in_progress")
+        self._event(
+            "response.created", response=shapes.response(names["response_id"], "in_progress")
+        )
         response_id = names["response_id"]
         self._event(
             "response.output_item.added", response_id=response_id, output_index=0, item=item
@@ -364,8 +311,10 @@ class Session(Peer):
         if not self._running:
             return
         self._running = False
-        names, text = self._names, "hello there, caller"
-        item = self._item("completed" if status == "completed" else "incomplete")
+        names, text = self._names, shapes.TEXT
+        item = shapes.answer(
+            names["item_id"], "completed" if status == "completed" else "incomplete"
+        )
         self._event("response.output_audio.done", **names)
         self._event("response.output_audio_transcript.done", **names, transcript=text)
         part = {"type": "audio", "transcript": text}
@@ -373,18 +322,9 @@ class Session(Peer):
         response_id = names["response_id"]
         self._event("response.output_item.done", response_id=response_id, output_index=0, item=item)
         self._event("conversation.item.done", previous_item_id=None, item=item)
-        details = {"text_tokens": 25, "audio_tokens": 25}
-        usage = {
-            "total_tokens": 100,
-            "input_tokens": 50,
-            "output_tokens": 50,
-            "input_token_details": {**details, "cached_tokens": 0},
-            "output_token_details": details,
-        }
-        response = {**self._response(status), "output": [item], "usage": usage}
+        response = shapes.response(response_id, status, item)
         self._event("response.done", response=response)
-        limits = [{"name": "tokens", "limit": 1000000, "remaining": 999000, "reset_seconds": 0.1}]
-        self._event("rate_limits.updated", rate_limits=limits)
+        self._event("rate_limits.updated", rate_limits=shapes.LIMITS)
 
 
 def main() -> None:
