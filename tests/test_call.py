@@ -289,7 +289,7 @@ async def test_unreadable_greeting_file_is_a_log_line(
     in_real_time(autojump_clock)
     with structlog.testing.capture_logs() as logs:
         async with scene(Agent(greeting_files=(tmp_path / "bad.wav", tmp_path / "none.wav"))) as s:
-            while not s.at(CallState.GREETING):
+            while not s.at(CallState.LISTENING):  # nobody is greeted
                 await trio.sleep(TICK)
             in_virtual_time(autojump_clock)
     left_out = [line["error"] for line in logs if line["event"] == "greeting file left out"]

@@ -7,6 +7,7 @@ it closes, everything that the call owned has been released.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ class Call:
 
     def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
         """End the call with a last message, heard to its end; nothing if that is under way."""
-        if self._winding_down or self._nursery is None:
+        if self._winding_down or self._nursery is None or self.record.reason is not None:
             return
         self._winding_down = True
         self.record.reason = reason
@@ -117,16 +118,28 @@ class Call:
         try:
             with self._scope:
                 async with self._engine.open(self._plan) as session:
-                    await self._run(session)
-        except trio.Cancelled:
-            self.record.reason = self.record.reason or "shutdown"
-            raise
+                    try:
+                        await self._run(session)
+                    finally:
+                        self._nursery = None  # from here on nothing is started any more
         finally:
-            if self._leg is not None:
-                with trio.move_on_after(UNANNOUNCED_LIMIT_S, shield=True):
-                    await self._leg.hang_up()
-            self._services.journal.write(self.record.finish(self._services.prices))
-            self.ended.set()
+            if trio.current_effective_deadline() == -math.inf:  # cancelled, and not by `end`
+                self.record.reason = self.record.reason or "shutdown"
+            try:
+                self._note_unheard()
+                if self._leg is not None:
+                    with trio.move_on_after(UNANNOUNCED_LIMIT_S, shield=True):
+                        await self._leg.hang_up()
+            finally:
+                self._services.journal.write(self.record.finish(self._services.prices))
+                self.ended.set()
+
+    def _note_unheard(self) -> None:
+        """What the caller did not stay to hear is no part of the transcript."""
+        if self._leg is not None:
+            self._playout.heard_to(self._leg.heard())
+        for cut in self._playout.cut():
+            self.record.cut(cut)
 
     async def _run(self, session: Session) -> None:
         self._session = session
@@ -150,10 +163,11 @@ class Call:
         self._speaker = Speaker(self._playout, leg, lead_ms, dialogue)
         self.record.to(CallState.MEDIA_READY)
         if self._winding_down:  # the model was lost while the carrier still connected
-            self.record.to(CallState.ENDING)
-            dialogue.close()
+            self._close(dialogue)
         else:
-            greets = self.agent.greeting or self.agent.greeting_text or self.agent.greeting_files
+            # Recorded files that could not be read greet nobody.
+            recorded = self.agent.greeting_files and not self._playout.idle
+            greets = dialogue.model_greets or recorded
             self.record.to(CallState.GREETING if greets else CallState.LISTENING)
         self._nursery.start_soon(self._inbound, leg, dialogue)
         self._nursery.start_soon(self._speaker.run)
@@ -223,17 +237,22 @@ class Call:
         if self._leg is None or self._speaker is None:
             self.end(reason)
             return
-        self.record.to(CallState.ENDING)
-        self._dialogue.close()
+        self._close(self._dialogue)
         if words == "farewell":
-            self.interrupt_speaker()
-        with trio.move_on_after(GOODBYE_LIMIT_S):
+            self._dialogue.cut_off()
+        # What a lost model had said is heard before the message; the playout bounds it.
+        rest_s = self._playout.unheard / (1000 * self._leg_format.bytes_per_ms)
+        with trio.move_on_after(rest_s + GOODBYE_LIMIT_S):
             if not (words == "farewell" and await self._model_says_farewell()):
                 await self._queue_last_words(words)
             await self._speaker.silent()
             with suppress(LegClosed):  # the caller did not wait for it
                 await self._leg.drained()
         self.end(reason)
+
+    def _close(self, dialogue: Dialogue) -> None:
+        self.record.to(CallState.ENDING)
+        dialogue.close()
 
     async def _model_says_farewell(self) -> bool:
         """Have the model speak the agent's farewell; False where it cannot, or does not begin."""

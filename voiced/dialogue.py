@@ -35,9 +35,10 @@ from voiced.playout import Cut, Playout
 from voiced.record import CallRecord
 from voiced.states import CallState
 
-__all__ = ["LOCAL", "Dialogue", "Host", "exactly"]
+__all__ = ["GREETING", "LOCAL", "Dialogue", "Host", "exactly"]
 
 LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
+GREETING: Final = f"{LOCAL}greeting:"  # and of these, a recorded greeting
 
 _S = CallState
 _ROOM_POLL_S: Final = 0.1  # a full playout holds minutes: looking ten times a second is soon enough
@@ -77,13 +78,16 @@ class Dialogue:
         self._agent = agent
         self._leg_format = leg_format
         self._to_leg: audio.Converter | None = None
-        self._converting: str | None = None  # the item whose audio the converter carries
-        self._responding = False
+        self._converting: tuple[str, int] | None = None  # the part that the converter carries
+        self._response: str | None = None  # the answer that is being made and still wanted
+        self._sounded = False  # and audio of it came
         self._closing = False
         self._muted = False  # winding down: audio of answers asked for before is not played
         self._greeted = False
         self._spoken_at: float | None = None  # the caller's last word, until an answer is heard
         self.patience = Patience(host, agent, record, playout)
+        if self.model_greets:
+            self.patience.owe()  # a slow connection is a silence like any other
         self.last_words_begun = trio.Event()
         self.last_words_over = trio.Event()
         self.silence_ms = (
@@ -91,6 +95,11 @@ class Dialogue:
             if isinstance(agent.turn_detection, ServerVad | OwnVad)
             else 0
         )
+
+    @property
+    def model_greets(self) -> bool:
+        """Whether the greeting is the model's to speak."""
+        return bool(self._agent.greeting_text or self._agent.greeting)
 
     # ---- the model ----
 
@@ -120,14 +129,15 @@ class Dialogue:
                 self._spoken_at = trio.current_time() - self.silence_ms / 1000
                 if self._record.state is _S.CALLER_SPEAKING:
                     self._record.to(_S.COMMITTING)
+                    self.patience.owe()  # should the server never commit
             case Committed():
                 self._record.transcript.open("caller", event.item_id)
                 self.patience.owe()
                 if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
                     self._record.to(_S.THINKING)
             case ResponseStarted():
-                self._responding = True
-                self._muted = False
+                self._response = event.response_id
+                self._sounded = self._muted = False
             case ResponseDone():
                 self._on_response_done(event)
             case CallerTranscript():
@@ -170,26 +180,38 @@ class Dialogue:
             return
         payload = event.payload
         if self._to_leg is not None:
-            if self._converting != event.item_id:
+            part = event.item_id, event.content_index
+            if self._converting != part:
                 self._to_leg.reset()
-                self._converting = event.item_id
+                self._converting = part
             payload = self._to_leg.convert(payload)
         if self._playout.add(event.item_id, payload, content_index=event.content_index):
+            self._sounded = True
             self._host.wake_speaker()
             if self._closing:
                 self.last_words_begun.set()
 
     def _finish_item(self, item_id: str) -> None:
-        if self._to_leg is not None and self._converting == item_id:
-            self._playout.add(item_id, self._to_leg.flush())
-            self._converting = None
+        self._flush_converter(item_id)
         self._playout.finish(item_id)
         self._host.wake_speaker()
 
+    def _flush_converter(self, item_id: str | None = None) -> None:
+        """Play the resampler's tail: of this item, or of whichever it carries."""
+        if self._to_leg is None or self._converting is None:
+            return
+        carried, index = self._converting
+        if item_id in (None, carried):
+            self._playout.add(carried, self._to_leg.flush(), content_index=index)
+            self._converting = None
+
     def _on_response_done(self, event: ResponseDone) -> None:
-        self._responding = False
         if event.usage is not None:
             self._record.usage += event.usage
+        if event.response_id != self._response:
+            return  # one that the caller cut off: of what came since it says nothing
+        self._response = None
+        self._end_items()
         if self._closing:
             if not self._muted:
                 self.last_words_over.set()
@@ -198,11 +220,17 @@ class Dialogue:
             # Still owed: a filler, and later the fallback message, are heard instead.
             self._record.log.warning("response failed", code=event.reason)
             return
-        if event.status == "cancelled" or self._playout.idle:
+        if event.status == "cancelled" or not self._sounded:
             # Nothing (more) will come: a tool call, a text, an answer cut off by the caller.
             self.patience.settled()
-        if self._playout.idle and self._record.state is _S.THINKING:
-            self._listen()
+        if self._playout.idle:
+            self.turn_over()
+
+    def _end_items(self) -> None:
+        """No more audio of the answer will come, whether or not each item was said to be done."""
+        self._flush_converter()
+        self._playout.finish_all()
+        self._host.wake_speaker()
 
     def _on_lost(self, event: Lost) -> None:
         first = self._record.model_state is ModelState.CONNECTING
@@ -212,6 +240,7 @@ class Dialogue:
             "model lost", code=event.code, message=event.message, retryable=event.retryable
         )
         self.patience.settled()
+        self._end_items()
         self.last_words_over.set()
         if not self._closing:
             self._host.wind_down("model_unreachable" if first else "model_lost", "unavailable")
@@ -227,11 +256,21 @@ class Dialogue:
         self.patience.caller_active()
         self._spoken_at = None
         if self._agent.barge_in == "immediate":
-            self.patience.settled()
-            if self._responding or not self._playout.idle:
+            if self._wanted or not self._playout.idle:
                 self._barge_in(received)
+            self.patience.settled()
         if self._record.state not in (_S.ANSWERING, _S.RINGING):
             self._record.to(_S.CALLER_SPEAKING)
+
+    @property
+    def _wanted(self) -> bool:
+        """An answer is being made, or was asked for."""
+        return self._response is not None or self.patience.owed
+
+    def _cancel(self) -> None:
+        if self._wanted:
+            self._session.cancel()
+            self._response = None
 
     def _barge_in(self, received: float) -> None:
         """Stop, empty the carrier, tell the model what was heard: one step, no checkpoint."""
@@ -239,19 +278,20 @@ class Dialogue:
         cuts = self._host.interrupt_speaker()
         if had_audio:
             self._record.barged_in(trio.current_time() - received)
-        if self._responding:
-            self._session.cancel()
-            self._responding = False
+        self._cancel()
+        self._tell(cuts)
+
+    def cut_off(self) -> None:
+        """Stop the speaker for words of ours; the model is told what was heard."""
+        self._tell(self._host.interrupt_speaker())
+
+    def _tell(self, cuts: list[Cut]) -> None:
         for cut in cuts:
             if cut.action == "delete":
                 self._session.delete(cut.item_id)
             elif cut.action == "truncate":
                 self._session.truncate(cut.item_id, cut.content_index, cut.heard_ms)
-            if cut.action != "none":
-                self._record.transcript.cut(cut.item_id, cut.heard_ms, cut.received_ms)
-            self._record.log.debug(
-                "item cut", action=cut.action, heard_ms=cut.heard_ms, received_ms=cut.received_ms
-            )
+            self._record.cut(cut)
         self._converting = None
 
     def digit(self, digit: str) -> None:
@@ -265,9 +305,12 @@ class Dialogue:
 
     def audio_started(self, item_id: str, in_s: float) -> None:
         """The first audio of an item has gone out and will be heard in `in_s` seconds."""
-        if item_id.startswith(LOCAL):
-            return
         heard_at = trio.current_time() + in_s
+        if item_id.startswith(LOCAL):
+            if item_id.startswith(GREETING):
+                self._record.greeting_heard(heard_at)
+                self._greeted = True
+            return
         self.patience.settled()
         if self._closing:
             return
@@ -282,7 +325,10 @@ class Dialogue:
 
     def turn_over(self) -> None:
         """All that was to be said has been heard."""
-        if self._record.state in (_S.GREETING, _S.SPEAKING) and not self.patience.owed:
+        if self.patience.owed:
+            if self._record.state is _S.SPEAKING:
+                self._record.to(_S.THINKING)
+        elif self._record.state in (_S.GREETING, _S.SPEAKING, _S.THINKING):
             self._listen()
 
     def _listen(self) -> None:
@@ -293,8 +339,6 @@ class Dialogue:
         """The call is winding down: no more turns, no answers that were asked for before."""
         self._closing = True
         self._muted = True
+        self._cancel()
         self.patience.stop()
-        self._playout.finish_all()  # the last message must not wait for the rest of a sentence
-        if self._responding:
-            self._session.cancel()
-            self._responding = False
+        self._end_items()  # the last message must not wait for the rest of a sentence

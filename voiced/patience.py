@@ -50,6 +50,8 @@ class Patience:
         self._quiet_since = trio.current_time()
         self._prompted = False
         self._over = False
+        waits = (agent.no_answer_s, agent.silence_prompt_s, agent.silence_hangup_s)
+        self._shortest_s = min(wait for wait in waits if wait)  # 0: never
 
     @property
     def owed(self) -> bool:
@@ -91,7 +93,7 @@ class Patience:
                 self._host.wind_down("max_duration", "farewell")
                 return
             # Nothing that starts to wait later can be due sooner than this.
-            due = min(over_at, now + self._agent.no_answer_s)
+            due = min(over_at, now + self._shortest_s)
             if self._owed_since is not None:
                 due = min(due, self._watch_model(now, self._owed_since))
             elif self._record.state is CallState.LISTENING and self._playout.idle:

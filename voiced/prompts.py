@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import OrderedDict
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -70,6 +71,7 @@ def convert(data: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
     return data if converter is None else converter.convert(data) + converter.flush()
 
 
+@cache
 def tone(target: AudioFormat) -> bytes:
     """The connection tone: 440 Hz for 400 ms, faded in and out over 10 ms."""
     rate = target.rate

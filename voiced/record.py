@@ -17,6 +17,7 @@ from voiced.cost import cost_usd
 from voiced.engine import ModelState, Usage
 from voiced.journal import Row
 from voiced.leg import CallFacts
+from voiced.playout import Cut
 from voiced.states import SUCCESSORS, CallState, IllegalTransition
 from voiced.transcript import Transcript
 
@@ -123,6 +124,14 @@ class CallRecord:
         if len(self._barge_ins_ms) < MAX_ANSWERS:
             self._barge_ins_ms.append(round(seconds * 1000, 3))
         metrics.BARGE_IN_SECONDS.observe(seconds)
+
+    def cut(self, cut: Cut) -> None:
+        """An item was interrupted: of its words those that were heard remain."""
+        if cut.action != "none":
+            self.transcript.cut(cut.item_id, cut.heard_ms, cut.received_ms)
+        self.log.debug(
+            "item cut", action=cut.action, heard_ms=cut.heard_ms, received_ms=cut.received_ms
+        )
 
     def digit(self) -> None:
         """The caller pressed a key; which one is nobody's business here."""
