@@ -266,6 +266,7 @@ Scenario = Callable[[House], Awaitable[None]]
 Outcomes = Mapping[str, Exception | None]
 
 
+APART_S = 0.1
 AFTERWARDS = "afterwards"
 
 
@@ -297,6 +298,8 @@ class Scenes(dict[str, Scenario]):
         async with trio.open_nursery() as nursery:
             for name, scenario in self.items():
                 nursery.start_soon(play, name, scenario)
+                # Not in step: what the model does at the end of a turn takes it 10 ms.
+                await trio.sleep(APART_S)
         await play(AFTERWARDS, nothing_is_left)
         return outcomes
 

@@ -55,7 +55,10 @@ scenes = Scenes()
 @scenes
 async def the_call_beside_goes_on(here: House) -> None:
     result = await here.call(Script("hears", "", (Pause(8000), HangUp())), "talks")
-    assert result.ok, (result.failure, result.gaps, result.violations)
+    assert result.failure is None
+    assert not result.violations
+    # Once the carrier has two seconds in hand, nothing may tear the audio.
+    assert not [gap for gap in result.gaps if gap.start_ms > 2000]
     assert sum(said.end_ms - said.start_ms for said in result.agent) > 5000
     assert (await here.row(result.call_sid))["reason"] == "caller_hangup"
 

@@ -17,7 +17,7 @@ from voiced.simulate.wire import Identifiers
 
 OFFLINE = '[engine.offline]\nkind = "emulator"\nspeech = "clips"\n'
 WAITS = OFFLINE + agent("waits", "offline", 'greeting = ""')
-TOKEN = "0123456789abcdef0123456789abcdef"  # noqa: S105
+TOKEN = "0123456789abcdef0123456789abcdef"
 PUBLIC = "https://voice.example.net"
 SIGNED = f'[http]\npublic_url = "{PUBLIC}/"\n[twilio]\nauth_token = "{TOKEN}"\n'
 FROM_AFAR = ("X-Forwarded-For", "203.0.113.7")

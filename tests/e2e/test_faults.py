@@ -1,0 +1,204 @@
+"""A model that fails in every known way: the caller hears something soon, and the call ends well."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+
+from tests.e2e.ears import find
+from tests.e2e.house import House, Outcomes, Scenes, agent, house, judge, run_strictly
+from voiced import clips
+from voiced.realtime import client
+from voiced.simulate import Script
+from voiced.simulate.script import (
+    HangUp,
+    Say,
+    SayWhileAgentSpeaks,
+    Step,
+    WaitForAgentSilence,
+    WaitForAgentSpeech,
+    WaitForHangUp,
+)
+
+NO_ANSWER_S = 1.0
+SOON_MS = 8000
+"""A few seconds of patience and as many for a machine that has other things to do."""
+
+QUICK = f"no_answer_s = {NO_ANSWER_S}\n"
+GREETS = QUICK + 'greeting = "Greet the caller."\n'
+SILENT = QUICK + 'greeting = ""\n'
+HEARS: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence(700))
+ASKS: tuple[Step, ...] = (Say("thanks"), *HEARS, HangUp())
+
+agents: dict[str, str] = {}
+engines: dict[str, str] = {}
+scenes = Scenes()
+
+
+def faulty(name: str, faults: str, settings: str) -> None:
+    engines[name] = (
+        f'[engine.{name}]\nkind = "emulator"\nspeech = "clips"\nfaults = {{ {faults} }}\n'
+    )
+    agents[name] = agent(name, name, settings)
+
+
+# ---- the model is lost: the message, then the end
+
+
+async def lost(here: House, name: str, reason: str, code: str, steps: tuple[Step, ...]) -> None:
+    result = await here.call(Script("hears", "", (*steps, WaitForHangUp())), name)
+    assert (result.failure, result.ended_by, result.unheard_ms) == (None, "agent", 0)
+    assert not result.violations
+    assert result.agent[0].start_ms < SOON_MS
+    said = find(result, "unavailable")  # to its last sample
+    assert said is not None
+    row = await here.row(result.call_sid)
+    assert (row["reason"], row["states"][-2][0]) == (reason, "ending")
+    lines = [line for line in here.lines_of(result.call_sid) if line["event"] == "model lost"]
+    assert [line["code"] for line in lines] == [code]
+
+
+for name, faults, reason, code in (
+    ("status_401", "refuse_status = 401", "model_unreachable", "http_401"),
+    ("status_429", "refuse_status = 429", "model_unreachable", "http_429"),
+    ("status_503", "refuse_status = 503", "model_unreachable", "http_503"),
+    ("no_quota", 'refuse_code = "insufficient_quota"', "model_unreachable", "insufficient_quota"),
+    ("rejects_update", 'reject_update = "session.audio"', "model_unreachable", "unknown_parameter"),
+    ("closes", "close_after_ms = 400, close_code = 1011", "model_lost", "close_1011"),
+    ("breaks", "close_in_answer_ms = 600", "model_lost", "close_1006"),
+    ("half_open", "half_open_after_ms = 300", "model_lost", "half_open"),
+    ("half_open_in_answer", "half_open_in_answer_ms = 600", "model_lost", "half_open"),
+    ("expires", "session_expired_after_ms = 700", "model_lost", "session_expired"),
+    ("quota_in_answer", "fail_all = true", "model_lost", "insufficient_quota"),
+    ("limited", 'fail_all = true, fail_code = "server_error"', "model_lost", "server_error"),
+):
+    faulty(name, faults, GREETS)
+    scenes[name] = partial(lost, name=name, reason=reason, code=code, steps=())
+
+
+faulty("breaks_later", "close_in_answer_ms = 600, close_code = 1013", SILENT)
+scenes["breaks_later"] = partial(
+    lost, name="breaks_later", reason="model_lost", code="close_1013", steps=(Say("thanks"),)
+)
+
+
+# ---- the model says nothing
+
+
+faulty("silent", "silent = true", SILENT)
+
+
+@scenes
+async def silent(here: House) -> None:
+    """A filler, patience, the message."""
+    result = await here.call(Script("asks", "", (Say("thanks"), WaitForHangUp())), "silent")
+    assert (result.failure, result.ended_by, result.unheard_ms) == (None, "agent", 0)
+    filler, message = find(result, "one_moment"), find(result, "unavailable")
+    assert filler is not None
+    assert message is not None
+    assert 0 < filler - result.caller[0].end_ms < SOON_MS
+    assert message > filler + clips.load("one_moment").duration_ms
+    assert (await here.row(result.call_sid))["reason"] == "model_silent"
+
+
+faulty("one_refused", 'fail_response = 1, fail_code = "rate_limit_exceeded"', SILENT)
+
+
+@scenes
+async def one_refused(here: House) -> None:
+    """An answer that fails for once is covered by the filler, and the caller may ask again."""
+    steps = (Say("thanks"), WaitForAgentSpeech(300), Say("interrupt"), *HEARS, HangUp())
+    result = await here.call(Script("asks twice", "", steps), "one_refused")
+    assert result.failure is None
+    assert find(result, "go_ahead") is not None
+    row = await here.row(result.call_sid)
+    assert row["reason"] == "caller_hangup"
+    lines = [line["event"] for line in here.lines_of(result.call_sid)]
+    assert lines == ["response failed", "model refused something"]
+
+
+# ---- the model stumbles, the caller does not notice
+
+
+async def unnoticed(here: House, name: str) -> None:
+    result = await here.call(Script("asks", "", ASKS), name)
+    assert result.failure is None
+    assert not result.violations
+    assert find(result, "goodbye") is not None  # whole, so without a gap
+    assert find(result, "one_moment") is None
+    row = await here.row(result.call_sid)
+    assert row["reason"] == "caller_hangup"
+    assert row["transcript"][-1]["text"] == clips.load("goodbye").text
+
+
+for name, faults in (
+    ("retried", 'fail_response = 1, fail_code = "server_error"'),
+    ("complains", "error_after_ms = 600"),
+    ("news", "unknown_events = true"),
+    ("no_usage", "usage_null = true"),
+    ("transcribes_late", 'transcription = "after"'),
+    ("cannot_transcribe", 'transcription = "failed"'),
+    ("small_deltas", "delta_bytes = 161"),
+    ("one_delta", "delta_bytes = 1048576"),
+    ("updates_late", "late_updated_ms = 900"),
+    ("creates_late", "late_created_ms = 900"),
+):
+    faulty(name, faults, SILENT)
+    scenes[name] = partial(unnoticed, name=name)
+
+
+faulty("late", "late_response_ms = 2000", SILENT)
+
+
+@scenes
+async def late(here: House) -> None:
+    """A slow answer: the filler first, then the answer."""
+    result = await here.call(Script("asks", "", ASKS), "late")
+    assert result.failure is None
+    filler, answer = find(result, "one_moment"), find(result, "goodbye")
+    assert filler is not None
+    assert answer is not None
+    assert filler + clips.load("one_moment").duration_ms <= answer + 1
+    assert (await here.row(result.call_sid))["reason"] == "caller_hangup"
+
+
+# ---- interruptions that the server does not take
+
+
+faulty("rejects_truncate", "reject_truncate = true, answer_ms = 9000", GREETS)
+faulty("late_deltas", "late_deltas = 5, answer_ms = 9000", GREETS)
+
+
+async def interrupts(here: House, name: str) -> None:
+    """It is cut off at once, nothing stale is heard, and the next answer is given."""
+    steps = (SayWhileAgentSpeaks("interrupt"), WaitForAgentSpeech(1000), HangUp())
+    result = await here.call(Script("interrupts", "", steps), name)
+    assert result.failure is None
+    assert result.clean_barge_in(), result.interruptions
+    assert result.answers_ms
+    row = await here.row(result.call_sid)
+    assert row["reason"] == "caller_hangup"
+    assert len(row["latencies"]["barge_ins_ms"]) == 1
+
+
+for name in ("rejects_truncate", "late_deltas"):
+    scenes[name] = partial(interrupts, name=name)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    async def main() -> Outcomes:
+        text = "".join(engines.values()) + "".join(agents.values())
+        async with house(tmp_path_factory.mktemp("house"), text) as here:
+            return await scenes.play(here)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Half-open is found out after two intervals; 40 s of that teach no more than 2 s.
+        patch.setattr(client, "PING_INTERVAL_S", 1.0)
+        return run_strictly(main)
+
+
+@pytest.mark.parametrize("name", scenes.names)
+def test_faults(name: str, outcomes: Outcomes) -> None:
+    judge(outcomes, name)
