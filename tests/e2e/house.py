@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pytest
 import structlog
@@ -262,34 +262,33 @@ async def house(
                 signal.raise_signal(signal.SIGTERM)
 
 
-Scenario = Callable[[House], Awaitable[None]]
 Outcomes = Mapping[str, Exception | None]
-
 
 APART_S = 0.1
 AFTERWARDS = "afterwards"
 
 
-class Scenes(dict[str, Scenario]):
-    """Scenarios that one daemon lives through side by side; a decorator adds one."""
+class Scenes(dict[str, Callable[[T], Awaitable[None]]], Generic[T]):
+    """Scenarios that one stage, a daemon say, sees side by side; a decorator adds one."""
 
     @property
     def names(self) -> list[str]:
         """The outcomes that `play` returns."""
         return [*self, AFTERWARDS]
 
-    def __call__(self, scenario: Scenario) -> Scenario:
+    def __call__(self, scenario: Callable[[T], Awaitable[None]]) -> None:
         """Add a scenario under its function's name."""
         self[getattr(scenario, "__name__", str(scenario))] = scenario
-        return scenario
 
-    async def play(self, here: House) -> dict[str, Exception | None]:
+    async def play(
+        self, stage: T, afterwards: Callable[[T], Awaitable[None]]
+    ) -> dict[str, Exception | None]:
         """Run all; returns what each raised. One that fails does not stop the others."""
         outcomes: dict[str, Exception | None] = {}
 
-        async def play(name: str, scenario: Scenario) -> None:
+        async def play(name: str, scenario: Callable[[T], Awaitable[None]]) -> None:
             try:
-                await scenario(here)
+                await scenario(stage)
             except Exception as error:
                 outcomes[name] = error
             else:
@@ -300,7 +299,7 @@ class Scenes(dict[str, Scenario]):
                 nursery.start_soon(play, name, scenario)
                 # Not in step: what the model does at the end of a turn takes it 10 ms.
                 await trio.sleep(APART_S)
-        await play(AFTERWARDS, nothing_is_left)
+        await play(AFTERWARDS, afterwards)
         return outcomes
 
 

@@ -1,4 +1,4 @@
-"""A model that fails in every known way: the caller hears something soon, and the call ends well."""
+"""A model that fails in every known way: the caller hears something soon, the call ends well."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from functools import partial
 import pytest
 
 from tests.e2e.ears import find
-from tests.e2e.house import House, Outcomes, Scenes, agent, house, judge, run_strictly
+from tests.e2e.house import (
+    House,
+    Outcomes,
+    Scenes,
+    agent,
+    house,
+    judge,
+    nothing_is_left,
+    run_strictly,
+)
 from voiced import clips
 from voiced.realtime import client
 from voiced.simulate import Script
@@ -33,7 +42,7 @@ ASKS: tuple[Step, ...] = (Say("thanks"), *HEARS, HangUp())
 
 agents: dict[str, str] = {}
 engines: dict[str, str] = {}
-scenes = Scenes()
+scenes: Scenes[House] = Scenes()
 
 
 def faulty(name: str, faults: str, settings: str) -> None:
@@ -191,7 +200,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     async def main() -> Outcomes:
         text = "".join(engines.values()) + "".join(agents.values())
         async with house(tmp_path_factory.mktemp("house"), text) as here:
-            return await scenes.play(here)
+            return await scenes.play(here, nothing_is_left)
 
     with pytest.MonkeyPatch.context() as patch:
         # Half-open is found out after two intervals; 40 s of that teach no more than 2 s.

@@ -21,6 +21,7 @@ from tests.e2e.house import (
     agent,
     house,
     judge,
+    nothing_is_left,
     run_strictly,
     sample,
 )
@@ -49,7 +50,7 @@ faults = { answer_ms = 20000 }
     + agent("talks", "talkative", 'greeting = "Greet the caller."')
 )
 
-scenes = Scenes()
+scenes: Scenes[House] = Scenes()
 
 
 @scenes
@@ -324,7 +325,7 @@ async def no_http(here: House) -> None:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     async def main() -> Outcomes:
         async with house(tmp_path_factory.mktemp("house"), CONFIG) as here:
-            outcomes = await scenes.play(here)
+            outcomes = await scenes.play(here, nothing_is_left)
             before = len(here.logs)
             await turned_away(here, here.address.replace("http", "ws") + UNKNOWN)
             lines = [line["event"] for line in here.logs[before:]]

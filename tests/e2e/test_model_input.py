@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -17,6 +18,7 @@ from tests.e2e.house import (
     agent,
     house,
     judge,
+    nothing_is_left,
     run_strictly,
 )
 from tests.e2e.model import WORDS, Behaviour, Conversation, engine, serve_models
@@ -39,7 +41,7 @@ WAITS = Script("waits", "", (WaitForHangUp(),))
 SORRY_MS = clips.load("unavailable").duration_ms
 
 behaviours: dict[str, Behaviour] = {}
-scenes = Scenes()
+scenes: Scenes[House] = Scenes()
 engines: dict[str, str] = {}
 
 
@@ -50,7 +52,7 @@ def speech_ms(result: CallResult) -> float:
 # ---- nonsense that harms nothing
 
 
-async def nonsense(session: Conversation, messages: list[str | bytes]) -> None:
+async def nonsense(session: Conversation, messages: Sequence[str | bytes]) -> None:
     """Everything before, within and behind the answer."""
 
     async def rubbish() -> None:
@@ -319,7 +321,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
                 text += engine(name, own, "connect_timeout_s = 1.0") + agent(name, name, GREETS)
             text += engine("nobody", 1) + agent("nobody", "nobody", GREETS)
             async with house(tmp_path_factory.mktemp("house"), text) as here:
-                outcomes = await scenes.play(here)
+                outcomes = await scenes.play(here, nothing_is_left)
             nursery.cancel_scope.cancel()
         return outcomes
 
