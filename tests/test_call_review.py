@@ -96,6 +96,14 @@ async def test_commit_that_never_comes_is_covered(autojump_clock: object) -> Non
         assert heard(s) > 0
 
 
+async def test_server_that_answers_without_saying_committed(autojump_clock: object) -> None:
+    async with scene() as s:
+        s.model.emit(Ready(), SpeechStarted("u", 0), SpeechStopped("u", 900))
+        s.model.emit(ResponseStarted("r"), ResponseDone("r", "completed"))
+        await trio.sleep(TICK)
+        assert s.at(CallState.LISTENING)
+
+
 async def test_answer_without_audio_during_the_filler(autojump_clock: object) -> None:
     async with scene(Agent(no_answer_s=4, silence_prompt_s=0, silence_hangup_s=0)) as s:
         s.model.emit(Ready(), *turn(), ResponseStarted("r"))
@@ -346,4 +354,3 @@ async def test_second_stream_of_a_call_does_not_end_it(autojump_clock: object) -
         assert not call.awaits_leg
         call.end("operator")
     assert len(switchboard) == 0
-    assert not math.isnan(len(engine.sessions))

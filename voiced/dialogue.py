@@ -328,7 +328,7 @@ class Dialogue:
         if self.patience.owed:
             if self._record.state is _S.SPEAKING:
                 self._record.to(_S.THINKING)
-        elif self._record.state in (_S.GREETING, _S.SPEAKING, _S.THINKING):
+        elif self._record.state in (_S.GREETING, _S.SPEAKING, _S.COMMITTING, _S.THINKING):
             self._listen()
 
     def _listen(self) -> None:
