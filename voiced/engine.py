@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from voiced.config.types import Agent
 from voiced.formats import AudioFormat
 
@@ -80,13 +82,11 @@ class Usage:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True, gc=False):
     """The session is configured; audio flows. `formats` are fixed from here on."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStarted:
+class SpeechStarted(Struct, frozen=True, gc=False):
     """The caller began to speak. `audio_start_ms` counts audio sent to the session, not time.
 
     `item_id` is empty where the item does not exist yet.
@@ -96,30 +96,26 @@ class SpeechStarted:
     audio_start_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class SpeechStopped:
+class SpeechStopped(Struct, frozen=True, gc=False):
     """The caller's turn is over by the turn detection; `audio_end_ms` as in SpeechStarted."""
 
     item_id: str
     audio_end_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True, gc=False):
     """The caller's audio is now an item of the conversation."""
 
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseStarted:
+class ResponseStarted(Struct, frozen=True, gc=False):
     """The model has begun to answer."""
 
     response_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAudio:
+class AgentAudio(Struct, frozen=True, gc=False):
     """A piece of an answer, in the session's `output_format`, any length, faster than real time."""
 
     response_id: str
@@ -128,16 +124,14 @@ class AgentAudio:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAudioDone:
+class AgentAudioDone(Struct, frozen=True, gc=False):
     """No more audio of this item will come (finished, cancelled or failed alike)."""
 
     response_id: str
     item_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class AgentTranscript:
+class AgentTranscript(Struct, frozen=True, gc=False):
     """Words of an answer; with `final` the `text` is whole, else it is the next piece."""
 
     item_id: str
@@ -165,8 +159,7 @@ class ResponseDone:
     usage: Usage | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class EngineFault:
+class EngineFault(Struct, frozen=True, gc=False):
     """Something the server refused. The session goes on; `action` is what it did about it."""
 
     code: str
@@ -174,8 +167,7 @@ class EngineFault:
     action: Literal["ignore", "retry", "alarm"]
 
 
-@dataclass(frozen=True, slots=True)
-class Lost:
+class Lost(Struct, frozen=True, gc=False):
     """The session is over; nothing follows. With `retryable` another attempt may succeed."""
 
     code: str

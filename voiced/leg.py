@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from msgspec import Struct
+
 from voiced.formats import AudioFormat
 
 __all__ = ["CallFacts", "CallerAudio", "Digit", "Leg", "LegClosed", "LegEvent", "Stopped"]
@@ -28,8 +30,7 @@ class CallFacts:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class CallerAudio:
+class CallerAudio(Struct, frozen=True, gc=False):
     """What the caller said: `payload` in the leg's format, any length.
 
     A leg joins everything that one wake-up brought into one event, so that batching appears under
@@ -39,15 +40,13 @@ class CallerAudio:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Digit:
+class Digit(Struct, frozen=True, gc=False):
     """One key that the caller pressed, of `0-9 * # A-D`."""
 
     digit: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(Struct, frozen=True, gc=False):
     """The stream is over; nothing follows. `reason` is for the log.
 
     `hung_up`: the carrier said so, as it does when either side of the telephone line ends the call;

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Literal, TextIO
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
 
+import msgspec
 import structlog
 
 __all__ = ["configure"]
@@ -31,22 +33,16 @@ def configure(
     `auto` is text on a terminal and JSON elsewhere. `stream` is standard error by default.
     """
     stream = stream or sys.stderr
-    as_json = format_ == "json" or (format_ == "auto" and not stream.isatty())
-    renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer(ensure_ascii=False)
-        if as_json
-        else structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=36)
-    )
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if format_ == "json" or (format_ == "auto" and not stream.isatty()):
+        processors += [structlog.processors.format_exc_info, _json_line]
+    else:
+        processors.append(structlog.dev.ConsoleRenderer(colors=stream.isatty(), pad_event_to=36))
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info
-            if as_json
-            else structlog.processors.StackInfoRenderer(),
-            renderer,
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
@@ -54,3 +50,9 @@ def configure(
     # Libraries that log through the standard module (hypercorn, trio-websocket) speak up only when
     # something is wrong; their lines go the same way as ours.
     logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(message)s")
+
+
+def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
+    """Render a line as JSON: when, how bad and what first, since people read logs too."""
+    line = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
+    return msgspec.json.encode({**line, **event}, enc_hook=repr).decode()

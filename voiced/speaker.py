@@ -15,11 +15,12 @@ from voiced.playout import Cut, Playout
 
 __all__ = ["Listener", "Speaker"]
 
-CHUNK_MS: Final = 200
-"""The most that goes out in one piece. A barge-in clears whole pieces and marks stand between them,
-so a longer piece would blur what was heard, a shorter one only costs messages."""
+CHUNK_MS: Final = 400
+"""The most that goes out in one piece, and so how seldom the speaker wakes while the carrier plays.
+What a model sends meanwhile goes out as it comes; marks stand between pieces, and what was heard is
+known between marks too."""
 
-_TICK_S: Final = 0.005  # the least sleep while something is unheard: rounding must not spin
+_TICK_S: Final = 0.002  # added to every wait: rounding must not make it two
 
 
 class Listener(Protocol):
@@ -103,7 +104,7 @@ class Speaker:
                     await trio.sleep_forever()
             elif (left := leg.seconds_until(leg.sent())) > 0:
                 # More may come while the rest is heard: whichever is first.
-                with trio.move_on_after(max(_TICK_S, left)):
+                with trio.move_on_after(left + _TICK_S):
                     await self._work.park()
             else:
                 playout.heard_to(leg.heard())
@@ -124,7 +125,7 @@ class Speaker:
         leg = self._leg
         position = leg.sent() + self._chunk - self._lead
         while (left := leg.seconds_until(position)) > 0:  # noqa: ASYNC110 (waits for a time)
-            await trio.sleep(max(_TICK_S, left))
+            await trio.sleep(left + _TICK_S)
         if position - self._told >= self._lead:
             self._playout.heard_to(leg.heard())
             self._told = position

@@ -50,6 +50,8 @@ class Switchboard:
         self._calls: dict[str, Call] = {}  # by carrier_call_id
         self.nursery: trio.Nursery | None = None
         """Where calls run; without one none is admitted."""
+        self.ended = 0
+        """Calls that have ended since the start."""
         self._draining = False
         self._idle = trio.Event()
 
@@ -116,6 +118,7 @@ class Switchboard:
         finally:
             self._tokens.revoke(key)
             del self._calls[key]
+            self.ended += 1
             if not self._calls:
                 self._idle.set()
 

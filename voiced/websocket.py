@@ -283,10 +283,13 @@ class WebSocket:
 
     # ---- sending
 
-    def send_nowait(self, data: bytes | memoryview, *, binary: bool = False) -> None:
-        """Send one message, text (UTF-8, not checked) unless `binary`, without waiting.
+    def send_nowait(
+        self, data: bytes | memoryview, *more: bytes | memoryview, binary: bool = False
+    ) -> None:
+        """Send a message, text (UTF-8, not checked) unless `binary`, without waiting.
 
-        Raises BacklogFull when the peer has stopped reading, WebSocketClosed.
+        With `more`, so many messages, handed to the kernel in one call. Raises BacklogFull when the
+        peer has stopped reading (then none is sent), WebSocketClosed.
         """
         transport = self._transport
         if self._close_sent or self._nursery is None:
@@ -296,8 +299,13 @@ class WebSocket:
         if backlog and backlog + len(data) > self._max_backlog:
             raise BacklogFull(f"{backlog} bytes wait for a peer that does not read")
         first = frames.BINARY_FRAME if binary else frames.TEXT_FRAME
+        masked = self._is_client
+        wire: bytes | memoryview = frames.frame(first, data, masked=masked)
+        if more:  # a frame lies in a buffer that the next one is made in
+            rest = (bytes(frames.frame(first, each, masked=masked)) for each in more)
+            wire = b"".join([bytes(wire), *rest])
         try:
-            transport.send_nowait(frames.frame(first, data, masked=self._is_client))
+            transport.send_nowait(wire)
         except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
             # Receiving goes on: the peer may have said why before it went.
             self._close_sent = True

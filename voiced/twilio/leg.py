@@ -226,13 +226,16 @@ class TwilioLeg:
             raise LegClosed
         clock = self._clock
         now = trio.current_time()
+        messages: list[bytes] = []
         for part in _parts(payload):
-            self._post(encode_media(self._sid, part))
+            messages.append(encode_media(self._sid, part))
             clock.sent(len(part), now)
             # Besides what the clock asks for, one mark is always under way while audio is: its echo
             # is the occasion to mark what was sent after it, so that every end is confirmed.
             if clock.mark_due() or clock.confirmed >= self._marked:
-                self._mark()
+                messages.append(self._new_mark(now))
+        if messages:
+            self._post(*messages)
 
     async def ready(self) -> None:
         """Wait until the kernel has taken everything that was sent. Raises LegClosed.
@@ -256,25 +259,29 @@ class TwilioLeg:
         self._marked = 0
         self._news.unpark_all()
         if self._ended_at is None:
+            messages = [encode_clear(self._sid)]
+            if self._clock.mark_due():
+                messages.append(self._new_mark(trio.current_time()))
             with suppress(LegClosed):  # the receiver is told why
-                self._post(encode_clear(self._sid))
-                if self._clock.mark_due():
-                    self._mark()
+                self._post(*messages)
         return heard
 
-    def _mark(self) -> None:
-        name = self._clock.mark(trio.current_time())
+    def _new_mark(self, now: float) -> bytes:
+        name = self._clock.mark(now)
         self._marked = self._clock.position
-        self._post(encode_mark(self._sid, name))
+        return encode_mark(self._sid, name)
+
+    def _mark(self) -> None:
+        self._post(self._new_mark(trio.current_time()))
 
     def _try_mark(self) -> None:
         """Send a mark from where a carrier that is gone is somebody else's news."""
         with suppress(LegClosed):
             self._mark()
 
-    def _post(self, message: bytes) -> None:
+    def _post(self, *messages: bytes) -> None:
         try:
-            self._ws.send_nowait(message)
+            self._ws.send_nowait(*messages)
         except BacklogFull:
             # Ten seconds of audio beyond what the kernel holds: the carrier is not coming back.
             self._ws.abort("the carrier does not read")
