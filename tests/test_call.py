@@ -177,7 +177,7 @@ async def test_audio_ahead_of_the_play_clock_is_bounded(autojump_clock: object) 
         while not s.at(CallState.LISTENING) or trio.current_time() - began < 1:
             await trio.sleep(0.05)
             assert s.leg.sent() - s.leg.heard() <= 1000 * 8
-        assert sum(len(payload) for _, payload in s.leg.played) == 80_000
+        assert s.leg.bytes_played() == 80_000
         # Never dry: what had been sent always reached past the moment the next piece went out.
         played = 0.0
         for at, payload in s.leg.played:
@@ -211,14 +211,14 @@ async def test_barge_in_while_heard(
         assert len(s.leg.clears) == 1
         assert s.at(CallState.CALLER_SPEAKING)
         # Late deltas of what was cut are not heard.
-        sent = len(s.leg.played)
+        sent = s.leg.bytes_played()
         s.model.emit(AgentAudio("resp_item_a", "item_a", 0, b"\x21" * 1600))
         await trio.sleep(1)
-        assert len(s.leg.played) == sent
+        assert s.leg.bytes_played() == sent
         # And the next answer is.
         s.model.emit(SpeechStopped("item_u", 900), Committed("item_u"), *answer("item_c", 400))
         await trio.sleep(0.1)
-        assert len(s.leg.played) == sent + 2
+        assert s.leg.bytes_played() == sent + 400 * 8
         text = {e.item_id: (e.text, e.cut) for e in s.call.record.transcript.entries()}
         assert text["item_a"] == ("one two three four five", True)
         assert "item_b" not in text
@@ -253,7 +253,7 @@ async def test_no_barge_in_where_it_is_off(autojump_clock: object) -> None:
         s.model.emit(SpeechStarted("item_u", 0))
         await trio.sleep(1)
         assert s.leg.clears == []
-        assert sum(len(payload) for _, payload in s.leg.played) == 8000
+        assert s.leg.bytes_played() == 8000
 
 
 def in_real_time(clock: trio.testing.MockClock) -> None:
@@ -309,7 +309,7 @@ async def test_model_speaks_pcm(autojump_clock: object) -> None:
         )
         await trio.sleep(1)
         assert len(s.model.heard) == pytest.approx(9600, abs=48 * 6)
-        assert sum(len(p) for _, p in s.leg.played) == pytest.approx(1600, abs=8 * 6)
+        assert s.leg.bytes_played() == pytest.approx(1600, abs=8 * 6)
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -323,7 +323,7 @@ async def test_lost_model_ends_with_a_message(autojump_clock: object, first: boo
         await s.call.ended.wait()
         message = clips.load("unavailable").duration_ms / 1000
         assert trio.current_time() - began == pytest.approx(message, abs=0.3)
-        assert sum(len(p) for _, p in s.leg.played) == pytest.approx(message * 8000, abs=160)
+        assert s.leg.bytes_played() == pytest.approx(message * 8000, abs=160)
         assert s.rows()[-1].reason == ("model_unreachable" if first else "model_lost")
 
 
@@ -359,7 +359,7 @@ async def test_silent_caller_is_asked_once_then_the_call_ends(autojump_clock: ob
         assert s.rows()[-1].reason == "caller_silence"
         assert s.leg.played[0][0] - began == pytest.approx(15, abs=0.1)
         spoken = clips.load("still_there").duration_ms + clips.load("farewell").duration_ms
-        assert sum(len(p) for _, p in s.leg.played) == pytest.approx(spoken * 8, abs=320)
+        assert s.leg.bytes_played() == pytest.approx(spoken * 8, abs=320)
         assert trio.current_time() - began == pytest.approx(
             30 + clips.load("farewell").duration_ms / 1000, abs=0.5
         )
@@ -384,7 +384,7 @@ async def test_farewell_that_does_not_come_is_replaced(autojump_clock: object) -
     async with scene(Agent(max_duration_s=5, farewell_text="Bye!")) as s:
         s.model.emit(Ready())
         await s.call.ended.wait()
-        assert sum(len(p) for _, p in s.leg.played) == pytest.approx(
+        assert s.leg.bytes_played() == pytest.approx(
             clips.load("farewell").duration_ms * 8, abs=160
         )
 
@@ -427,7 +427,7 @@ async def test_slow_carrier_holds_the_model_back(autojump_clock: object) -> None
         assert s.call._playout.unheard <= 120_000 * 8 + 1600
         s.leg.stalled.set()
         await trio.sleep(420)
-        assert sum(len(p) for _, p in s.leg.played) == 2000 * 1600
+        assert s.leg.bytes_played() == 2000 * 1600
 
 
 async def test_caller_who_speaks_keeps_the_call(autojump_clock: object) -> None:
