@@ -39,7 +39,7 @@ from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
 
 OFFLINE = '[engine.offline]\nkind = "emulator"\nspeech = "clips"\n'
 GREETS = agent("greets", "offline", f'greeting_text = "{clips.load("greeting").text}"')
-START_S = 30.0
+START_S = 60.0
 
 scenes: Scenes[Path] = Scenes()
 
@@ -97,10 +97,15 @@ def write(folder: Path, text: str, head: str | None = None) -> Path:
     return file
 
 
+# Half a second of a core for each: two dozen at a time would time each other out.
+starting = trio.Semaphore(3)
+
+
 @asynccontextmanager
 async def running(file: Path) -> AsyncIterator[Daemon]:
     """`voiced run -c FILE`, killed if it is still there at the end."""
     async with trio.open_nursery() as nursery:
+        await starting.acquire()
         process = await trio.lowlevel.open_process(
             [sys.executable, "-m", "voiced", "run", "-c", str(file)],
             stderr=-1,
@@ -108,7 +113,7 @@ async def running(file: Path) -> AsyncIterator[Daemon]:
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
         daemon = Daemon(process, file.parent / "state")
-        read = trio.Event()
+        begun, read = trio.Event(), trio.Event()
 
         async def follow() -> None:
             assert process.stderr is not None
@@ -117,10 +122,14 @@ async def running(file: Path) -> AsyncIterator[Daemon]:
                 async for data in stream:
                     *lines, buffer = (buffer + data).split(b"\n")
                     daemon.lines += [line.decode() for line in lines]
+                    begun.set()
+            begun.set()
             read.set()
 
         nursery.start_soon(follow)
         try:
+            await begun.wait()
+            starting.release()
             yield daemon
         finally:
             with trio.move_on_after(SOON_S, shield=True):
