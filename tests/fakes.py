@@ -48,6 +48,9 @@ class FakeLeg:
         self.closed = True
         self._to_call.close()
 
+    def bytes_played(self) -> int:
+        return sum(len(payload) for _, payload in self.played)
+
     # the Leg protocol
 
     async def receive(self) -> Sequence[LegEvent]:
