@@ -85,6 +85,11 @@ class Call:
     # ---- from outside ----
 
     @property
+    def has_media(self) -> bool:
+        """Whether the caller can hear anything."""
+        return self._media.is_set()
+
+    @property
     def awaits_leg(self) -> bool:
         """Whether `attach` may be called."""
         return self._leg is None and not self.ended.is_set()

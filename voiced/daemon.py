@@ -8,6 +8,7 @@ journal last, when every row has been handed to it.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import gc
 import os
@@ -163,7 +164,7 @@ async def _until_told_to_stop(
             log.info("stopping", signal=signal.Signals(number).name, calls=len(switchboard))
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_second, signals, nursery.cancel_scope)
-                await switchboard.drain(config.daemon.drain_s, GOODBYE_S)
+                await switchboard.drain(switchboard.setup.config.daemon.drain_s, GOODBYE_S)
                 nursery.cancel_scope.cancel()
             return
 
@@ -191,6 +192,10 @@ async def _reload(
             log.warning("[http], [twilio] and state_dir take effect at the next start")
             new = msgspec.structs.replace(new, http=config.http, twilio=config.twilio)
         switchboard.setup = await _setup(new, engines)
+        prices = configuration.prices(new)
+        switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
+        for warning in loaded.warnings:
+            log.warning("configuration", warning=str(warning))
     except ConfigError as error:
         for mistake in error.mistakes:
             log.error("configuration not reloaded", mistake=str(mistake))

@@ -160,8 +160,10 @@ class Journal:
     async def _write(self, rows: list[Row]) -> None:
         try:
             await trio.to_thread.run_sync(self._store, rows)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             log.error("journal cannot be written", file=str(self.path), error=str(error))
+        except Exception:  # a row that we made wrong: the calls go on, and so does the journal
+            log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
 
     def _store(self, rows: list[Row]) -> None:
         with closing(self._connect()) as database, database:

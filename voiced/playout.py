@@ -112,7 +112,7 @@ class Playout:
     the owner stops reading from the model while `room` is 0, and what had been read by then fits.
     """
 
-    def __init__(self, bytes_per_ms: int, *, max_unheard_ms: int = 120_000) -> None:
+    def __init__(self, bytes_per_ms: int, *, max_unheard_ms: int = 240_000) -> None:
         self._bytes_per_ms = bytes_per_ms
         self._max_unheard = max_unheard_ms * bytes_per_ms
         self._parts: dict[str, dict[int, _Item]] = {}  # by item_id, content_index; oldest first

@@ -43,7 +43,7 @@ class Switchboard:
 
     def __init__(self, setup: Setup, services: Services) -> None:
         self.setup = setup
-        self._services = services
+        self.services = services
         self._tokens = StreamTokens(
             trio.current_time, capacity=max(1024, 2 * setup.config.daemon.max_calls)
         )
@@ -103,7 +103,7 @@ class Switchboard:
             self.setup.engines[agent.engine],
             "emulator" if isinstance(engine, EmulatorEngine) else engine.model,
             PCMU_8K,
-            self._services,
+            self.services,
         )
         self._calls[request.call_sid] = call
         self.nursery.start_soon(self._run_call, request.call_sid, call)
@@ -134,7 +134,9 @@ class Switchboard:
         call = self._calls.get(status.call_sid)
         if call is not None and status.status in _OVER:
             call.end(
-                "caller_hangup" if status.status == "completed" else f"carrier_{status.status}"
+                "caller_hangup"
+                if status.status == "completed"
+                else f"carrier_{status.status.replace('-', '_')}"
             )
 
     # ---- the carrier's streams ----
@@ -158,7 +160,10 @@ class Switchboard:
         with trio.move_on_after(limit_s):
             await self._emptied()
         for call in self._calls.values():
-            call.wind_down("shutdown", "farewell")
+            if call.has_media:
+                call.wind_down("shutdown", "farewell")
+            else:  # nobody is there to hear it
+                call.end("shutdown")
         with trio.move_on_after(goodbye_s):
             await self._emptied()
         for call in self._calls.values():
