@@ -113,7 +113,6 @@ class Crowd:
             case "stranger":
                 return partial(self.stranger, ids)
             case "daemon":
-                # About half of it: the others hang up on the farewell.
                 return partial(self.talk, ids, "closes", (WaitForHangUp(),))
             case "broken":
                 steps = (*self.behaviour(number), WaitForHangUp())
@@ -177,7 +176,7 @@ async def test_nothing_is_left(
         crowd = Crowd(here, random.Random(20))
         await held(crowd, CALLS)
         await here.idle()
-        await until(lambda: tasks() == baseline_tasks, f"{baseline_tasks} tasks, not {tasks()}")
+        await until(lambda: tasks() == baseline_tasks, "the tasks of the beginning")
         await until(lambda: open_files() == baseline_files, "the files of the beginning")
 
         rows = {row["carrier_call_id"]: row for row in here.rows()}
