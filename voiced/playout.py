@@ -110,6 +110,8 @@ class Playout:
 
     `max_unheard_ms` is what `room` counts down from. `add` itself refuses nothing for lack of room:
     the owner stops reading from the model while `room` is 0, and what had been read by then fits.
+    The default is longer than any answer of 4,096 tokens (205 s at 50 ms a token): a model that is
+    not read cannot say that the caller interrupts, so only one that never ends is held back.
     """
 
     def __init__(self, bytes_per_ms: int, *, max_unheard_ms: int = 240_000) -> None:

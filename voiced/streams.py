@@ -5,6 +5,7 @@ from __future__ import annotations
 import structlog
 
 from voiced import metrics
+from voiced.call import Call
 from voiced.handshake import RequestHead
 from voiced.switchboard import Switchboard
 from voiced.twilio.errors import StreamRefused
@@ -47,17 +48,17 @@ class Streams:
         try:
             leg = await accept_start(socket, call.facts.carrier_call_id)
         except StreamRefused as error:
-            self._refuse(error.reason)
+            self._refuse(error.reason, call)
             if call.awaits_leg:
                 call.end("stream_refused")
             return
         if not call.awaits_leg:  # it ended meanwhile, or a repeated webhook led to two streams
-            self._refuse("not expected any more")
+            self._refuse("not expected any more", call)
             await socket.aclose(POLICY_VIOLATION, "not expected any more")
             return
         call.attach(leg)
         await call.ended.wait()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, why: str, call: Call | None = None) -> None:
         metrics.REFUSED.labels("stream", why).inc()
-        log.warning("stream refused", why=why)
+        (log if call is None else call.record.log).warning("stream refused", why=why)

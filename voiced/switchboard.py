@@ -133,11 +133,8 @@ class Switchboard:
         """A call that is over at the carrier before its stream came is given up at once."""
         call = self._calls.get(status.call_sid)
         if call is not None and status.status in _OVER:
-            call.end(
-                "caller_hangup"
-                if status.status == "completed"
-                else f"carrier_{status.status.replace('-', '_')}"
-            )
+            word = status.status.replace("-", "_")
+            call.end("caller_hangup" if word == "completed" else f"carrier_{word}")
 
     # ---- the carrier's streams ----
 
