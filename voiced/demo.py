@@ -164,7 +164,7 @@ async def _demo(directory: Path) -> CallResult:
         config.write_text(_CONFIG.format(state_dir=state), "utf-8")
         async with trio.open_nursery() as nursery:
             daemon = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "voiced", "run", "-c", str(config)],
+                [sys.executable, "-P", "-m", "voiced", "run", "-c", str(config)],
                 stderr=-1,
                 stdin=-3,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
