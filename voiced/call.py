@@ -137,6 +137,8 @@ class Call:
                         await self._leg.hang_up()
             finally:
                 self._services.journal.write(self.record.finish(self._services.prices))
+                # They hold this call, and it them: most of it is freed now, not by a collection.
+                self._dialogue = self._speaker = self._session = None
                 self.ended.set()
 
     def _note_unheard(self) -> None:

@@ -55,8 +55,6 @@ BACKLOG: Final = 512  # connections that wait to be accepted: a burst of callers
 GC_YOUNG: Final = 10_000
 GC_MIDDLE: Final = 50
 GC_NEVER: Final = 1_000_000
-COLLECT_EVERY_S: Final = 30.0
-COLLECT_AFTER: Final = 50  # calls
 
 
 class StartError(Exception):
@@ -117,7 +115,6 @@ async def serve(
                     local = msgspec.structs.replace(config.http, public_url=None)
                     address = base_url(local, port)
                     _settle()
-                    calls.start_soon(_collect, switchboard)
                     log.info("listening", address=address, agents=sorted(config.agent))
                     task_status.started(address)
                     await _until_told_to_stop(config, config_path, engines, switchboard)
@@ -260,23 +257,12 @@ async def _listen(config: Config) -> list[trio.SocketListener]:
 def _settle() -> None:
     """What start-up made lives as long as the process: keep it out of every later collection.
 
-    Full collections are left to `_collect`: with 200 calls alive one takes tens of milliseconds,
+    Full ones are left to the switchboard: with 200 calls alive one takes tens of milliseconds,
     which every caller hears, and the collector's own rule would run it every few seconds.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_NEVER)
-
-
-async def _collect(switchboard: Switchboard) -> None:
-    """Collect the cycles of calls that have ended, once they are as many as those alive."""
-    done = 0
-    while True:
-        await trio.sleep(COLLECT_EVERY_S)
-        ended = switchboard.ended - done
-        if ended >= max(len(switchboard), COLLECT_AFTER) or (ended and not len(switchboard)):
-            done = switchboard.ended
-            gc.collect()
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

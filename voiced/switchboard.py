@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ __all__ = ["Setup", "Switchboard"]
 log = structlog.get_logger("voiced.switchboard")
 
 MAX_FACT: Final = 256  # characters of anything that a carrier says about a call
+
+COLLECT_AFTER: Final = 50  # ended calls, 100 KB each, that may wait to be collected
 
 # What Twilio says of a call that is over (twilio-media-streams section 9).
 _OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
@@ -50,8 +53,7 @@ class Switchboard:
         self._calls: dict[str, Call] = {}  # by carrier_call_id
         self.nursery: trio.Nursery | None = None
         """Where calls run; without one none is admitted."""
-        self.ended = 0
-        """Calls that have ended since the start."""
+        self._uncollected = 0  # calls that have ended since the last collection
         self._draining = False
         self._idle = trio.Event()
 
@@ -118,7 +120,12 @@ class Switchboard:
         finally:
             self._tokens.revoke(key)
             del self._calls[key]
-            self.ended += 1
+            self._uncollected += 1
+            if not self._calls or self._uncollected >= max(len(self._calls), COLLECT_AFTER):
+                # What calls leave are cycles (tasks, scopes, exceptions); the daemon has told the
+                # collector to leave old ones to us. A collection costs as much as calls are alive.
+                self._uncollected = 0
+                gc.collect()
             if not self._calls:
                 self._idle.set()
 
