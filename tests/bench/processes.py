@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -45,7 +46,8 @@ def share_out(available: set[int]) -> Cores:
 
 def pin(pid: int, cores: frozenset[int]) -> None:
     """Bind a process that has just begun, and what it will start."""
-    os.sched_setaffinity(pid, cores)
+    with suppress(ProcessLookupError):  # it has ended already: whoever waits for it says so
+        os.sched_setaffinity(pid, cores)
 
 
 def cost(pid: int) -> Cost:
