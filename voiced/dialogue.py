@@ -1,6 +1,6 @@
 """The control half of a call: what the model and the caller do, and what follows from it.
 
-Every method is synchronous but `run` and `watch`: what one engine event sets off happens in one
+Every method is synchronous but `run`: what one engine event sets off happens in one
 step, before another frame can go out.
 """
 
