@@ -354,3 +354,17 @@ async def test_second_stream_of_a_call_does_not_end_it(autojump_clock: object) -
         assert not call.awaits_leg
         call.end("operator")
     assert len(switchboard) == 0
+
+
+async def test_answer_that_begins_after_the_call_began_to_end_is_not_heard(
+    autojump_clock: object,
+) -> None:
+    """The server answers words that it heard while the farewell was already on its way."""
+    async with scene(Agent(max_duration_s=1)) as s:
+        s.model.emit(Ready())
+        await trio.sleep(1.1)
+        assert s.at(CallState.ENDING)
+        s.model.emit(*turn(), *answer("late", 3000))
+        await s.call.ended.wait()
+        assert s.model.commands == [("cancel",)]
+        assert heard(s) == pytest.approx(clips.load("farewell").duration_ms * 8, abs=160)

@@ -83,6 +83,7 @@ class Dialogue:
         self._sounded = False  # and audio of it came
         self._closing = False
         self._muted = False  # winding down: audio of answers asked for before is not played
+        self._asked_last_words = False  # winding down: of the model
         self._greeted = False
         self._spoken_at: float | None = None  # the caller's last word, until an answer is heard
         self.patience = Patience(host, agent, record, playout)
@@ -136,8 +137,7 @@ class Dialogue:
                 if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
                     self._record.to(_S.THINKING)
             case ResponseStarted():
-                self._response = event.response_id
-                self._sounded = self._muted = False
+                self._on_response_started(event)
             case ResponseDone():
                 self._on_response_done(event)
             case CallerTranscript():
@@ -172,8 +172,17 @@ class Dialogue:
 
     def ask(self, instructions: str | None = None) -> None:
         """Ask the model to say something now."""
+        self._asked_last_words = self._closing
         self.patience.owe()
         self._session.respond(instructions)
+
+    def _on_response_started(self, event: ResponseStarted) -> None:
+        if self._closing and not self._asked_last_words:
+            # The server's own answer to what the caller said before the call began to end.
+            self._session.cancel()
+            return
+        self._response = event.response_id
+        self._sounded = self._muted = False
 
     def _on_audio(self, event: AgentAudio) -> None:
         if self._muted:
@@ -339,6 +348,7 @@ class Dialogue:
         """The call is winding down: no more turns, no answers that were asked for before."""
         self._closing = True
         self._muted = True
+        self._asked_last_words = False
         self._cancel()
         self.patience.stop()
         self._end_items()  # the last message must not wait for the rest of a sentence
