@@ -1,1 +1,1 @@
-"""The plugins that ship with voiced."""
+"""The plugins that ship with voiced, installed as `voiced_plugins`; there is none yet."""
