@@ -22,8 +22,9 @@ from quart import request, websocket
 from quart_trio import QuartTrio
 
 from voiced.handshake import RequestHead
+from voiced.opening import ConnectRefused, connect
 from voiced.server import MediaRoute, Server, server_tls
-from voiced.websocket import ConnectRefused, WebSocket, WebSocketClosed, connect
+from voiced.websocket import WebSocket, WebSocketClosed
 
 
 def quart_app() -> QuartTrio:

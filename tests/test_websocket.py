@@ -23,16 +23,9 @@ import websockets.sync.server
 
 from voiced import frames, handshake, websocket
 from voiced.frames import RECEIVE_BUFFER, BinaryMessage
+from voiced.opening import ConnectError, ConnectRefused, accept, connect
 from voiced.socket import TcpTransport, TlsTransport, transport_from_trio
-from voiced.websocket import (
-    BacklogFull,
-    ConnectError,
-    ConnectRefused,
-    WebSocket,
-    WebSocketClosed,
-    accept,
-    connect,
-)
+from voiced.websocket import BacklogFull, WebSocket, WebSocketClosed
 
 LIMIT = 1 << 20
 

@@ -25,7 +25,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, Framework
 from hypercorn.utils import wrap_app
 
-from voiced import handshake, websocket
+from voiced import handshake, opening, websocket
 from voiced.frames import RECEIVE_BUFFER
 from voiced.handover import Request, serve_http
 from voiced.handshake import HandshakeError, RequestHead
@@ -245,7 +245,7 @@ class Server:
         if status is not None:
             await self._turn_away(transport, status, "not authorised")
             return
-        ws = await websocket.accept(
+        ws = await opening.accept(
             transport,
             head,
             early=request.data[request.size :],

@@ -33,7 +33,7 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 
-from voiced import frames, handshake, websocket
+from voiced import frames, handshake, opening, websocket
 from voiced.socket import TcpTransport, TlsTransport, transport_from_trio
 
 PAYLOAD = b'{"event":"media","payload":"' + b"A" * 300 + b'"}'
@@ -182,7 +182,7 @@ async def voiced_echo(listener: trio.SocketListener, tls: ssl.SSLContext | None)
             while (parsed := handshake.parse_request(data)) is None:
                 size = await transport.receive(frames.RECEIVE_BUFFER)
                 data += frames.RECEIVE_BUFFER[:size]
-            async with await websocket.accept(transport, parsed[0]) as ws:
+            async with await opening.accept(transport, parsed[0]) as ws:
                 while True:
                     for message in await ws.receive():
                         if isinstance(message, bytes):

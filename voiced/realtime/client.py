@@ -16,20 +16,13 @@ import trio
 from voiced.config import types
 from voiced.engine import EngineEvent, Plan
 from voiced.formats import AudioFormat
+from voiced.opening import ConnectError, ConnectRefused, connect
 from voiced.realtime import errors
 from voiced.realtime.dialect import Reader
 from voiced.realtime.events import MalformedEvent
 from voiced.realtime.servers import SERVERS, request_headers, request_url
 from voiced.realtime.session import RealtimeMachine
-from voiced.websocket import (
-    BacklogFull,
-    ConnectError,
-    ConnectRefused,
-    Message,
-    WebSocket,
-    WebSocketClosed,
-    connect,
-)
+from voiced.websocket import BacklogFull, Message, WebSocket, WebSocketClosed
 
 __all__ = ["MAX_MESSAGE", "PING_INTERVAL_S", "RealtimeEngine", "RealtimeSession"]
 
