@@ -149,8 +149,8 @@ class Dialogue:
                 self._on_ready()
             case EngineFault():
                 metrics.ENGINE_FAULTS.labels(metrics.code(event.code)).inc()
-                self._record.log.log(
-                    20 if event.action == "ignore" else 30,
+                log = self._record.log
+                (log.info if event.action == "ignore" else log.warning)(
                     "model refused something",
                     code=event.code,
                     message=event.message,

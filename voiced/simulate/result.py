@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import wave
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from voiced import wav
 from voiced.audio import interleave, ulaw_to_pcm
 from voiced.formats import FRAME_MS, PCM16_8K
 from voiced.simulate.bargein import BargeIn
@@ -154,11 +154,7 @@ class CallResult:
 
     def write_wav(self, path: Path) -> None:
         """Write `stereo_pcm` as a WAV file. Raises OSError."""
-        with path.open("wb") as file, wave.open(file, "wb") as recording:
-            recording.setnchannels(2)
-            recording.setsampwidth(PCM16_8K.sample_bytes)
-            recording.setframerate(PCM16_8K.rate)
-            recording.writeframes(self.stereo_pcm())
+        wav.write_stereo(path, self.stereo_pcm(), PCM16_8K.rate)
 
     def to_json(self) -> dict[str, Any]:
         """Return everything but the audio, in JSON's types; `timeline` in order of time."""
