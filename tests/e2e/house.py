@@ -148,8 +148,14 @@ class House:
         return found[0]
 
     async def idle(self) -> None:
-        """Wait until no call is live."""
-        await until(lambda: sample("voiced_calls_live") == 0, "the end of all calls")
+        """Wait until no call is live and the journal, which writes behind, has them all."""
+
+        def settled() -> bool:
+            received = sum(line["event"] == "call received" for line in self.logs)
+            over = sum(row["ended_at"] is not None for row in self.rows())
+            return sample("voiced_calls_live") == 0 and over == received
+
+        await until(settled, "the end of all calls")
 
     def lines_of(self, call_sid: str) -> list[Mapping[str, Any]]:
         """What was logged of one call at level warning or above."""
