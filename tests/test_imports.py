@@ -17,9 +17,10 @@ ENGINES = ("voiced.realtime", "voiced.pipeline", "voiced.emulator")
 PEERS = ("voiced.simulate",)
 
 # What opens, accepts or drives sockets. Everything else is bytes in, events out.
-NETWORK_MODULES = {"socket", "trio_websocket", "hypercorn", "quart", "quart_trio", "httpx"}
+NETWORK_MODULES = {"socket", "trio_websocket", "hypercorn", "quart", "quart_trio", "httpx", "dns"}
 NETWORK_FILES = {"client", "endpoint", "socket", "websocket", "leg", "rest", "server", "daemon"}
 NETWORK_FILES |= {"handover"}  # what the server's listener and hypercorn pass to each other
+NETWORK_FILES |= {"resolver"}  # asks the DNS
 
 
 def name_of(path: Path) -> str:
