@@ -13,7 +13,7 @@ import trio
 
 from voiced import metrics
 from voiced.call import Call, Services
-from voiced.config import number_for
+from voiced.config import Asked, number_for
 from voiced.config.types import Config, EmulatorEngine
 from voiced.engine import Engine
 from voiced.formats import PCMU_8K
@@ -85,7 +85,15 @@ class Switchboard:
         account = config.twilio.account_sid
         if account and request.account_sid != account:
             return Refused("wrong account", "rejected")
-        found = number_for(config, request.called)
+        found = number_for(
+            config,
+            Asked(
+                request.called,
+                caller=request.caller,
+                trunk="twilio",
+                headers=request.parameters,
+            ),
+        )
         if found is None:
             return Refused("no number matches", "rejected")
         name, agent = found[0].agent, found[1]

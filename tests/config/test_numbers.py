@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiced.config import number_for
+from voiced.config import Asked, number_for
 from voiced.config.numbers import covers, is_pattern
 from voiced.config.types import Agent, Config, Number
 
@@ -37,23 +37,52 @@ CONFIG = Config(
     ],
 )
 def test_the_first_block_that_matches_wins(called: str, index: int) -> None:
-    found = number_for(CONFIG, called)
+    found = number_for(CONFIG, Asked(called))
     assert found is not None
     assert found[0] is CONFIG.number[index]
 
 
 @pytest.mark.parametrize("called", ["+44", "", "anonymous", "49301234", "sips:help@example.net"])
 def test_a_number_that_is_not_ours_is_none(called: str) -> None:
-    assert number_for(CONFIG, called) is None
+    assert number_for(CONFIG, Asked(called)) is None
 
 
 def test_a_block_overrides_its_agent() -> None:
-    found = number_for(CONFIG, "+493012340")
+    found = number_for(CONFIG, Asked("+493012340"))
     assert found is not None
     assert found[1] == Agent(greeting_text="Sales", max_duration_s=60)
-    found = number_for(CONFIG, "sip:help@example.net")
+    found = number_for(CONFIG, Asked("sip:help@example.net"))
     assert found is not None
     assert found[1] == Agent(greeting_delay_ms=0)  # 0 is a value, not an absence
+
+
+CONDITIONS = Config(
+    agent={"any": Agent()},
+    number=(
+        Number(match="*", agent="any", trunk="pbx", caller="+49*"),
+        Number(match="+49*", agent="any", headers={"X-Tier": "gold*", "x-lang": "tr"}),
+        Number(match="sip:desk@*", agent="any"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("asked", "index"),
+    [
+        (Asked("+1", caller="+4930", trunk="pbx"), 0),
+        (Asked("+1", caller="+4430", trunk="pbx"), None),
+        (Asked("+1", caller="+4930", trunk="provider"), None),
+        (Asked("+491", headers={"x-tier": "golden", "X-Lang": "tr"}), 1),
+        (Asked("+491", headers={"X-Tier": "gold", "X-Lang": "tri"}), None),
+        (Asked("+491", headers={"X-Tier": "gold"}), None),
+        (Asked("+491", also="sip:desk@example.net"), 2),
+    ],
+)
+def test_a_block_can_ask_who_calls_over_what_with_which_headers(
+    asked: Asked, index: int | None
+) -> None:
+    found = number_for(CONDITIONS, asked)
+    assert (found and found[0]) is (None if index is None else CONDITIONS.number[index])
 
 
 @pytest.mark.parametrize("match", ["*", "+*", "+49*", "+4930123", "sip:*", "sips:a@b", "sip:a*"])

@@ -5,12 +5,13 @@ from __future__ import annotations
 from voiced.config.addresses import parse_listen
 from voiced.config.load import Loaded, load
 from voiced.config.mistakes import ConfigError, Mistake
-from voiced.config.numbers import number_for
+from voiced.config.numbers import Asked, number_for
 from voiced.config.paths import state_dir
 from voiced.config.prices import prices
 from voiced.config.types import Config
 
 __all__ = [
+    "Asked",
     "Config",
     "ConfigError",
     "Loaded",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 
-__all__ = ["is_loopback", "parse_listen"]
+__all__ = ["is_loopback", "parse_host", "parse_listen", "parse_rtp_ports", "parse_sip_listen"]
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*\.?")
 
@@ -37,6 +37,38 @@ def parse_listen(address: str) -> tuple[str, int]:
     elif not _HOST_NAME.fullmatch(host):
         raise ValueError("has no host name or address before the port")
     return host, int(port)
+
+
+def parse_host(text: str) -> tuple[str, int | None]:
+    """Split `"host"`, `"host:port"`, `"[::1]"` or `"[::1]:port"`. Raises ValueError."""
+    has_port = text.rpartition(":")[2].isdigit() and (text.startswith("[") or text.count(":") == 1)
+    host, port = parse_listen(text if has_port and not text.endswith("]") else f"{text}:0")
+    return host, port or None
+
+
+def parse_sip_listen(text: str) -> tuple[str, str, int]:
+    """Split `"udp://0.0.0.0:5060"` into transport, host and port.
+
+    Without a port it is 5060, and 5061 for `tls` (RFC 3261 section 19.1.2). Raises ValueError.
+    """
+    transport, mark, address = text.partition("://")
+    if not mark or transport not in ("udp", "tcp", "tls"):
+        raise ValueError("does not begin with udp://, tcp:// or tls://")
+    if address.endswith("]") or ":" not in address:
+        address += ":5061" if transport == "tls" else ":5060"
+    host, port = parse_listen(address)
+    return transport, host, port
+
+
+def parse_rtp_ports(text: str) -> tuple[int, int]:
+    """Split `"20000-29999"` into the first and the last port. Raises ValueError."""
+    first, dash, last = text.partition("-")
+    if not dash or not (first.strip().isdecimal() and last.strip().isdecimal()):
+        raise ValueError("is no range of ports")
+    low, high = int(first), int(last)
+    if not 1024 <= low < high <= 65535:
+        raise ValueError("is no range of ports from 1024 to 65535")
+    return low, high
 
 
 def is_loopback(host: str) -> bool:

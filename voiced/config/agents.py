@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from msgspec import UNSET
+
 from voiced import wav
 from voiced.config.engines import last_day
 from voiced.config.findings import Findings
@@ -103,6 +105,7 @@ def _numbers(config: Config, findings: Findings) -> None:
     if written is None:
         places = list(range(len(config.number)))
     agents = findings.names("agent") or list(config.agent)
+    trunks = ["twilio", *(trunk.name for trunk in config.sip.trunk)]
     before: list[str] = []
     for index, number in zip(places, config.number, strict=True):
         path: KeyPath = ("number", index)
@@ -125,7 +128,15 @@ def _numbers(config: Config, findings: Findings) -> None:
                 remedy = "remove one of them" if same else "move this block above that one"
                 findings.warn((*path, "match"), message, remedy)
                 break
-        before.append(number.match)
+        if number.caller is not UNSET and not is_pattern(number.caller):
+            message = f'"{number.caller}" is no number'
+            remedy = 'write "+4930…" with the country code, "sip:…", a prefix "+49*", or "*"'
+            findings.mistake((*path, "caller"), message, remedy)
+        if number.trunk is not UNSET and number.trunk not in trunks:
+            message = f'there is no [[sip.trunk]] with the name "{number.trunk}"'
+            findings.mistake((*path, "trunk"), message, _choice(number.trunk, trunks))
+        if number.caller is UNSET and number.trunk is UNSET and not number.headers:
+            before.append(number.match)
 
 
 def _is_whole(block: object) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import ssl
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -13,11 +14,9 @@ from voiced.config.files import exists, is_folder, readable
 from voiced.config.findings import Findings
 from voiced.config.types import Config
 
-__all__ = ["check_listeners"]
+__all__ = ["check_certificate", "check_listeners"]
 
 _PUBLIC_URL: Final = ("http", "public_url")
-_CERT: Final = ("http", "tls_cert")
-_KEY: Final = ("http", "tls_key")
 _ACCOUNT_SID = re.compile(r"AC[0-9a-fA-F]{32}")
 
 
@@ -26,7 +25,7 @@ def check_listeners(config: Config, findings: Findings) -> None:
     _folders(config, findings)
     public = _listen(config, findings)
     _public_url(config, findings)
-    _tls(config, findings)
+    check_certificate("http", config.http.tls_cert, config.http.tls_key, findings)
     for index, network in enumerate(config.http.trusted_proxies):
         try:
             ipaddress.ip_network(network, strict=False)
@@ -77,17 +76,18 @@ def _public_url(config: Config, findings: Findings) -> None:
         findings.mistake(_PUBLIC_URL, message, "remove it: signatures take its place")
 
 
-def _tls(config: Config, findings: Findings) -> None:
-    cert, key = config.http.tls_cert, config.http.tls_key
-    if not findings.sound(_CERT, _KEY):
+def check_certificate(table: str, cert: Path | None, key: Path | None, findings: Findings) -> None:
+    """Check that `tls_cert` and `tls_key` of a table are there together and belong together."""
+    cert_path, key_path = (table, "tls_cert"), (table, "tls_key")
+    if not findings.sound(cert_path, key_path):
         return
     if cert is None and key is None:
         return
     if cert is None:
-        findings.mistake(_KEY, "there is no tls_cert", "add the certificate to this key")
+        findings.mistake(key_path, "there is no tls_cert", "add the certificate to this key")
     elif key is None:
-        findings.mistake(_CERT, "there is no tls_key", "add the key to this certificate")
-    elif all([readable(cert, _CERT, findings), readable(key, _KEY, findings)]):  # say both
+        findings.mistake(cert_path, "there is no tls_key", "add the key to this certificate")
+    elif all([readable(cert, cert_path, findings), readable(key, key_path, findings)]):  # say both
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         try:
             # Without a callback OpenSSL would ask for a passphrase on the terminal.
@@ -99,9 +99,9 @@ def _tls(config: Config, findings: Findings) -> None:
             else:
                 message = f"{cert} and {key} are not a PEM certificate and its key"
                 remedy = "name PEM files, the key without a passphrase"
-            findings.mistake(_KEY, message, remedy)
+            findings.mistake(key_path, message, remedy)
         except (OSError, ValueError) as error:
-            findings.mistake(_KEY, f"{cert} or {key} cannot be used: {error}", "name PEM files")
+            findings.mistake(key_path, f"{cert} or {key} cannot be used: {error}", "name PEM files")
 
 
 def _twilio(config: Config, findings: Findings, *, public: bool) -> None:

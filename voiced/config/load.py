@@ -13,9 +13,10 @@ from voiced.config.document import Document, read
 from voiced.config.engines import check_engines
 from voiced.config.findings import Findings
 from voiced.config.listeners import check_listeners
-from voiced.config.mistakes import ConfigError, Mistake
+from voiced.config.mistakes import ConfigError, KeyPath, Mistake
 from voiced.config.paths import DROP_INS, find
 from voiced.config.resolve import resolve
+from voiced.config.trunks import check_sip
 from voiced.config.types import Config
 
 __all__ = ["Loaded", "load"]
@@ -47,6 +48,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
     resolve(valid, findings, environ)
     config = schema.convert(valid, document.folder)
     check_listeners(config, findings)
+    check_sip(config, findings)
     check_engines(config, findings)
     check_agents(config, findings)
     _privacy(config, findings)
@@ -76,7 +78,9 @@ def _read_all(main: Path, named: bool) -> tuple[Document, list[Mistake]]:
 
 def _privacy(config: Config, findings: Findings) -> None:
     """Warn of secrets in a file that every user of the machine may read."""
-    paths = [("twilio", "auth_token")] + [("engine", name, "api_key") for name in config.engine]
+    paths: list[KeyPath] = [("twilio", "auth_token"), ("admin", "token")]
+    paths += [("engine", name, "api_key") for name in config.engine]
+    paths += [("sip", "trunk", index, "password") for index in range(len(config.sip.trunk))]
     for path in paths:
         file = findings.document.place(path).file
         if not findings.written(path) or file is None:

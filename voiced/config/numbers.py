@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from msgspec import UNSET, structs
 
 from voiced.config.types import Agent, Config, Number
 
-__all__ = ["covers", "is_pattern", "normalised", "number_for"]
+__all__ = ["Asked", "covers", "is_pattern", "normalised", "number_for"]
 
 # E.164 numbers have 15 digits at most (ITU-T E.164, 6.2.1); a prefix may be as short as "+".
 _PATTERN = re.compile(r"\*|\+\d{1,15}|\+\d{0,15}\*|sips?:[^\s*]+\*?|sips?:\*", re.ASCII)
@@ -36,13 +38,24 @@ def covers(match: str, called: str) -> bool:
     return called == pattern
 
 
-def number_for(config: Config, called: str) -> tuple[Number, Agent] | None:
-    """Find the first `[[number]]` that matches `called`, and its agent with what it overrides.
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a `[[number]]` can look at. All of it came from outside."""
 
-    None where no block matches: the call is not for us.
+    called: str  # E.164, or a SIP URI
+    also: str = ""  # another form of `called`: a number's SIP URI
+    caller: str = ""
+    trunk: str = ""  # name of a [[sip.trunk]], or "twilio"
+    headers: Mapping[str, str] = field(default_factory=dict)  # names in any case
+
+
+def number_for(config: Config, asked: Asked) -> tuple[Number, Agent] | None:
+    """Find the first `[[number]]` that fits, and its agent with what it overrides.
+
+    None where no block does: the call is not for us.
     """
     for number in config.number:
-        if covers(number.match, called):
+        if _fits(number, asked):
             overrides = {
                 name: value
                 for name in ("max_duration_s", "greeting_delay_ms")
@@ -50,3 +63,25 @@ def number_for(config: Config, called: str) -> tuple[Number, Agent] | None:
             }
             return number, structs.replace(config.agent[number.agent], **overrides)
     return None
+
+
+def _fits(number: Number, asked: Asked) -> bool:
+    if not (
+        covers(number.match, asked.called) or (asked.also and covers(number.match, asked.also))
+    ):
+        return False
+    if number.caller is not UNSET and not covers(number.caller, asked.caller):
+        return False
+    if number.trunk is not UNSET and number.trunk != asked.trunk:
+        return False
+    if not number.headers:
+        return True
+    given = {name.lower(): value for name, value in asked.headers.items()}
+    return all(
+        (value := given.get(name.lower())) is not None and _like(pattern, value)
+        for name, pattern in number.headers.items()
+    )
+
+
+def _like(pattern: str, value: str) -> bool:
+    return value.startswith(pattern[:-1]) if pattern.endswith("*") else value == pattern

@@ -74,6 +74,9 @@ def _agent(path: KeyPath, agent: dict[str, Any], findings: Findings) -> None:
 
 def _secrets(valid: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
     yield ("twilio",), valid.setdefault("twilio", {}), "auth_token"
+    yield ("admin",), valid.setdefault("admin", {}), "token"
+    for index, trunk in enumerate(valid.get("sip", {}).get("trunk", ())):
+        yield ("sip", "trunk", index), trunk, "password"
     for name, engine in valid["engine"].items():
         if engine["kind"] == "realtime":
             yield ("engine", name), engine, "api_key"

@@ -20,7 +20,7 @@ SecondsOrNever = Annotated[float, Meta(ge=0)]
 Dollars = Annotated[float, Meta(ge=0)]
 Name = Annotated[str, Meta(min_length=1)]
 
-SECRETS: Final = ("auth_token", "api_key")
+SECRETS: Final = ("auth_token", "api_key", "password", "token")
 """Names of the fields that hold a secret, each with its `_file` and `_env` beside it."""
 
 DEFAULT_GREETING: Final = "Greet the caller warmly in one short sentence and ask how you can help."
@@ -94,6 +94,98 @@ class Twilio(Table, frozen=True):
     """The environment variable with it."""
     validate_signature: bool = True
     """`false` takes requests from anybody who finds the port: for tests only."""
+    caller_id: str | None = None
+    """A number of the account, in E.164, that calls placed by `voiced dial` come from."""
+    api_url: str = "https://api.twilio.com"
+    """Where the REST API is; another for tests and for look-alikes."""
+
+
+class Admin(Table, frozen=True):
+    """The listener for operators: health, metrics, and the API that the commands use."""
+
+    listen: str = "127.0.0.1:9180"
+    """`"host:port"`, or `"unix:/run/voiced/admin.sock"`."""
+    token: str | None = None
+    """What API requests must show. Left out: made at the first start and kept in \
+`state_dir/admin.token`, where the commands find it."""
+    token_file: Path | None = None
+    """A file with it; a bare name is looked for among systemd's credentials first."""
+    token_env: str | None = None
+    """The environment variable with it."""
+
+
+class Trunk(Table, frozen=True):
+    """A provider or a PBX that calls come from and go to."""
+
+    name: Name
+    """What it is called in logs, metrics and commands."""
+    host: Name
+    """Its SIP domain: a name (SRV records are honoured) or an address, `:port` where needed."""
+    transport: Literal["udp", "tcp", "tls"] = "udp"
+    """What requests to it travel on."""
+    proxy: str | None = None
+    """Where requests are sent instead of to `host`, a name or an address."""
+    allow: tuple[str, ...] = ()
+    """Addresses or networks that its calls come from. Left out: those of `host` and `proxy`."""
+    username: str | None = None
+    """The account, where it wants digest authentication or registration."""
+    password: str | None = None
+    """The account's password."""
+    password_file: Path | None = None
+    """A file with it; a bare name is looked for among systemd's credentials first."""
+    password_env: str | None = None
+    """The environment variable with it."""
+    authenticate: bool = False
+    """Take its calls from any address that proves to know `username` and `password`."""
+    digest: Literal["md5", "sha-256"] = "md5"
+    """What `authenticate` asks for; old systems know MD5 alone."""
+    register: bool = False
+    """Keep `username` registered at `host`, so that calls reach us without a fixed address."""
+    register_s: Annotated[int, Meta(ge=60, le=86400)] = 3600
+    """How long a registration is asked to last; the registrar decides."""
+    options_s: SecondsOrNever = 60.0
+    """How often the trunk is asked whether it lives; 0: never."""
+    caller_id: str | None = None
+    """The number or user that calls placed through it come from. Left out: `username`."""
+    codecs: tuple[Literal["pcmu", "pcma", "g722"], ...] = ("pcmu", "pcma")
+    """What may be spoken; the order is that of our offers."""
+    srtp: Literal["off", "optional", "required"] = "off"
+    """Encrypted audio, keys in the SDP: use it with TLS."""
+    max_calls: Positive | None = None
+    """Calls at a time with this trunk. Left out: `max_calls` of the daemon alone counts."""
+
+
+class Sip(Table, frozen=True):
+    """Calls over SIP and RTP."""
+
+    listen: tuple[str, ...] = ()
+    """`"udp://0.0.0.0:5060"`, also `tcp://` and `tls://`. Left out: no SIP."""
+    advertise: str | None = None
+    """The address that others reach us at, where a NAT stands between."""
+    rtp_ports: str = "20000-29999"
+    """UDP ports for audio, two to a call."""
+    tls_cert: Path | None = None
+    """A PEM certificate chain for `tls://`."""
+    tls_key: Path | None = None
+    """The certificate's PEM key, without a passphrase."""
+    ca_file: Path | None = None
+    """PEM certificates to trust in trunks, instead of the system's."""
+    strangers: Literal["drop", "forbid"] = "drop"
+    """What requests from nowhere known get: nothing, or 403."""
+    stranger_rate: Positive = 20
+    """Requests a second of one unknown address that are looked at; the rest is dropped unread."""
+    ban_s: SecondsOrNever = 3600.0
+    """How long an address that was refused again and again is not heard; 0: no bans."""
+    ringing: bool = True
+    """Say 180 before the call is answered."""
+    session_expires_s: Annotated[int, Meta(ge=90, le=86400)] = 1800
+    """How long a call lives without a sign of the other side, refreshed at half; RFC 4028."""
+    rtp_timeout_s: SecondsOrNever = 30.0
+    """Without audio for so long, and not on hold, a call has ended unnoticed; 0: never."""
+    reorder_ms: Annotated[int, Meta(ge=0, le=60)] = 40
+    """How long audio waits for an earlier packet that is missing."""
+    trunk: tuple[Trunk, ...] = ()
+    """The `[[sip.trunk]]` blocks."""
 
 
 class ServerVad(Table, frozen=True, tag_field="kind", tag="server_vad"):
@@ -173,6 +265,9 @@ instead of `greeting`."""
     """How long a caller may hear nothing when the model owes an answer."""
     unavailable_file: Path | None = None
     """A WAV file played when the model cannot be reached. Left out: a bundled message."""
+    facts: tuple[str, ...] = ()
+    """What the model is told of each call: `"caller"`, `"called"`, `"trunk"`, or the name of a \
+header or parameter such as `"Diversion"` or `"X-Customer"`. Callers can forge them."""
     lead_ms: Positive | None = None
     """How much audio the carrier may hold unheard. Left out: what suits the carrier."""
     resampler: Literal["fir", "linear"] = "fir"
@@ -249,6 +344,13 @@ class Number(Table, frozen=True):
     """`"+49301234567"`, `"sip:sales@example.net"`, a prefix such as `"+4930*"`, or `"*"`."""
     agent: str
     """The `[agent.NAME]` that answers."""
+    caller: str | UnsetType = UNSET
+    """Only calls from this number, URI, or prefix with `*`."""
+    trunk: str | UnsetType = UNSET
+    """Only calls of this `[[sip.trunk]]`, or of `"twilio"`."""
+    headers: dict[Name, str] = {}
+    """Only calls with these headers (SIP) or parameters (Twilio); `*` at the end of a value \
+stands for anything."""
     max_duration_s: Seconds | UnsetType = UNSET
     """Instead of the agent's."""
     greeting_delay_ms: NonNegative | UnsetType = UNSET
@@ -266,6 +368,8 @@ class Config(Table, frozen=True):
     daemon: Daemon = field(default_factory=Daemon)
     http: Http = field(default_factory=Http)
     twilio: Twilio = field(default_factory=Twilio)
+    admin: Admin = field(default_factory=Admin)
+    sip: Sip = field(default_factory=Sip)
     engine: dict[Name, EngineConfig] = field(default_factory=lambda: {"offline": EmulatorEngine()})
     agent: dict[Name, Agent] = field(default_factory=lambda: {"reception": default_agent()})
     number: tuple[Number, ...] = (Number(match="*", agent="reception"),)
