@@ -12,18 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ALLOW", "Options", "targets_of"]
 
-ALLOW: Final = tuple("INVITE ACK CANCEL BYE OPTIONS PRACK UPDATE INFO NOTIFY REFER".split())
-    "INVITE",
-    "ACK",
-    "CANCEL",
-    "BYE",
-    "OPTIONS",
-    "PRACK",
-    "UPDATE",
-    "INFO",
-    "NOTIFY",
-    "REFER",
-)
+ALLOW: Final = tuple(["INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "NOTIFY", "REFER"])
 
 
 @dataclass(frozen=True, slots=True)
