@@ -12,7 +12,18 @@ if TYPE_CHECKING:
 
 __all__ = ["ALLOW", "Options", "targets_of"]
 
-ALLOW: Final = tuple(["INVITE", "ACK", "CANCEL", "BYE", "OPTIONS", "PRACK", "UPDATE", "INFO", "NOTIFY", "REFER"])
+ALLOW: Final = (
+    "INVITE",
+    "ACK",
+    "CANCEL",
+    "BYE",
+    "OPTIONS",
+    "PRACK",
+    "UPDATE",
+    "INFO",
+    "NOTIFY",
+    "REFER",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,7 @@ def targets_of(uri: SipUri) -> list[Target]:
     from voiced.sip.transport import Target
 
     transport = uri.transport
+    host = uri.parameters.get("maddr") or uri.host
     port = uri.port or (5061 if transport == "tls" else 5060)
-    name = uri.host if transport == "tls" else None
-    return [Target(transport, uri.host, port, name)]
+    name = host if transport == "tls" else None
+    return [Target(transport, host, port, name)]
