@@ -11,7 +11,17 @@ import trio
 
 from voiced.engine import EngineEvent, Plan, Session
 from voiced.formats import PCMU_8K, AudioFormat
-from voiced.leg import CallerAudio, CallFacts, Digit, LegClosed, LegEvent, Stopped
+from voiced.leg import (
+    CallerAudio,
+    CallFacts,
+    Digit,
+    Held,
+    LegClosed,
+    LegEvent,
+    Stopped,
+    Transferred,
+    Unsupported,
+)
 
 FACTS = CallFacts("call-1", "twilio", "CA1", "+15550199", "+15550100")
 
@@ -31,6 +41,8 @@ class FakeLeg:
         self.clears: list[float] = []
         self.hung_up = False
         self.closed = False
+        self.transfers: list[str] = []
+        self.pressed: list[str] = []
         self.stalled: trio.Event | None = None
 
     # what a test does as the caller
@@ -40,6 +52,9 @@ class FakeLeg:
 
     def press(self, digit: str) -> None:
         self._to_call.send_nowait(Digit(digit))
+
+    def hold(self, held: bool) -> None:
+        self._to_call.send_nowait(Held(held))
 
     def hang_up_as_caller(self) -> None:
         self._to_call.send_nowait(Stopped("stop", hung_up=True))
@@ -93,6 +108,20 @@ class FakeLeg:
 
     async def drained(self) -> None:
         await trio.sleep(max(0.0, self._play_until - trio.current_time()))
+
+    async def transfer(self, target: str) -> Transferred:
+        self.transfers.append(target)
+        return await self.outcome(target)
+
+    async def outcome(self, target: str) -> Transferred:
+        """What becomes of a transfer; a test replaces it."""
+        raise Unsupported("nowhere to go")
+
+    def send_digits(self, digits: str) -> None:
+        self.pressed.append(digits)
+
+    def facts(self) -> dict[str, int | float | str | bool | None]:
+        return {"sent": self._sent}
 
     async def hang_up(self) -> None:
         self.hung_up = True

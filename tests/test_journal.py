@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,36 @@ async def test_crash_leaves_a_row_that_the_next_start_closes(tmp_path: Path) -> 
         again.open()
     assert again.calls()[0]["reason"] == "daemon_crash"
     assert logs[0]["calls"] == 1
+
+
+def test_a_journal_of_the_first_version_is_kept(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with closing(sqlite3.connect(journal.path)) as database, database:
+        database.executescript(
+            "CREATE TABLE call (call_id TEXT PRIMARY KEY, carrier TEXT NOT NULL, carrier_call_id "
+            "TEXT NOT NULL, direction TEXT NOT NULL, caller TEXT NOT NULL, called TEXT NOT NULL, "
+            "agent TEXT NOT NULL, engine TEXT NOT NULL, model TEXT NOT NULL, started_at REAL NOT "
+            "NULL, ended_at REAL, reason TEXT, duration_ms INTEGER, media_ms INTEGER, states TEXT, "
+            "latencies TEXT, usage TEXT, cost_usd REAL, transcript TEXT);"
+            "INSERT INTO call VALUES ('old', 'twilio', 'CA1', 'inbound', '+1', '+2', 'a', 'e', "
+            "'m', 1.0, 2.0, 'caller_hangup', 1000, 900, '[]', '{}', '{}', NULL, '[]');"
+            "PRAGMA user_version = 1;"
+        )
+    journal.open()
+    (row,) = journal.calls()
+    assert (row["call_id"], row["trunk"], row["media"]) == ("old", None, None)
+    journal.open()  # and once more, as at the next start
+
+
+def test_calls_are_found_by_the_beginning_of_their_ids(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    for call_id in ("ab", "abc", "b%"):
+        journal._store([Row(call_id, "sip", "x", "inbound", "", "", "a", "e", "m")])
+    assert [row["call_id"] for row in journal.call("ab")] == ["ab"]
+    assert len(journal.call("a")) == 2
+    assert [row["call_id"] for row in journal.call("b")] == ["b%"]
+    assert journal.call("%") == []
 
 
 def test_newer_schema_is_refused(tmp_path: Path) -> None:

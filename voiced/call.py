@@ -7,6 +7,7 @@ it closes, everything that the call owned has been released.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,14 +22,24 @@ from voiced.dialogue import LOCAL, Dialogue, exactly
 from voiced.engine import Engine, ModelState, Plan, Session
 from voiced.formats import AudioFormat
 from voiced.journal import Journal
-from voiced.leg import CallerAudio, CallFacts, Digit, Leg, LegClosed, Stopped
+from voiced.leg import (
+    CallerAudio,
+    CallFacts,
+    Digit,
+    Held,
+    Leg,
+    LegClosed,
+    Stopped,
+    Transferred,
+    Unsupported,
+)
 from voiced.playout import Cut, Playout
 from voiced.prompts import Prompts, tone
 from voiced.record import CallRecord
 from voiced.speaker import Speaker
 from voiced.states import CallState
 
-__all__ = ["Call", "Services"]
+__all__ = ["Call", "Services", "instructions"]
 
 MEDIA_TIMEOUT_S: Final = 60.0
 """How long a call waits for its stream: as long as the token in the TwiML lives. A carrier connects
@@ -61,13 +72,17 @@ class Call:
         model: str,
         leg_format: AudioFormat,
         services: Services,
+        *,
+        media_timeout_s: float = MEDIA_TIMEOUT_S,
     ) -> None:
+        """Make a call that waits `media_timeout_s` for its leg: as long as one of ours may ring."""
         self.facts = facts
         self.agent = agent
         self._engine = engine
         self._services = services
         self._leg_format = leg_format
-        self._plan = Plan(facts.call_id, agent, agent.instructions or "", leg_format)
+        self._media_timeout_s = media_timeout_s
+        self._plan = Plan(facts.call_id, agent, instructions(agent, facts), leg_format)
         self.record = CallRecord(facts, agent=agent_name, engine=engine.name, model=model)
         self._playout = Playout(leg_format.bytes_per_ms)
         self._leg: Leg | None = None
@@ -80,6 +95,8 @@ class Call:
         self._session: Session | None = None
         self._dialogue: Dialogue | None = None
         self._winding_down = False
+        self._transferring = False
+        self._held = False
         self._clips = 0
 
     # ---- from outside ----
@@ -115,6 +132,65 @@ class Call:
         self.record.reason = reason
         self._nursery.start_soon(self._say_goodbye, reason, words)
 
+    def say(self, text: str, *, exactly: bool) -> None:
+        """Have the agent say `text`; or give it to the model as an instruction and let it speak.
+
+        Raises Unsupported where nobody could hear it.
+        """
+        if not self.has_media or self._winding_down or self._dialogue is None:
+            raise Unsupported("nobody hears the agent now")
+        self._dialogue.say(text, exactly=exactly)
+
+    def send_digits(self, digits: str) -> None:
+        """Press keys. Raises Unsupported."""
+        if self._leg is None or not self.has_media:
+            raise Unsupported("the call has no audio yet")
+        with suppress(LegClosed):  # the inbound task ends the call
+            self._leg.send_digits(digits)
+
+    async def transfer(self, target: str) -> Transferred:
+        """Hand the caller over to `target`; where that fails the conversation goes on.
+
+        Raises Unsupported, or ValueError for a target that is none.
+        """
+        if self._nursery is None or self._leg is None or not self.has_media:
+            raise Unsupported("the call has no audio yet, or is over")
+        if self._winding_down or self._transferring:
+            raise Unsupported("the call is ending or being transferred already")
+        self._transferring = True
+        outcome: list[Transferred | Exception] = []
+        done = trio.Event()
+        self._nursery.start_soon(self._transfer, self._leg, target, outcome, done)
+        async with trio.open_nursery() as either:
+            for event in (done, self.ended):
+                either.start_soon(_first, event, either.cancel_scope)
+        if not outcome:
+            return Transferred(False, text="the call ended meanwhile")
+        if isinstance(outcome[0], Exception):
+            raise outcome[0]
+        return outcome[0]
+
+    async def _transfer(
+        self, leg: Leg, target: str, outcome: list[Transferred | Exception], done: trio.Event
+    ) -> None:
+        """In the call's own nursery: who asked may give up, the call goes through with it."""
+        self._quieten(CallState.TRANSFERRING)
+        try:
+            outcome.append(await leg.transfer(target))
+        except (Unsupported, ValueError) as error:
+            outcome.append(error)
+        except LegClosed:
+            outcome.append(Transferred(False, text="the call ended meanwhile"))
+        self._transferring = False
+        done.set()
+        result = outcome[0]
+        if isinstance(result, Transferred) and result.done:
+            self.record.log.info("call transferred", status=result.status)
+            self.end("transferred")
+        elif not self._winding_down:
+            self.record.log.warning("transfer failed", why=str(result)[:200])
+            self._resume()
+
     # ---- the nursery ----
 
     async def run(self) -> None:
@@ -136,7 +212,8 @@ class Call:
                     with trio.move_on_after(UNANNOUNCED_LIMIT_S, shield=True):
                         await self._leg.hang_up()
             finally:
-                self._services.journal.write(self.record.finish(self._services.prices))
+                media = None if self._leg is None else self._leg.facts()
+                self._services.journal.write(self.record.finish(self._services.prices, media))
                 # They hold this call, and it them: most of it is freed now, not by a collection.
                 self._dialogue = self._speaker = self._session = None
                 self.ended.set()
@@ -153,14 +230,15 @@ class Call:
         self._dialogue = Dialogue(
             self, self.record, session, self._playout, self.agent, self._leg_format
         )
-        self.record.to(CallState.ANSWERING)
+        if self.facts.direction == "inbound":
+            self.record.to(CallState.ANSWERING)
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._dialogue.run)
             await self._prepare_opening()
-            with trio.move_on_after(MEDIA_TIMEOUT_S):
+            with trio.move_on_after(self._media_timeout_s):
                 await self._attached.wait()
             if self._leg is None:
-                self.end("no_media")
+                self.end("no_media" if self.facts.direction == "inbound" else "no_answer")
                 return
             self._begin_media(self._leg, self._dialogue)
 
@@ -203,11 +281,46 @@ class Call:
                                 )
                         case Digit(digit):
                             dialogue.digit(digit)
-                        case Stopped(reason, hung_up):
+                        case Held(held):
+                            self._hold(held)
+                        case Stopped(reason, hung_up, code):
                             self.record.log.info("carrier stopped the stream", why=reason)
-                            self.end("caller_hangup" if hung_up else "carrier_lost")
+                            self.end(code or (self._hung_up if hung_up else "carrier_lost"))
         except LegClosed:
             self.end("carrier_lost")
+
+    @property
+    def _hung_up(self) -> str:
+        return "caller_hangup" if self.facts.direction == "inbound" else "callee_hangup"
+
+    # ---- hold ----
+
+    def _hold(self, held: bool) -> None:
+        self._held = held
+        if self._transferring or self._winding_down:
+            return  # the transfer's end, or the call's, sees to it
+        if held:
+            self._quieten(CallState.ON_HOLD)
+        else:
+            self._resume()
+
+    def _quieten(self, state: CallState) -> None:
+        """Nobody listens: what the agent has to say waits."""
+        assert self._dialogue is not None
+        assert self._speaker is not None
+        self._speaker.pause()
+        self.record.to(state)
+        self._dialogue.hold(True)
+
+    def _resume(self) -> None:
+        assert self._dialogue is not None
+        assert self._speaker is not None
+        if self._held:  # a transfer failed while the other side still holds
+            self._dialogue.hold(False)
+            self._quieten(CallState.ON_HOLD)
+            return
+        self._speaker.resume()
+        self._dialogue.hold(False)
 
     # ---- what is said without the model ----
 
@@ -245,6 +358,7 @@ class Call:
             self.end(reason)
             return
         self._close(self._dialogue)
+        self._speaker.resume()  # on hold too the last words are due; the line drops after them
         if words == "farewell":
             self._dialogue.cut_off()
         # What a lost model had said is heard before the message; the playout bounds it.
@@ -302,3 +416,26 @@ class Call:
         if self._speaker is None:  # audio that came before media: nothing of it was heard
             return self._playout.cut()
         return self._speaker.interrupt()
+
+
+def instructions(agent: Agent, facts: CallFacts) -> str:
+    """The agent's instructions, with those facts of the call that its `facts` name.
+
+    They stand quoted, one to a line, under a word of caution: a caller can write anything there.
+    """
+    text = agent.instructions or ""
+    known = {name.lower(): value for name, value in facts.parameters.items()}
+    known |= {"caller": facts.caller, "called": facts.called, "trunk": facts.trunk or facts.carrier}
+    lines = [
+        f"- {name}: {json.dumps(value, ensure_ascii=False)}"
+        for name in agent.facts
+        if (value := known.get(name.lower()))
+    ]
+    if not lines:
+        return text
+    return "\n".join([text, "", "Facts about this call, as the network tells them:", *lines])
+
+
+async def _first(event: trio.Event, scope: trio.CancelScope) -> None:
+    await event.wait()
+    scope.cancel()

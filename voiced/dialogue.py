@@ -59,6 +59,9 @@ def exactly(text: str) -> str:
     return f'Say exactly the following words and nothing else: "{text}"'
 
 
+_words: Final = exactly  # where a parameter has the function's name
+
+
 class Dialogue:
     """Turn-taking between a caller and a session, over a playout."""
 
@@ -82,6 +85,7 @@ class Dialogue:
         self._response: str | None = None  # the answer that is being made and still wanted
         self._sounded = False  # and audio of it came
         self._closing = False
+        self._held = False  # nobody listens: the state stays what it is
         self._muted = False  # winding down: audio of answers asked for before is not played
         self._asked_last_words = False  # winding down: of the model
         self._greeted = False
@@ -129,13 +133,13 @@ class Dialogue:
             case SpeechStopped():
                 self._spoken_at = trio.current_time() - self.silence_ms / 1000
                 if self._record.state is _S.CALLER_SPEAKING:
-                    self._record.to(_S.COMMITTING)
+                    self._enter(_S.COMMITTING)
                     self.patience.owe()  # should the server never commit
             case Committed():
                 self._record.transcript.open("caller", event.item_id)
                 self.patience.owe()
                 if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
-                    self._record.to(_S.THINKING)
+                    self._enter(_S.THINKING)
             case ResponseStarted():
                 self._on_response_started(event)
             case ResponseDone():
@@ -175,6 +179,14 @@ class Dialogue:
         self._asked_last_words = self._closing
         self.patience.owe()
         self._session.respond(instructions)
+
+    def say(self, text: str, *, exactly: bool) -> None:
+        """An operator's words: for the agent to speak, or to act on."""
+        if exactly:
+            self.ask(_words(text))
+        else:
+            self._session.add_message("system", text)
+            self.ask()
 
     def _on_response_started(self, event: ResponseStarted) -> None:
         if self._closing and not self._asked_last_words:
@@ -268,8 +280,8 @@ class Dialogue:
             if self._wanted or not self._playout.idle:
                 self._barge_in(received)
             self.patience.settled()
-        if self._record.state not in (_S.ANSWERING, _S.RINGING):
-            self._record.to(_S.CALLER_SPEAKING)
+        if self._record.state not in (_S.DIALLING, _S.ANSWERING, _S.RINGING):
+            self._enter(_S.CALLER_SPEAKING)
 
     @property
     def _wanted(self) -> bool:
@@ -310,6 +322,25 @@ class Dialogue:
         if not self._closing:
             self._session.add_message("system", f"The caller pressed the key {digit}.")
 
+    # ---- hold and transfer ----
+
+    def hold(self, held: bool) -> None:
+        """The other side holds the call, or is back; a transfer counts as hold."""
+        self._held = held
+        self._spoken_at = None  # how long an answer took is not said of one that waited
+        self.patience.hold(held)
+        if held or self._closing:
+            return
+        self._record.to(_S.LISTENING)
+        if self.patience.owed:
+            self._record.to(_S.THINKING)
+        elif not self._playout.idle:
+            self._record.to(_S.SPEAKING)
+
+    def _enter(self, state: CallState) -> None:
+        if not self._held:
+            self._record.to(state)
+
     # ---- the speaker ----
 
     def audio_started(self, item_id: str, in_s: float) -> None:
@@ -330,19 +361,19 @@ class Dialogue:
             self._record.answer_heard(heard_at - self._spoken_at)
             self._spoken_at = None
         if self._record.state is not _S.GREETING:
-            self._record.to(_S.SPEAKING)
+            self._enter(_S.SPEAKING)
 
     def turn_over(self) -> None:
         """All that was to be said has been heard."""
         if self.patience.owed:
             if self._record.state is _S.SPEAKING:
-                self._record.to(_S.THINKING)
+                self._enter(_S.THINKING)
         elif self._record.state in (_S.GREETING, _S.SPEAKING, _S.COMMITTING, _S.THINKING):
             self._listen()
 
     def _listen(self) -> None:
         self.patience.listening()
-        self._record.to(_S.LISTENING)
+        self._enter(_S.LISTENING)
 
     def close(self) -> None:
         """The call is winding down: no more turns, no answers that were asked for before."""

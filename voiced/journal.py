@@ -53,11 +53,15 @@ CREATE TABLE IF NOT EXISTS call (
     latencies TEXT,                -- JSON: greeting_ms, answers_ms, barge_ins_ms, model_ready_ms
     usage TEXT,                    -- JSON: tokens
     cost_usd REAL,                 -- NULL: the price table lacks the model
-    transcript TEXT                -- JSON: [{role, text, cut}, …], as heard
+    transcript TEXT,               -- JSON: [{role, text, cut}, …], as heard
+    trunk TEXT,                    -- the [[sip.trunk]]; NULL with Twilio
+    media TEXT                     -- JSON: the leg's figures: loss, jitter, round trip, …
 );
 CREATE INDEX IF NOT EXISTS call_started_at ON call (started_at);
 """
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+_SINCE_1: Final = ("trunk TEXT", "media TEXT")  # columns that a journal of version 1 lacks
+_JSON: Final = ("states", "latencies", "usage", "transcript", "media")
 
 
 @dataclass(slots=True)
@@ -83,6 +87,8 @@ class Row:
     usage: Mapping[str, float] = field(default_factory=dict)
     cost_usd: float | None = None
     transcript: list[Entry] = field(default_factory=list)
+    trunk: str | None = None
+    media: Mapping[str, object] = field(default_factory=dict)
 
     def values(self) -> dict[str, object]:
         """Column to value, structures as JSON text."""
@@ -90,7 +96,7 @@ class Row:
         row["transcript"] = [
             {"role": entry.role, "text": entry.text, "cut": entry.cut} for entry in self.transcript
         ]
-        for name in ("states", "latencies", "usage", "transcript"):
+        for name in _JSON:
             row[name] = json.dumps(row[name], ensure_ascii=False)
         return row
 
@@ -114,6 +120,9 @@ class Journal:
                 raise sqlite3.DatabaseError(
                     f"{self.path} was written by a newer voiced (schema {version})"
                 )
+            if version == 1:
+                for column in _SINCE_1:
+                    database.execute(f"ALTER TABLE call ADD COLUMN {column}")
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             cut = database.execute(
@@ -194,7 +203,22 @@ class Journal:
                 "SELECT * FROM call ORDER BY started_at DESC LIMIT ?", (limit,)
             ).fetchall()
         rows = [dict(row) for row in found]
-        for row in rows:
-            for name in ("states", "latencies", "usage", "transcript"):
-                row[name] = json.loads(row[name])
-        return rows
+        return [_decoded(row) for row in rows]
+
+    def call(self, beginning: str) -> list[dict[str, Any]]:
+        """The rows whose id begins so, two at the most; blocks on the disk."""
+        with closing(self._connect()) as database:
+            database.row_factory = sqlite3.Row
+            found = database.execute(
+                "SELECT * FROM call WHERE call_id = :text OR substr(call_id, 1, :size) = :text "
+                "ORDER BY call_id != :text LIMIT 2",
+                {"text": beginning, "size": len(beginning)},
+            ).fetchall()
+        rows = [_decoded(dict(row)) for row in found]
+        return rows[:1] if rows and rows[0]["call_id"] == beginning else rows
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any]:
+    for name in _JSON:
+        row[name] = None if row[name] is None else json.loads(row[name])
+    return row

@@ -14,7 +14,18 @@ from msgspec import Struct
 
 from voiced.formats import AudioFormat
 
-__all__ = ["CallFacts", "CallerAudio", "Digit", "Leg", "LegClosed", "LegEvent", "Stopped"]
+__all__ = [
+    "CallFacts",
+    "CallerAudio",
+    "Digit",
+    "Held",
+    "Leg",
+    "LegClosed",
+    "LegEvent",
+    "Stopped",
+    "Transferred",
+    "Unsupported",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +33,15 @@ class CallFacts:
     """Who calls whom over what. Everything here came from outside: bounded, never trusted."""
 
     call_id: str  # ours, unique for ever
-    carrier: str  # "twilio", later "sip"
+    carrier: str  # "twilio" or "sip"
     carrier_call_id: str  # Twilio: CallSid; SIP: Call-ID
     caller: str  # E.164, "sip:…", "anonymous" or whatever the carrier says
     called: str
     direction: Literal["inbound", "outbound"] = "inbound"
     parameters: Mapping[str, str] = field(default_factory=dict)
+    """What else the carrier said: Twilio's parameters, a trunk's `X-` and diversion headers."""
+    trunk: str | None = None
+    """The `[[sip.trunk]]`; None with Twilio."""
 
 
 class CallerAudio(Struct, frozen=True, gc=False):
@@ -46,22 +60,43 @@ class Digit(Struct, frozen=True, gc=False):
     digit: str
 
 
+class Held(Struct, frozen=True, gc=False):
+    """The other side put the call on hold, or took it back: meanwhile nobody listens or speaks."""
+
+    held: bool
+
+
 class Stopped(Struct, frozen=True, gc=False):
     """The stream is over; nothing follows. `reason` is for the log.
 
     `hung_up`: the carrier said so, as it does when either side of the telephone line ends the call;
-    otherwise the stream broke, or had to be given up.
+    otherwise the stream broke, or had to be given up. `code` is the word for the journal where the
+    leg knows a better one than these two: `media_timeout`, `session_expired`.
     """
 
     reason: str
     hung_up: bool = False
+    code: str | None = None
 
 
-LegEvent = CallerAudio | Digit | Stopped
+LegEvent = CallerAudio | Digit | Held | Stopped
 
 
 class LegClosed(Exception):
     """The carrier is gone: nothing can be sent to it or received from it any more."""
+
+
+class Unsupported(Exception):
+    """What was asked cannot be done with this carrier, or now; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What became of a transfer. `status`: the last SIP or HTTP status heard of it."""
+
+    done: bool
+    status: int | None = None
+    text: str = ""
 
 
 class Leg(Protocol):
@@ -108,6 +143,18 @@ class Leg(Protocol):
 
     async def drained(self) -> None:
         """Wait until all that was sent has been played, confirmed by the carrier where it can."""
+
+    async def transfer(self, target: str) -> Transferred:
+        """Hand the caller over to `target`, an E.164 number or a SIP URI; wait for the outcome.
+
+        Bounded in time by the leg. Raises Unsupported, or ValueError for a target that is none.
+        """
+
+    def send_digits(self, digits: str) -> None:
+        """Press keys, of `0-9 * # A-D`; a comma is a pause. Raises Unsupported, LegClosed."""
+
+    def facts(self) -> Mapping[str, int | float | str | bool | None]:
+        """Figures of the stream so far, for the journal and the operator, flat."""
 
     async def hang_up(self) -> None:
         """End the telephone call, not only its audio. Safe to call twice, and after the end."""

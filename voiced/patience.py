@@ -50,6 +50,7 @@ class Patience:
         self._quiet_since = trio.current_time()
         self._prompted = False
         self._over = False
+        self._held = False
         waits = (agent.no_answer_s, agent.silence_prompt_s, agent.silence_hangup_s)
         self._shortest_s = min(wait for wait in waits if wait)  # 0: never
 
@@ -76,6 +77,14 @@ class Patience:
         """The caller's turn begins."""
         self._quiet_since = trio.current_time()
 
+    def hold(self, held: bool) -> None:
+        """On hold nobody is impatient; afterwards all waits begin anew."""
+        self._held = held
+        if not held:
+            self.caller_active()
+            if self._owed_since is not None:
+                self.owe()
+
     def stop(self) -> None:
         """The call is ending anyway."""
         self._over = True
@@ -94,7 +103,9 @@ class Patience:
                 return
             # Nothing that starts to wait later can be due sooner than this.
             due = min(over_at, now + self._shortest_s)
-            if self._owed_since is not None:
+            if self._held:
+                pass  # but for the longest a call may last
+            elif self._owed_since is not None:
                 due = min(due, self._watch_model(now, self._owed_since))
             elif self._record.state is CallState.LISTENING and self._playout.idle:
                 due = min(due, self._watch_caller(now))

@@ -43,6 +43,7 @@ class CallRecord:
         self._began = trio.current_time()
         self._media_at: float | None = None
         self._states = [(self.state.value, 0)]
+        self._state_since = time.time()
         self._answers_ms: list[int] = []
         self._barge_ins_ms: list[float] = []
         self._greeting_ms: int | None = None
@@ -58,6 +59,7 @@ class CallRecord:
             agent=agent,
             engine=engine,
             model=model,
+            trunk=facts.trunk,
         )
         metrics.CALLS_LIVE.inc()
         metrics.STATE_CHANGES.labels(self.state.value).inc()
@@ -67,7 +69,13 @@ class CallRecord:
             carrier_call=facts.carrier_call_id,
             agent=agent,
             engine=engine,
+            **({"trunk": facts.trunk} if facts.trunk else {}),
         )
+
+    @property
+    def state_since(self) -> float:
+        """When the state was entered, Unix time."""
+        return self._state_since
 
     @property
     def media_at(self) -> float | None:
@@ -89,6 +97,7 @@ class CallRecord:
             self.log.error("illegal state change", state=state.value, previous=self.state.value)
             return
         previous, self.state = self.state, state
+        self._state_since = time.time()
         if state is CallState.MEDIA_READY:
             self._media_at = trio.current_time()
         if len(self._states) < MAX_STATES:
@@ -137,8 +146,13 @@ class CallRecord:
         """The caller pressed a key; which one is nobody's business here."""
         self._digits += 1
 
-    def finish(self, prices: Mapping[str, Price]) -> Row:
-        """The call has ended: complete the row, write the log line, count. Called once."""
+    def finish(
+        self, prices: Mapping[str, Price], media: Mapping[str, object] | None = None
+    ) -> Row:
+        """The call has ended: complete the row, write the log line, count. Called once.
+
+        `media`: the leg's figures, if there was one.
+        """
         if self.state is not CallState.ENDED:
             self.to(CallState.ENDED)
         media_s = 0.0 if self._media_at is None else trio.current_time() - self._media_at
@@ -148,6 +162,7 @@ class CallRecord:
         row.ended_at = time.time()
         row.media_ms = round(media_s * 1000)
         row.states = self._states
+        row.media = media or {}
         row.usage = {name: value for name, value in dataclasses.asdict(self.usage).items() if value}
         row.cost_usd = cost_usd(prices, row.model, self.usage, media_s)
         row.transcript = self.transcript.entries()

@@ -48,6 +48,7 @@ class Speaker:
         self._turn: trio.CancelScope | None = None
         self._item: str | None = None
         self._told = 0  # the position at which the playout was last told what is heard
+        self._resumed: trio.Event | None = None  # paused until then
 
     def wake(self) -> None:
         """There is something new in the playout."""
@@ -67,6 +68,22 @@ class Speaker:
         self._quiet.unpark_all()
         return cuts
 
+    def pause(self) -> None:
+        """Stop now and keep what is unheard for `resume`: on hold nobody listens."""
+        if self._resumed is None:
+            self._resumed = trio.Event()
+            if self._turn is not None:
+                self._turn.cancel()
+            self._told = 0
+            self._playout.heard_to(self._leg.clear())
+            self._playout.rewind()
+
+    def resume(self) -> None:
+        """Go on where the caller stopped hearing."""
+        if self._resumed is not None:
+            self._resumed.set()
+            self._resumed = None
+
     async def silent(self) -> None:
         """Wait until nothing is being said and nothing waits to be."""
         while not self._playout.idle:
@@ -77,6 +94,9 @@ class Speaker:
         while True:
             while self._playout.idle:
                 await self._work.park()
+            if self._resumed is not None:
+                await self._resumed.wait()
+                continue
             with trio.CancelScope() as self._turn:
                 await self._play()
             interrupted, self._turn = self._turn.cancelled_caught, None

@@ -6,7 +6,8 @@ has been played, keep the play clock true; `clear` empties the buffer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,7 @@ import structlog
 import trio
 
 from voiced.formats import PCMU_8K, AudioFormat
-from voiced.leg import LegClosed, LegEvent, Stopped
+from voiced.leg import LegClosed, LegEvent, Stopped, Transferred, Unsupported
 from voiced.twilio.errors import ProtocolError, StreamRefused
 from voiced.twilio.events import (
     Connected,
@@ -140,6 +141,9 @@ class TwilioLeg:
         self._news = trio.lowlevel.ParkingLot()  # where `drained` waits for echoes and the end
         self._ended_at: float | None = None  # the stream is over: nothing more is heard
         self._stopped = False  # and `receive` has said so
+        self._redirecting = False
+        self.redirect: Callable[[str], Awaitable[Transferred]] | None = None
+        """Has the carrier's REST API send the call elsewhere; None without an account."""
         # A mark on the empty buffer comes back at once, and so tells the round trip.
         self._try_mark()
 
@@ -195,14 +199,17 @@ class TwilioLeg:
                 )
                 return [self._stop(f"protocol error: {error.reason}")]
             if events:
-                if type(events[-1]) is Stopped:
-                    self._stop(events[-1].reason)
+                last = events[-1]
+                if type(last) is Stopped:
+                    code = self._stop(last.reason).code
+                    return [*events[:-1], Stopped(last.reason, last.hung_up, code)]
                 return events
 
     def _stop(self, reason: str) -> Stopped:
         self._stopped = True
         self._end()
-        return Stopped(reason)
+        # A call that is sent elsewhere loses its stream, often before the REST API has answered.
+        return Stopped(reason, code="transferred" if self._redirecting else None)
 
     def _end(self) -> None:
         if self._ended_at is None:
@@ -327,6 +334,25 @@ class TwilioLeg:
                 await self._news.park()
             if waiting.cancelled_caught:
                 return
+
+    async def transfer(self, target: str) -> Transferred:
+        """Send the call to `target` with the REST API; see `Leg`."""
+        if self.redirect is None:
+            raise Unsupported("transfers need account_sid and auth_token under [twilio]")
+        self._redirecting = True
+        outcome = await self.redirect(target)
+        self._redirecting = outcome.done
+        return outcome
+
+    def send_digits(self, digits: str) -> None:
+        """Unsupported: a media stream carries digits one way only, from the caller."""
+        raise Unsupported("Twilio's media streams cannot press keys")
+
+    def facts(self) -> Mapping[str, int | float | str | bool | None]:
+        """Figures of the stream so far; see `Leg`."""
+        inbound, playback = self._inbound.statistics(), self._clock.statistics()
+        malformed = sum(inbound.malformed.values())
+        return dataclasses.asdict(inbound) | {"malformed": malformed} | dataclasses.asdict(playback)
 
     async def hang_up(self) -> None:
         """Close the stream: our TwiML has nothing behind `<Connect>`, so the call ends with it."""
