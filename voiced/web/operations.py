@@ -13,7 +13,9 @@ from msgspec import Meta, Struct
 
 __all__ = [
     "LAST",
+    "PATTERNS",
     "BanView",
+    "Body",
     "CallView",
     "DialRequest",
     "DigitsRequest",
@@ -34,9 +36,23 @@ __all__ = [
 LAST: Final = "last"
 """In place of a call id: the newest."""
 
-# Printable, one line: these values end in SIP header fields, TwiML and logs.
-Line = Annotated[str, Meta(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]+$")]
+# \Z, since `$` also matches before a newline at the end.
+_LINE: Final = r"^[^\x00-\x1f\x7f]+\Z"
+_DIGITS: Final = r"^[0-9A-D*#,]{1,64}\Z"
+_REASON: Final = r"^[a-z][a-z0-9_]{0,39}\Z"
+_WORDS: Final = r"\S"
+
+PATTERNS: Final = {
+    _LINE: "one line of text without control characters",
+    _DIGITS: "1 to 64 of 0-9 * # A-D and the comma",
+    _REASON: "a lower-case word",
+    _WORDS: "some text",
+}
+"""The patterns of the fields below in words, for those whose request does not match."""
+
+# One line: these values end in SIP header fields, TwiML and logs.
+Line = Annotated[str, Meta(min_length=1, max_length=256, pattern=_LINE)]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=_LINE)]
 
 
 # ---- what is asked (bodies of POST) ----
@@ -68,14 +84,14 @@ class DialRequest(Body, frozen=True):
 class HangupRequest(Body, frozen=True):
     """End a call."""
 
-    reason: Annotated[str, Meta(pattern=r"^[a-z][a-z0-9_]{0,39}$")] = "operator"
+    reason: Annotated[str, Meta(pattern=_REASON)] = "operator"
     """For the journal."""
 
 
 class SayRequest(Body, frozen=True):
     """Have the agent say something."""
 
-    text: Annotated[str, Meta(min_length=1, max_length=4000, pattern=r"\S")]
+    text: Annotated[str, Meta(min_length=1, max_length=4000, pattern=_WORDS)]
     exactly: bool = True
     """These very words; otherwise they are an instruction to the model."""
 
@@ -90,7 +106,7 @@ class TransferRequest(Body, frozen=True):
 class DigitsRequest(Body, frozen=True):
     """Press keys."""
 
-    digits: Annotated[str, Meta(pattern=r"^[0-9A-D*#,]{1,64}$")]
+    digits: Annotated[str, Meta(pattern=_DIGITS)]
     """`0-9 * # A-D`; a comma is a pause of half a second."""
 
 
@@ -231,6 +247,7 @@ class Operations(Protocol):
     async def transfer(self, call_id: str, to: str) -> TransferResult:
         """Transfer and wait for what becomes of it, within a bound of its own (about a minute).
 
+        Cancelled when the operator goes away; what the carrier was asked is not taken back then.
         Raises OperationRefused where it cannot even be tried (`bad_target`, `no_media`).
         """
 
