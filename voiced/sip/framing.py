@@ -14,6 +14,7 @@ from voiced.sip.parser import (
     assemble,
     content_length,
     parse_head,
+    salvage_length,
 )
 
 __all__ = ["Framed", "KeepAlive", "StreamParser"]
@@ -114,17 +115,26 @@ class StreamParser:
             return None
         if end > self._max_head:
             return ParseError("head too long", 513, fatal=True)
+        head = bytes(self._buffer[:end])
+        message: Request | Response | ParseError
         try:
-            message = parse_head(bytes(self._buffer[:end]))
+            message = parse_head(head)
             length = content_length(message)
         except ParseError as error:
-            error.fatal = True
-            return error
-        if length is None:
-            return ParseError("no Content-Length on a stream", 400, answerable(message), fatal=True)
-        if length > self._max_body:
-            return ParseError("body too long", 513, answerable(message), fatal=True)
+            message, length = error, salvage_length(head)
+        if length is None or length > self._max_body:
+            return _fatal(message, length)
         self._pending = message
         self._head_size = end + 4
         self._needed = end + 4 + length
         return None
+
+
+def _fatal(message: Request | Response | ParseError, length: int | None) -> ParseError:
+    """Why the stream cannot go on after this head."""
+    if isinstance(message, ParseError):
+        message.fatal = True
+        return message
+    if length is None:
+        return ParseError("no Content-Length on a stream", head=answerable(message), fatal=True)
+    return ParseError("body too long", 513, answerable(message), fatal=True)

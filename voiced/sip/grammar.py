@@ -44,10 +44,10 @@ HOST: Final = r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9\-_.]*"
 
 _TOKEN = re.compile(TOKEN)
 
-# gen-value is a token, a host or a quoted string; what peers send unquoted besides (a URI, an
-# address without brackets as in RFC 5118 section 4.5) ends at a delimiter all the same.
+# gen-value is a token, a host or a quoted string; what peers send unquoted besides (a URI, base64,
+# an address without brackets as in RFC 5118 section 4.5) ends at a delimiter all the same.
 _PARAMETER = re.compile(
-    rf'[ \t]*;[ \t]*({TOKEN})[ \t]*(?:=[ \t]*({QUOTED}|[^\s;,"<>=?]+)[ \t]*)?', re.DOTALL
+    rf'[ \t]*;[ \t]*({TOKEN})[ \t]*(?:=[ \t]*({QUOTED}|[^\s;,"<>]+)[ \t]*)?', re.DOTALL
 )
 
 # A quote or angle bracket that never closes takes the rest of the line with it.

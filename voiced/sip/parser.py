@@ -14,16 +14,18 @@ from voiced.sip.errors import ParseError
 from voiced.sip.grammar import HOST, TOKEN, WHITE, is_token, parse_number
 from voiced.sip.headers import KEYS, Headers, header_key
 from voiced.sip.model import Request, Response
-from voiced.sip.uri import OtherUri, Uri, parse_uri
+from voiced.sip.uri import OtherUri, SipUri, Uri, parse_uri
 
 __all__ = [
     "MAX_BODY",
     "MAX_FIELDS",
     "MAX_HEAD",
+    "answerable",
     "assemble",
     "content_length",
     "parse",
     "parse_head",
+    "salvage_length",
 ]
 
 MAX_HEAD: Final = 16_384
@@ -63,6 +65,10 @@ _REPEATED: Final = ("via", "from", "to", "call-id", "cseq")
 _SALVAGE_VIA = re.compile(
     rf"[ \t]*(SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*{TOKEN}[ \t]+(?:{HOST})(?:[ \t]*:[ \t]*[0-9]+)?)",
     re.IGNORECASE,
+)
+_LENGTH_NAME = re.compile(rb"\r\n(?:content-length|l)[ \t]*:", re.IGNORECASE)
+_LENGTH = re.compile(
+    rb"\r\n(?:content-length|l)[ \t]*:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n[^ \t]|$)", re.IGNORECASE
 )
 _BRANCH = re.compile(rf";[ \t]*(branch[ \t]*=[ \t]*{TOKEN})", re.IGNORECASE)
 
@@ -134,6 +140,13 @@ def content_length(message: Request | Response) -> int | None:
         raise
 
 
+def salvage_length(head: bytes) -> int | None:
+    """The one well-formed Content-Length of a head that is otherwise malformed, or None."""
+    lengths = _LENGTH_NAME.findall(head)
+    length = _LENGTH.search(head)
+    return int(length[1]) if length is not None and len(lengths) == 1 else None
+
+
 def assemble(message: Request | Response, raw: bytes, body: bytes) -> Request | Response:
     """A parsed head with its body, and with the bytes that both came from."""
     message.body = body
@@ -183,7 +196,10 @@ def _parse_start_line(line: str, headers: Headers) -> Request | Response:
         method, uri, version = match.groups()
         if version.upper() != "SIP/2.0":
             raise ParseError("unsupported version", 505)
-        return Request(method, parse_uri(uri), headers)
+        target = parse_uri(uri)
+        if isinstance(target, SipUri) and target.headers:
+            raise ParseError("headers in Request-URI")  # RFC 3261 section 19.1.1
+        return Request(method, target, headers)
     match = _STATUS_LINE.fullmatch(line)
     if match is None:
         raise ParseError("malformed start line")
@@ -216,17 +232,21 @@ def _head_of(start_line: str, headers: Headers) -> Request | None:
     if {key for key, _, _ in fields} != set(_REPEATED):
         return None
     head = Request(method, _uri_of(rest), Headers.parsed(fields))
-    try:
-        _ = head.vias
-    except ParseError:
-        # Only its own element will read this Via again: keep what leads back there.
-        value = head.headers.get("via") or ""
-        sent_by = _SALVAGE_VIA.match(value)
-        if sent_by is None:
-            return None
-        branch = _BRANCH.search(value)
-        head.headers.set("Via", sent_by[1] + (f";{branch[1]}" if branch else ""))
-    return head
+    for _ in range(2):
+        try:
+            return head if head.vias else None
+        except ParseError:
+            _salvage_via(headers=head.headers)
+    return None
+
+
+def _salvage_via(headers: Headers) -> None:
+    """Reduce Via to what leads a response back to the element that wrote the topmost one."""
+    value = headers.get("via") or ""
+    sent_by = _SALVAGE_VIA.match(value)
+    branch = _BRANCH.search(value)
+    if sent_by is not None:
+        headers.set("Via", sent_by[1] + (f";{branch[1]}" if branch else ""))
 
 
 def _uri_of(rest: str) -> Uri:

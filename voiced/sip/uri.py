@@ -53,17 +53,14 @@ _PARAMETER = re.compile(
 _HEADER = re.compile(
     r"([A-Za-z0-9\-_.!~*'()\[\]/?:+$%]+)=([A-Za-z0-9\-_.!~*'()\[\]/?:+$%]*)(&(?=.)|$)"
 )
-_TEL = re.compile(
-    r"tel:(\+[0-9\-.()]*[0-9][0-9\-.()]*|[0-9A-F*#\-.()]*[0-9A-F*#][0-9A-F*#\-.()]*)(;.*)?",
-    re.IGNORECASE,
-)
+_TEL = re.compile(r"tel:(\+[0-9\-.()]++|[0-9A-F*#\-.()]++)(;.*)?", re.IGNORECASE)
 _OTHER = re.compile(r"([A-Za-z][A-Za-z0-9+\-.]*):([\x21-\x7e]+)")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _SEPARATORS = str.maketrans("", "", "-.()")
 
 # A display name is a quoted string or words; the words may be any text but delimiters, since
 # peers send UTF-8 without quotes.
-_NAME_ADDR = re.compile(rf'[ \t]*+(?:({QUOTED})|([^"<>,;:@\\]*+))[ \t]*<([^<>"]*+)>', re.DOTALL)
+_NAME_ADDR = re.compile(rf'[ \t]*+(?:({QUOTED})|([^"<>,;\\]*+))[ \t]*<([^<>"]*+)>', re.DOTALL)
 _ADDR_SPEC = re.compile(r'[ \t]*+([^ \t<>",;?]++)')
 
 
@@ -213,7 +210,7 @@ def parse_uri(text: str) -> Uri:
             _uri_headers(headers) if headers else (),
         )
     tel = _TEL.fullmatch(text)
-    if tel is not None:
+    if tel is not None and tel[1].translate(_SEPARATORS).lstrip("+"):
         return TelUri(tel[1], _uri_parameters(tel[2]) if tel[2] else {})
     other = _OTHER.fullmatch(text)
     if other is None or other[1].lower() in {"sip", "sips", "tel"}:
@@ -268,6 +265,12 @@ class NameAddr:
     def tag(self) -> str | None:
         """The tag parameter of From and To."""
         return self.parameters.get("tag")
+
+    @property
+    def expires(self) -> int | None:
+        """The expires parameter of Contact in seconds; None where it is absent or malformed."""
+        value = self.parameters.get("expires")
+        return int(value[:10]) if value and value.isascii() and value.isdigit() else None
 
     def with_tag(self, tag: str) -> NameAddr:
         """A copy with this tag."""

@@ -77,7 +77,7 @@ class Via:
         if "rport" not in self.parameters:
             return None
         value = self.parameters["rport"]
-        return "" if value is None else parse_number(value, 65535, "malformed rport")
+        return "" if value is None else int(value)
 
     @property
     def received(self) -> str | None:
@@ -161,12 +161,9 @@ def parse_via(text: str) -> Via:
     if match is None:
         raise ParseError("malformed Via")
     transport, host, port = match.groups()
-    return Via(
-        transport.upper(),
-        check_host(host),
-        check_port(port),
-        parse_parameters(text, match.end()),
-    )
+    parameters = parse_parameters(text, match.end())
+    check_port(parameters.get("rport"))
+    return Via(transport.upper(), check_host(host), check_port(port), parameters)
 
 
 def parse_cseq(text: str) -> CSeq:

@@ -150,7 +150,7 @@ class Views:
     @property
     def contact_is_star(self) -> bool:
         """Whether Contact is `*`, which a REGISTER says to remove all bindings."""
-        return (self.headers.get("contact") or "").strip(WHITE) == "*"
+        return self.headers.get_fields("contact") == ["*"]
 
     @property
     def contacts(self) -> list[NameAddr]:
