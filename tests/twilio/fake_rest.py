@@ -132,8 +132,8 @@ class FakeRest:
         if not asked.content_type.startswith("application/x-www-form-urlencoded"):
             raise Refusal(415, 20415, "Unsupported media type")
         names = [name for name, _ in asked.form if name not in (repeatable or set())]
-        if len(set(names)) < len(names) or set(names) - known - (repeatable or set()):
-            raise Refusal(400, 20001, f"Unknown or repeated parameters: {names}")
+        if len(set(fields)) < len(fields) or set(fields) - known:
+            raise Refusal(400, 20001, f"Unknown or repeated parameters: {fields}")
         return dict(asked.form)
 
     def _says_what(self, form: dict[str, str], names: set[str]) -> None:
