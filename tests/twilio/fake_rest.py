@@ -131,7 +131,7 @@ class FakeRest:
     ) -> dict[str, str]:
         if not asked.content_type.startswith("application/x-www-form-urlencoded"):
             raise Refusal(415, 20415, "Unsupported media type")
-        names = [name for name, _ in asked.form if name not in (repeatable or set())]
+        fields = [name for name, _ in asked.form if name not in (repeatable or set())]
         if len(set(fields)) < len(fields) or set(fields) - known:
             raise Refusal(400, 20001, f"Unknown or repeated parameters: {fields}")
         return dict(asked.form)
