@@ -38,7 +38,7 @@ MAX_BODY: Final = 65_536
 """Bytes of a body: no datagram can carry more."""
 
 _REQUEST_LINE = re.compile(rf"({TOKEN}) ([^ ]+) (SIP/[0-9]+\.[0-9]+)", re.IGNORECASE)
-_STATUS_LINE = re.compile(r"(SIP/[0-9]+\.[0-9]+) ([0-9]+) (.*)", re.IGNORECASE | re.DOTALL)
+_STATUS_LINE = re.compile(r"(SIP/[0-9]+\.[0-9]+) ([0-9]+) ([^\r\n]*)", re.IGNORECASE)
 _FOLD = re.compile(r"\r\n[ \t]+")
 _SINGLE: Final = frozenset(
     [
@@ -62,10 +62,7 @@ _SINGLE: Final = frozenset(
     ]
 )
 _REPEATED: Final = ("via", "from", "to", "call-id", "cseq")
-_SALVAGE_VIA = re.compile(
-    rf"[ \t]*(SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*{TOKEN}[ \t]+(?:{HOST})(?:[ \t]*:[ \t]*[0-9]+)?)",
-    re.IGNORECASE,
-)
+_SALVAGE_VIA = re.compile(rf"SIP/[0-9.]+/{TOKEN} (?:{HOST})(?::[0-9]{{1,5}})?", re.IGNORECASE)
 _LENGTH_NAME = re.compile(rb"\r\n(?:content-length|l)[ \t]*:", re.IGNORECASE)
 _LENGTH = re.compile(
     rb"\r\n(?:content-length|l)[ \t]*:[ \t]*([0-9]{1,9})[ \t]*(?=\r\n[^ \t]|$)", re.IGNORECASE
@@ -246,7 +243,7 @@ def _salvage_via(headers: Headers) -> None:
     sent_by = _SALVAGE_VIA.match(value)
     branch = _BRANCH.search(value)
     if sent_by is not None:
-        headers.set("Via", sent_by[1] + (f";{branch[1]}" if branch else ""))
+        headers.set("Via", sent_by[0] + (f";{branch[1]}" if branch else ""))
 
 
 def _uri_of(rest: str) -> Uri:

@@ -49,8 +49,8 @@ LARGEST_SECONDS: Final = 2**32 - 1
 """delta-seconds above this count as this (RFC 4475 section 3.1.2.5)."""
 
 _VIA = re.compile(
-    rf"[ \t]*SIP[ \t]*/[ \t]*2\.0[ \t]*/[ \t]*({TOKEN})[ \t]+({HOST})(?:[ \t]*:[ \t]*([0-9]+))?",
-    re.IGNORECASE,
+    rf"[ \t]*+({TOKEN})[ \t]*/[ \t]*({TOKEN})[ \t]*/[ \t]*({TOKEN})[ \t]+"
+    rf"({HOST})(?:[ \t]*:[ \t]*([0-9]+))?"
 )
 _CSEQ = re.compile(rf"([0-9]+)[ \t]+({TOKEN})")
 _RACK = re.compile(rf"([0-9]+)[ \t]+([0-9]+)[ \t]+({TOKEN})")
@@ -59,12 +59,16 @@ _SECONDS = re.compile(r"[ \t]*([0-9]+)[ \t]*")
 
 @dataclass(frozen=True, slots=True)
 class Via:
-    """One Via value; `transport` in upper case, `host` in lower case and without brackets."""
+    """One Via value; `transport` in upper case, `host` in lower case and without brackets.
+
+    `protocol` is SIP/2.0 but for peers that get a 505.
+    """
 
     transport: str
     host: str
     port: int | None = None
     parameters: Mapping[str, str | None] = field(default_factory=dict)
+    protocol: str = "SIP/2.0"
 
     @property
     def branch(self) -> str | None:
@@ -95,7 +99,7 @@ class Via:
     def __str__(self) -> str:
         port = "" if self.port is None else f":{self.port}"
         return (
-            f"SIP/2.0/{self.transport} {format_host(self.host)}{port}"
+            f"{self.protocol}/{self.transport} {format_host(self.host)}{port}"
             f"{format_parameters(self.parameters)}"
         )
 
@@ -156,14 +160,15 @@ class Replaces:
 
 
 def parse_via(text: str) -> Via:
-    """One Via value of SIP/2.0."""
+    """One Via value."""
     match = _VIA.match(text)
     if match is None:
         raise ParseError("malformed Via")
-    transport, host, port = match.groups()
+    name, version, transport, host, port = match.groups()
     parameters = parse_parameters(text, match.end())
     check_port(parameters.get("rport"))
-    return Via(transport.upper(), check_host(host), check_port(port), parameters)
+    protocol = f"{name}/{version}".upper()
+    return Via(transport.upper(), check_host(host), check_port(port), parameters, protocol)
 
 
 def parse_cseq(text: str) -> CSeq:
