@@ -69,6 +69,7 @@ class ServerTransaction(Machine):
         "_reply_to",
         "_started",
         "_to_tag",
+        "cancels",
         "failed",
         "flow",
         "invite",
@@ -108,6 +109,7 @@ class ServerTransaction(Machine):
         self.merge_key: Final = merge_key
         self.merged = merged
         self.response: Response | None = None
+        self.cancels: ServerTransaction | None = None  # the INVITE, where this is a CANCEL
         self.failed: Callable[[str], None] | None = None
 
     @property

@@ -192,9 +192,13 @@ class TransactionLayer:
             self.count("received_again", _label(method))
             tx.step(Event.REQUEST)
             return
-        if method == "CANCEL" and not self._invite_of(request) and not self._answers(request, flow):
-            self.count("stray", "CANCEL")
-            return
+        cancels = None
+        if method == "CANCEL":
+            cancels = self._servers.get(self._key(request, "INVITE", request.to.tag))
+            if cancels is None:
+                self.count("stray", "CANCEL")
+                if not self._answers(request, flow):
+                    return
         self._stamp(request, flow)
         if self._full(request):
             self._refuse(request, flow)
@@ -203,6 +207,7 @@ class TransactionLayer:
         tx = ServerTransaction(
             self, request, flow, key, merge_key, merged=self._is_merged(request, merge_key)
         )
+        tx.cancels = cancels
         self._servers[key] = tx
         if merge_key is not None:
             self._originals.setdefault(merge_key, []).append(tx)
@@ -235,17 +240,13 @@ class TransactionLayer:
 
     def _cancel(self, tx: ServerTransaction, request: Request) -> None:
         """RFC 3261 section 9.2."""
-        invite = self._invite_of(request)
+        invite = tx.cancels
         if invite is None:
-            self.count("stray", "CANCEL")
             tx.respond(response_to(request, 481, to_tag=tx.to_tag))
             return
         tx.respond(response_to(request, 200, to_tag=invite.to_tag))
         if invite.state is State.PROCEEDING:
             self.user.on_cancel(invite, request)
-
-    def _invite_of(self, cancel: Request) -> ServerTransaction | None:
-        return self._servers.get(self._key(cancel, "INVITE", cancel.to.tag))
 
     def _full(self, request: Request) -> bool:
         limit = self._max_servers
