@@ -39,7 +39,7 @@ class QueueFull(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SrtpKeys:
-    """SDES keys (RFC 4568): each 30 bytes, master key and salt; `local` is ours, in our a=crypto."""
+    """SDES keys (RFC 4568), 30 bytes each, master key and salt; `local` is in our own SDP."""
 
     suite: Suite
     local: bytes = field(repr=False)
@@ -83,7 +83,7 @@ class Paced(Protocol):
     """What a pacer drives."""
 
     def tick(self, due: float, now: float) -> float:
-        """Do what was due at `due`; returns when the next tick is due. Must neither block nor raise."""
+        """Do what was due at `due`; returns when the next is. Must neither block nor raise."""
 
 
 class MediaTransport(Protocol):
@@ -95,8 +95,8 @@ class MediaTransport(Protocol):
     def send_rtcp(self, data: bytes, to: Address) -> None:
         """Send one datagram from the RTCP port."""
 
-    def begin(self, paced: Paced, period: float) -> float:
-        """Call `paced.tick` from now on, every `period` seconds; returns the first due time."""
+    def begin(self, paced: Paced) -> float:
+        """Call `paced.tick` from now on, at the times it returns; returns the first of them."""
 
     def close(self) -> None:
         """Stop the ticks, give the ports back. Safe to call twice."""

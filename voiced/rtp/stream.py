@@ -2,16 +2,37 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Callable
 from typing import Final
 
 from voiced.formats import AudioFormat
 from voiced.leg import CallerAudio, Digit
-from voiced.rtp.media import Address, MediaParameters, MediaTransport, RtpStatistics
+from voiced.rtp import codec, rtcp
+from voiced.rtp.latch import Latch, Verdict
+from voiced.rtp.media import (
+    TELEPHONE_EVENT,
+    Address,
+    MediaClosed,
+    MediaParameters,
+    MediaTransport,
+    RtpStatistics,
+)
+from voiced.rtp.pacer import Grid, Lateness
+from voiced.rtp.packet import kind
+from voiced.rtp.receiver import PATIENCE_S, Receiver
+from voiced.rtp.sender import Sender
+from voiced.rtp.srtp import Srtp
 
 __all__ = ["MAX_QUEUED_MS", "MediaStream"]
 
 MAX_QUEUED_MS: Final = 30_000
+"""The speaker keeps a lead of about a second and is told `seconds_until` to wait; prompt files and
+agents with a longer lead fit as well. A megabyte at the most; more is a mistake, and refused."""
+
+_HEADER: Final = 12
+_PTIMES: Final = range(10, 61, 10)
 
 
 class MediaStream:
@@ -47,8 +68,36 @@ class MediaStream:
             timeout_s: patience between packets; 0: for ever.
             max_queued_ms: bound of what `send` may run ahead.
         """
+        at = now()
         self.on_media = on_media
-        raise NotImplementedError
+        self._transport = transport
+        self._now = now
+        self._first_timeout_s = first_timeout_s
+        self._timeout_s = timeout_s
+        self._parameters: MediaParameters | None = None
+        self._format: AudioFormat | None = None
+        self._latch = Latch()
+        self._receiver = Receiver(reorder_ms / 1000, at)
+        self._sender = Sender(
+            secrets.randbits(32), secrets.randbits(16), secrets.randbits(32), max_queued_ms
+        )
+        self._reporter = rtcp.Reporter(
+            self._sender.ssrc,
+            cname or secrets.token_hex(8),
+            at,
+            time.time(),
+            secrets.SystemRandom().random,
+        )
+        self._reported_packets = 0  # of ours, at the report before
+        self._srtp: Srtp | None = None
+        self._encode: Callable[[bytes], bytes] | None = None
+        self._grid: Grid | None = None
+        self._lateness = Lateness()
+        self._began = self._closed = self._paused = False
+        self._taking = self._sending = False
+        self._told = False  # on_media has been called since the last take
+        self._told_timeout = False
+        self._strangers = self._noise = self._skipped_ms = 0
 
     def configure(self, parameters: MediaParameters) -> None:
         """Take what was agreed, at first and after every re-negotiation.
@@ -56,120 +105,369 @@ class MediaStream:
         SSRC, sequence and position go on; the source may be learnt anew where the address changed.
         `format` is that of the first codec and stays: a later codec is converted to it.
         Raises ValueError for a codec or ptime that voiced does not speak, SrtpUnavailable or
-        CodecUnavailable where the package is missing.
+        CodecUnavailable where the package is missing; then everything stays as it was.
         """
-        raise NotImplementedError
+        new, old, at = parameters, self._parameters, self._now()
+        if new.ptime_ms not in _PTIMES:
+            raise ValueError(f"packets of {new.ptime_ms} ms: 10 to 60 in steps of 10 are possible")
+        if new.codec not in codec.FORMATS:
+            raise ValueError(f"voiced speaks {', '.join(codec.FORMATS)}, not {new.codec!r}")
+        form = self._format or codec.FORMATS[new.codec]
+        accepted = dict(new.accepted) or {new.payload_type: new.codec}
+        if new.telephone_event is not None and TELEPHONE_EVENT not in accepted.values():
+            accepted[new.telephone_event] = TELEPHONE_EVENT
+        main = next((t for t, name in accepted.items() if name == new.codec), None)
+        if main is None:
+            raise ValueError(f"{new.codec} is sent but not among what is accepted")
+        # A codec's state goes on where nothing has changed: decoders are adaptive.
+        fresh = old is None or (old.codec, old.accepted) != (new.codec, new.accepted)
+        if fresh:
+            decoders = {
+                number: codec.decoder(name, form)
+                for number, name in accepted.items()
+                if name in codec.FORMATS
+            }
+            encode = codec.encoder(form, new.codec)
+        if new.srtp is None:
+            self._srtp = None
+        elif self._srtp is None:
+            self._srtp = Srtp(new.srtp)
+        else:
+            self._srtp.rekey(new.srtp)
+        self._format, self._parameters = form, new
+        if fresh:
+            others = {t: name for t, name in accepted.items() if name not in codec.FORMATS}
+            self._receiver.configure(form, main, decoders, others)
+            self._encode = encode
+        self._sender.configure(
+            form, new.payload_type, self._encode, new.ptime_ms, new.telephone_event
+        )
+        if self._grid is not None and old is not None and old.ptime_ms != new.ptime_ms:
+            self._grid = Grid(self._grid.due, new.ptime_ms / 1000)
+        self._latch.learn(new.remote_rtp, at)
+        self._direct(at)
+
+    def _direct(self, now: float) -> None:
+        """Apply hold and direction."""
+        known = self._parameters
+        self._sending = known is not None and known.send and not self._paused
+        taking = known is not None and known.receive and not self._paused
+        if taking != self._taking:
+            self._receiver.rest(now)
+            self._told_timeout = False
+        self._taking = taking
 
     @property
     def parameters(self) -> MediaParameters | None:
         """What `configure` was told last."""
-        raise NotImplementedError
+        return self._parameters
 
     @property
     def format(self) -> AudioFormat:
         """Of the audio in both directions. Raises RuntimeError before the first `configure`."""
-        raise NotImplementedError
+        if self._format is None:
+            raise RuntimeError("the format is known once offer and answer have met")
+        return self._format
 
     @property
     def ssrc(self) -> int:
         """Ours."""
-        raise NotImplementedError
+        return self._sender.ssrc
 
     def begin(self) -> None:
-        """Send from now on: audio where there is some, else silence. Again: nothing happens."""
-        raise NotImplementedError
+        """Send from now on: audio where there is some, else silence. Again: nothing happens.
+
+        Raises RuntimeError before the first `configure`.
+        """
+        if self._began or self._closed:
+            return
+        if self._parameters is None:
+            raise RuntimeError("what to send is known once offer and answer have met")
+        self._began = True
+        self._receiver.heard_at = self._now()
+        self._grid = Grid(self._transport.begin(self), self._parameters.ptime_ms / 1000)
 
     # ---- from the peer
 
     def take(self) -> list[CallerAudio | Digit]:
         """What has come since the last time, audio between two digits joined; maybe nothing."""
-        raise NotImplementedError
+        self._told = False
+        return self._receiver.take()
+
+    def _tell(self) -> None:
+        if not self._told:
+            self._told = True
+            self.on_media()
 
     def silent_for_s(self) -> float:
         """Seconds since the last packet, or since `begin`; 0 while paused or not receiving."""
-        raise NotImplementedError
+        if not (self._began and self._taking):
+            return 0.0
+        return max(0.0, self._now() - self._receiver.heard_at)
 
     @property
     def timed_out(self) -> bool:
         """Nothing has come for longer than the patience. `on_media` tells when it becomes true."""
-        raise NotImplementedError
+        limit = self._timeout_s if self._receiver.packets else self._first_timeout_s
+        return 0 < limit <= self.silent_for_s()
 
     @property
     def said_bye(self) -> bool:
         """The peer's RTCP BYE came."""
-        raise NotImplementedError
+        return self._reporter.said_bye
 
     @property
     def remote(self) -> Address | None:
         """Where RTP goes: the address learnt, or the SDP's."""
-        raise NotImplementedError
+        return self._latch.destination
 
     # ---- to the peer: the audio half of `voiced.leg.Leg`
 
     def send(self, payload: bytes) -> None:
-        """Queue audio of `format`; counts as sent at once. Raises MediaClosed, QueueFull."""
-        raise NotImplementedError
+        """Queue audio of `format`; counts as sent at once.
+
+        Raises MediaClosed, QueueFull, RuntimeError before the first `configure`.
+        """
+        if self._closed:
+            raise MediaClosed
+        if self._format is None:
+            raise RuntimeError("what to send is known once offer and answer have met")
+        self._sender.send(payload)
 
     def sent(self) -> int:
         """Bytes sent in this generation."""
-        raise NotImplementedError
+        return self._sender.sent
 
     def heard(self) -> int:
         """Bytes of this generation whose packets have left."""
-        raise NotImplementedError
+        return self._sender.heard
 
     def seconds_until(self, position: int) -> float:
         """Seconds until `heard()` reaches `position`, if nothing stalls; 0 when it has.
 
         While nothing is sent (before `begin`, on hold), as if that ended now.
         """
-        raise NotImplementedError
+        if position <= self._sender.heard or self._parameters is None:
+            return 0.0
+        period = self._parameters.ptime_ms / 1000
+        left = self._sender.frames_until(position) * period
+        if self._grid is not None and self._sending:
+            # A tick that is late comes any moment; then all of it is there.
+            left += max(self._grid.due - self._now(), 0.0) - period
+        return max(left, 0.001)
 
     def clear(self) -> int:
         """Drop what has not left, begin a new generation; returns the old one's final `heard`."""
-        raise NotImplementedError
+        return self._sender.clear()
 
     @property
     def takes_digits(self) -> bool:
         """The peer understands telephone events; else digits go by SIP INFO."""
-        raise NotImplementedError
+        return self._sender.event_type is not None
 
     def send_digits(self, digits: str, duration_ms: int = 100, gap_ms: int = 100) -> None:
         """Press keys of `0-9 * # A-D` one after another (RFC 4733); audio waits meanwhile.
 
         Raises ValueError for another key or while `takes_digits` is false, MediaClosed.
         """
-        raise NotImplementedError
+        if self._closed:
+            raise MediaClosed
+        if not self.takes_digits:
+            raise ValueError("the peer takes no telephone events")
+        ticks = codec.CLOCK // 1000
+        self._sender.keys.press(digits, duration_ms * ticks, gap_ms * ticks)
 
     @property
     def sending_digits(self) -> bool:
         """Keys are being pressed, or wait to be."""
-        raise NotImplementedError
+        return self._sender.keys.busy
 
     # ---- hold and end
 
     def pause(self, paused: bool) -> None:
         """Hold: no audio is sent or taken, RTCP goes on, the time limit rests; False: resume."""
-        raise NotImplementedError
+        self._paused = paused
+        self._direct(self._now())
 
     def statistics(self) -> RtpStatistics:
         """Counts of the whole stream so far."""
-        raise NotImplementedError
+        got, order, ours, told = self._receiver, self._receiver.order, self._sender, self._reporter
+        per_ms = codec.CLOCK // 1000
+        jitter = told.remote_jitter
+        return RtpStatistics(
+            packets=got.packets,
+            lost=order.lost,
+            late=order.late,
+            duplicated=order.duplicated,
+            reordered=order.reordered,
+            filled_ms=got.filled // per_ms,
+            resyncs=got.resyncs,
+            digits=got.digits,
+            strangers=self._strangers,
+            malformed=got.malformed + self._noise,
+            unexpected=got.unexpected,
+            undecryptable=self._srtp.failures if self._srtp else 0,
+            overrun_ms=got.overrun // per_ms,
+            jitter_ms=got.jitter / per_ms,
+            sent_packets=ours.packets,
+            skipped_ms=self._skipped_ms,
+            rtt_ms=None if told.rtt_s is None else told.rtt_s * 1000,
+            remote_lost=told.remote_lost,
+            remote_fraction_lost=told.remote_fraction_lost,
+            remote_jitter_ms=None if jitter is None else jitter / per_ms,
+            lateness=self._lateness.histogram(),
+        )
+
+    @property
+    def lateness(self) -> Lateness:
+        """How late its packets left."""
+        return self._lateness
 
     def close(self) -> None:
         """Send RTCP BYE, give the ports back. Safe to call twice."""
-        raise NotImplementedError
+        if self._closed:
+            return
+        self._closed = True
+        if self._began:
+            self._report(self._now(), bye=True)
+        self._transport.close()
 
     # ---- from the transport
 
     def rtp_received(self, data: bytes, source: Address, now: float) -> None:
         """A datagram came to the RTP port."""
-        raise NotImplementedError
+        if len(data) < _HEADER or not 128 <= data[0] < 192 or 192 <= data[1] < 224:
+            self._other(data, source, now)
+            return
+        if source != self._latch.source:
+            self._from_elsewhere(data, source, now)
+            return
+        self._accept(data, now)
+
+    def _accept(self, data: bytes, now: float) -> None:
+        if self._srtp is not None:
+            plain = self._srtp.unprotect(data)
+            if plain is None:
+                return
+            data = plain
+        if self._taking:
+            self._receiver.receive(data, now)
+            if self._receiver.waiting:
+                self._tell()
+
+    def _from_elsewhere(self, data: bytes, source: Address, now: float) -> None:
+        latch = self._latch
+        if self._parameters is None or not latch.open(now):
+            self._strangers += 1
+            return
+        if self._srtp is not None:
+            # Who knows the key is the peer, wherever it is.
+            plain = self._srtp.unprotect(data)
+            if plain is None:
+                self._strangers += 1
+                return
+            latch.authenticated(source)
+            if self._taking:
+                self._receiver.receive(plain, now)
+                if self._receiver.waiting:
+                    self._tell()
+            return
+        sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
+        latch.heard(self._receiver.heard_at)
+        verdict = latch.judge(source, ssrc, sequence, data, now)
+        if verdict is Verdict.STRANGER:
+            self._strangers += 1
+        elif verdict is Verdict.ACCEPT:
+            for held in latch.release():
+                self._accept(held, now)
+            self._accept(data, now)
+
+    def _other(self, data: bytes, source: Address, now: float) -> None:
+        """What is no RTP on the RTP port: RTCP where ports are shared, STUN, DTLS, noise."""
+        if kind(data) == "rtcp":
+            # Some send it here unasked; it says what it says.
+            self.rtcp_received(data, source, now)
+        else:
+            self._noise += 1
 
     def rtcp_received(self, data: bytes, source: Address, now: float) -> None:
         """A datagram came to the RTCP port."""
-        raise NotImplementedError
+        known = self._latch.destination
+        if known is None or source[0] != known[0]:
+            self._strangers += 1
+            return
+        if self._srtp is not None:
+            plain = self._srtp.unprotect_rtcp(data)
+            if plain is None:
+                return
+            data = plain
+        try:
+            compound = rtcp.parse(data)
+        except rtcp.MalformedRtcp:
+            self._noise += 1
+            return
+        self._reporter.received(compound, now)
 
     def tick(self, due: float, now: float) -> float:
         """One packet time has passed; see `Paced`."""
-        raise NotImplementedError
+        grid, sender = self._grid, self._sender
+        if self._closed or grid is None:
+            return now + 3600.0  # a straggler: the transport has been told to stop
+        self._lateness.add(now - due)
+        missed = grid.pass_over(now)
+        if missed:
+            sender.skip(missed)
+            self._skipped_ms += round(missed * grid.period * 1000)
+        to = self._latch.destination
+        if self._sending and to is not None:
+            data: bytes | None = sender.packet()
+            if self._srtp is not None and data is not None:
+                data = self._srtp.protect(data)
+            if data is not None:
+                self._transport.send_rtp(data, to)
+        else:
+            sender.skip()
+        if self._taking:
+            receiver = self._receiver
+            if receiver.order.held or now - receiver.heard_at >= PATIENCE_S:
+                self._idle(now)
+        if now >= self._reporter.due:
+            self._report(now)
+        return grid.advance()
+
+    def _idle(self, now: float) -> None:
+        """The peer is not sending as it should: wait, fill, and in the end give up."""
+        self._receiver.tick(now)
+        if self._receiver.waiting:
+            self._tell()
+        if not self.timed_out:
+            self._told_timeout = False
+        elif not self._told_timeout:
+            self._told_timeout = True
+            self._told = False
+            self._tell()
+
+    def _report(self, now: float, *, bye: bool = False) -> None:
+        sent = self._sender.packets
+        info = self._sender.info() if sent > self._reported_packets else None
+        self._reported_packets = sent
+        data: bytes | None = self._reporter.report(now, info, self._receiver.source(), bye=bye)
+        if self._srtp is not None and data is not None:
+            data = self._srtp.protect_rtcp(data)
+        to = self._rtcp_destination()
+        if data is None or to is None or self._parameters is None:
+            return
+        if self._parameters.rtcp_mux:
+            self._transport.send_rtp(data, to)
+        else:
+            self._transport.send_rtcp(data, to)
+
+    def _rtcp_destination(self) -> Address | None:
+        known, rtp = self._parameters, self._latch.destination
+        if known is None or rtp is None:
+            return None
+        if known.rtcp_mux:
+            return rtp
+        if rtp == known.remote_rtp and known.remote_rtcp is not None:
+            return known.remote_rtcp
+        return rtp[0], min(rtp[1] + 1, 65535)
