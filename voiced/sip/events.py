@@ -138,10 +138,11 @@ class MediaControl(Protocol):
     back to the peer, anything else is answered 400.
     """
 
-    def offer(self, held: bool) -> bytes:
+    def offer(self, held: bool, *, full: bool = False) -> bytes:
         """Make an offer; `held`: the peer is to be put on hold (`sendonly`).
 
-        Either `take_answer` or `rollback` follows.
+        `full`: the peer asked for one by an INVITE without a body, so name all that can be done
+        and not only what is in use. Either `take_answer` or `rollback` follows.
         """
 
     def answer(self, offer: bytes) -> bytes:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from voiced.sip.transport import Target, TransportName
+
 if TYPE_CHECKING:
-    from voiced.sip.transport import Target
     from voiced.sip.uri import SipUri
 
 __all__ = ["ALLOW", "Options", "targets_of"]
@@ -51,11 +52,15 @@ class Options:
 
 
 def targets_of(uri: SipUri) -> list[Target]:
-    """Where a request for `uri` goes when nothing is looked up: host and port (RFC 3263 4.2)."""
-    from voiced.sip.transport import Target
+    """Where a request for `uri` goes when nothing is looked up: host and port (RFC 3263 4.2).
 
-    transport = uri.transport
+    A transport that we do not speak (SCTP, WebSocket) is taken for UDP, which every element has.
+    """
     host = uri.parameters.get("maddr") or uri.host
+    transport: TransportName = "udp"
+    if uri.transport == "tls":
+        transport = "tls"
+    elif uri.transport == "tcp":
+        transport = "tcp"
     port = uri.port or (5061 if transport == "tls" else 5060)
-    name = host if transport == "tls" else None
-    return [Target(transport, host, port, name)]
+    return [Target(transport, host, port, host if transport == "tls" else None)]

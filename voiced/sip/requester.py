@@ -1,0 +1,133 @@
+"""Sends the requests of a dialog, and the ACKs that belong to no transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from voiced.sip import outgoing
+from voiced.sip.errors import ParseError
+from voiced.sip.message import Headers, Response
+
+if TYPE_CHECKING:
+    from voiced.sip.core import Core
+    from voiced.sip.dialog import Dialog
+    from voiced.sip.message import Request
+    from voiced.sip.transport import Flow, Target
+    from voiced.sip.uri import SipUri
+
+__all__ = ["Requester", "final_response", "is_local", "readable"]
+
+# What this package reads of responses, but for what the parser has checked.
+_OPTIONAL: Final = (
+    ("Contact", "contacts"),
+    ("Record-Route", "record_routes"),
+    ("Session-Expires", "session_expires"),
+    ("Min-SE", "min_se"),
+    ("Retry-After", "retry_after"),
+    ("RSeq", "rseq"),
+)
+
+
+def final_response(outcome: outgoing.Outcome) -> Response:
+    """What became of a request as a response.
+
+    A timeout counts as 408 and a transport that fails as 503 (RFC 3261 8.1.3.1); made up by us,
+    such a response has no Via: see `is_local`.
+    """
+    if outcome.response is None:
+        return Response(outcome.status, outcome.text, Headers())
+    return readable(outcome.response)
+
+
+def readable(response: Response) -> Response:
+    """A response without those optional fields that cannot be read.
+
+    There is nobody to answer 400 to, and a call is worth more than its Session-Expires.
+    """
+    for name, view in _OPTIONAL:
+        if name in response.headers:
+            try:
+                getattr(response, view)
+            except ParseError:
+                response.headers.remove(name)
+    return response
+
+
+def is_local(response: Response) -> bool:
+    """Whether a response was made up by `final_response`."""
+    return "Via" not in response.headers
+
+
+class Requester:
+    """Of one session, for all its dialogs."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self.authenticator: outgoing.Credentials | None = None
+        self._flow: Flow | None = None
+        self._flow_hop: SipUri | None = None
+
+    def use_flow(self, flow: Flow | None, dialog: Dialog) -> None:
+        """Prefer this connection for as long as the dialog's next hop stays what it is now.
+
+        A peer that reached us over TCP or TLS may not take a connection from us.
+        """
+        if flow is not None and flow.reliable:
+            self._flow = flow
+            self._flow_hop = dialog.next_hop()
+
+    def targets(self, dialog: Dialog) -> list[Target | Flow]:
+        """Where requests of `dialog` go, in order of preference."""
+        hop = dialog.next_hop()
+        targets: list[Target | Flow] = list(self._core.targets_of(hop))
+        if self._flow is not None and hop == self._flow_hop:
+            targets.insert(0, self._flow)
+        return targets
+
+    def send(self, dialog: Dialog, request: Request, done: Callable[[Response], None]) -> None:
+        """Send a request; `done` gets its final response, made up if there was none.
+
+        A 2xx to a re-INVITE is acknowledged as often as it comes, and has refreshed the dialog's
+        target before `done` is called.
+        """
+        again: list[Callable[[], None]] = []
+
+        def finished(outcome: outgoing.Outcome) -> None:
+            response = final_response(outcome)
+            if request.method == "INVITE" and outcome.succeeded:
+                dialog.refresh(response)
+                again.append(self.acknowledge(dialog, outcome.request))
+            done(response)
+
+        outgoing.send(
+            self._core.layer,
+            request,
+            self.targets(dialog),
+            self.authenticator,
+            finished,
+            next_cseq=dialog.next_seq,
+            repeated=lambda response, flow: again[0](),
+        )
+
+    def acknowledge(
+        self, dialog: Dialog, invite: Request, cseq: int | None = None
+    ) -> Callable[[], None]:
+        """Send the ACK to a 2xx to `invite`; returns what sends the same ACK again.
+
+        `cseq`: of the 2xx, where it answers an earlier try of `invite`.
+        """
+        credentials = [
+            (name, value)
+            for name in ("Authorization", "Proxy-Authorization")
+            for value in invite.headers.get_fields(name)
+        ]
+        # 13.2.2.4: with the credentials of the INVITE, which nobody can challenge anew.
+        ack = dialog.request("ACK", headers=credentials, cseq=cseq or invite.cseq.number)
+        target = self.targets(dialog)[0]
+
+        def send() -> None:
+            self._core.layer.send_ack(ack, target)
+
+        send()
+        return send
