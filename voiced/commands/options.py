@@ -11,7 +11,7 @@ import click
 
 from voiced.config import ConfigError
 
-__all__ = ["config_option", "mistakes_reported"]
+__all__ = ["call_argument", "config_option", "mistakes_reported"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -27,6 +27,17 @@ def config_option(function: _Function) -> _Function:
         metavar="FILE",
         help="The configuration; else $VOICED_CONFIG, else /etc/voiced/voiced.toml.",
     )(function)
+
+
+def call_argument(function: _Function) -> _Function:
+    """Add `CALL`: an id, the beginning of one, or `last`."""
+    return click.argument("call", callback=_not_empty)(function)
+
+
+def _not_empty(ctx: click.Context, parameter: click.Parameter, value: str) -> str:
+    if not value.strip():
+        raise click.BadParameter("write a call's id, as voiced calls lists them")
+    return value.strip()
 
 
 @contextmanager
