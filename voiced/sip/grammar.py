@@ -28,6 +28,7 @@ __all__ = [
     "parse_number",
     "parse_parameters",
     "quote",
+    "same_host",
     "split_list",
     "unquote",
 ]
@@ -141,6 +142,13 @@ def check_host(text: str) -> str:
     except AddressValueError:
         raise ParseError("malformed IPv6 reference") from None
     return text[1:-1].lower()
+
+
+def same_host(one: str, other: str) -> bool:
+    """Whether two hosts from `check_host` are the same name or address."""
+    if ":" in one and ":" in other:
+        return IPv6Address(one) == IPv6Address(other)
+    return one == other
 
 
 def check_port(text: str | None) -> int | None:

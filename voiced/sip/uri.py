@@ -24,6 +24,7 @@ from voiced.sip.grammar import (
     format_parameters,
     parse_parameters,
     quote,
+    same_host,
     unquote,
 )
 
@@ -112,7 +113,9 @@ class SipUri:
         """Whether both name the same resource (RFC 3261 section 19.1.4)."""
         if not isinstance(other, SipUri):
             return False
-        if (self.scheme, self.host, self.port) != (other.scheme, other.host, other.port):
+        if (self.scheme, self.port) != (other.scheme, other.port):
+            return False
+        if not same_host(self.host, other.host):
             return False
         for mine, theirs in ((self.user, other.user), (self.password, other.password)):
             if (mine is None) != (theirs is None) or _unescape(mine or "") != _unescape(
