@@ -167,7 +167,8 @@ async def test_a_transfer_that_fails_is_an_answer() -> None:
 async def test_what_the_daemon_refuses_is_said_in_its_words() -> None:
     async with site() as made, made.client() as client:
         made.daemon.refusal = OperationRefused("full", 503, "100 calls are live", "hang one up")
-        answer = await client.post("/api/calls", json={"to": "+4930444"})
+        with structlog.testing.capture_logs() as logs:
+            answer = await client.post("/api/calls", json={"to": "+4930444"})
         assert answer.status_code == 503
         assert answer.json() == {
             "error": "full",
@@ -175,6 +176,9 @@ async def test_what_the_daemon_refuses_is_said_in_its_words() -> None:
             "remedy": "hang one up",
         }
         assert made.counted == [("dial", "full")]
+        assert [(log["what"], log["call"], log["result"]) for log in logs] == [
+            ("dial", None, "full")
+        ]
 
 
 async def test_trunks_and_bans() -> None:

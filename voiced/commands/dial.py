@@ -23,6 +23,9 @@ EXIT_CODES: Final = {
 }
 """By the outcome of a call that has ended (voiced/web/outcomes.py); any other: 1."""
 
+BEGIN_S: Final = 90.0
+"""For the daemon to begin the call: names to look up, a carrier's API that is asked repeatedly."""
+
 POLL_S = 0.25
 
 # A call's first row may be asked for before it is written, and its last one is written after the
@@ -79,7 +82,7 @@ def command(
     from voiced.commands.client import connected
 
     with connected(config_path) as client:
-        call_id = client.post("/api/calls", body)["id"]
+        call_id = client.post("/api/calls", body, timeout_s=BEGIN_S)["id"]
         if not as_json:
             click.echo(f"{call_id} dialling")
         if not wait:

@@ -1,1 +1,1 @@
-"""HTTP: the webhooks that carriers call."""
+"""HTTP: the webhooks that carriers call, and the listener for operators."""

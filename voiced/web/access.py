@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 __all__ = ["Access", "Denied", "Seen"]
 
+_PROXY_HEADERS: Final = ("x-forwarded-for", "forwarded", "x-real-ip", "via")
 _CROSS_SITE: Final = frozenset({"cross-site", "same-site"})  # Fetch Metadata, Sec-Fetch-Site
 
 
@@ -40,7 +41,7 @@ class Seen:
     @property
     def is_local(self) -> bool:
         """It comes from this machine, and from no proxy on it that says so."""
-        proxied = any(name in self.headers for name in ("x-forwarded-for", "forwarded", "via"))
+        proxied = any(name in self.headers for name in _PROXY_HEADERS)
         return not proxied and (self.peer is None or _is_loopback(self.peer))
 
 
@@ -96,12 +97,16 @@ class Access:
         return None if seen.is_local else _NO_TOKEN
 
     def _same_origin(self, seen: Seen) -> bool:
-        """RFC 6454: a page's origin must be the very address that it asks, or absent."""
+        """RFC 6454: a page's origin must be the very address that it asks, or absent.
+
+        What came here in plain text may have left the browser as HTTPS: a proxy stands between.
+        """
         origin = seen.headers.get("origin")
         if origin is None:
             return True
-        scheme = "https" if seen.secure else "http"
-        return origin.lower() == f"{scheme}://{seen.headers.get('host', '').lower()}"
+        scheme, _, host = origin.lower().partition("://")
+        schemes = ("https",) if seen.secure else ("http", "https")
+        return scheme in schemes and host == seen.headers.get("host", "").lower()
 
     def _host_is_ours(self, seen: Seen) -> bool:
         if seen.peer is None:  # no browser opens a Unix socket

@@ -162,7 +162,7 @@ class _Admin:
             self._count(what, result)
             if audit and request.method == "POST":
                 # Who, what, which call and how it went; never what is said, nor to whom.
-                call = g.get("call_id") or _short(values.get("name", ""))
+                call = g.get("call_id") or _short(values.get("name", "")) or None
                 _log.info("operator", what=what, call=call, result=result, who=seen.who)
             return response
 

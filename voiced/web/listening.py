@@ -31,7 +31,7 @@ _SOCKET_MODE: Final = 0o660
 
 
 class ListenError(Exception):
-    """The listener cannot be opened; the text is for the operator, with the remedy."""
+    """The listener cannot be opened; the text says why and what to do, but names no setting."""
 
 
 async def serve_admin(
@@ -141,4 +141,4 @@ def _failure(listen: str, error: OSError | ValueError) -> ListenError:
     code = first.errno if isinstance(first, OSError) else None
     what = os.strerror(code) if code else str(error)
     remedy = _REMEDIES.get(code or 0, "change the address")
-    return ListenError(f"cannot listen on {listen} ({what}); {remedy} ([admin] listen)")
+    return ListenError(f"cannot listen on {listen} ({what}); {remedy}")
