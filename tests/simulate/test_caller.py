@@ -16,7 +16,8 @@ import trustme
 
 from tests.simulate.server import STREAM, TWIML, WEBHOOK, WORDS, Peer, Server, serve
 from voiced.simulate.caller import call
-from voiced.simulate.main import Load, main, percentile, place_calls, summary
+from voiced.simulate.main import Load, main, place_calls
+from voiced.simulate.report import percentile, summary
 from voiced.simulate.script import (
     CutLine,
     Pause,
@@ -338,7 +339,7 @@ async def test_many_callers_keep_the_limit_and_their_order(
     assert sorted(seen) == sorted(path.stem for path in tmp_path.iterdir())
     text = summary(results)
     assert "calls that went well  7 of 7" in text
-    assert "stream open" in text
+    assert "call set up" in text
 
 
 async def test_summary_names_what_went_wrong(autojump_clock: trio.testing.MockClock) -> None:

@@ -17,6 +17,16 @@ from voiced.simulate.script import SCRIPTS
     show_default=True,
     help="The daemon, or its voice webhook.",
 )
+@click.option(
+    "--sip",
+    metavar="URI",
+    help="Call over SIP and RTP instead, e.g. sip:+15550100@127.0.0.1:5060 (;transport=tcp).",
+)
+@click.option("--username", help="Answers a SIP server's challenge; with --password.")
+@click.option("--password", envvar="SIP_PASSWORD", help="Better given as $SIP_PASSWORD.")
+@click.option(
+    "--codecs", default="pcmu,pcma", show_default=True, help="Offered over SIP, best first."
+)
 @click.option("-n", "--calls", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
     "--concurrency", type=click.IntRange(1), default=1, show_default=True, help="Calls at a time."
@@ -73,7 +83,7 @@ from voiced.simulate.script import SCRIPTS
 )
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> None:
-    """Place simulated calls over the Twilio wire format to a running daemon.
+    """Place simulated calls to a running daemon, over the Twilio wire format or over SIP.
 
     Exit code 0 means that all of them went well.
     """

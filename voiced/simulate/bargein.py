@@ -64,6 +64,13 @@ class BargeIns:
         if self.all and self.all[-1].expects_silence(at_us):
             self.all[-1].stale += length
 
+    def fell_silent(self, at_us: int, *, cut: bool) -> None:
+        """Take note of silence where the line has no clear; `cut`: speech ended in it."""
+        barge_in = self.all[-1]
+        barge_in.cleared_us = at_us
+        barge_in.played_after = (at_us - barge_in.started_us) // US_PER_BYTE
+        barge_in.cut = cut
+
     def cleared(self, cleared: Cleared, buffer: PlayBuffer) -> None:
         """Take note of a clear; the first one after an interruption answers it."""
         if not self.all or self.all[-1].cleared_us is not None:

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import ssl
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import trio
 
+from voiced.simulate import sip_caller
 from voiced.simulate.caller import call
 from voiced.simulate.client import Network
+from voiced.simulate.report import summary, trouble
 from voiced.simulate.result import CallResult
 from voiced.simulate.script import SCRIPTS, Script
+from voiced.simulate.sip_caller import Credentials
+from voiced.simulate.sip_message import BadMessage, parse_address
 
-__all__ = ["Load", "main", "place_calls", "summary"]
-
-_FAILURES_SHOWN = 5
-_VIOLATIONS_SHOWN = 3
+__all__ = ["Load", "SipTarget", "main", "place_calls"]
 
 
 def main(
@@ -41,6 +42,10 @@ def main(
     ca_file: Path | None = None,
     json_path: Path | None = None,
     wav_dir: Path | None = None,
+    sip: str | None = None,
+    username: str | None = None,
+    password: str | None = None,
+    codecs: str = "pcmu,pcma",
 ) -> int:
     """Run the command. Returns its exit code: 0 all calls went well, 1 one did not, 2 usage.
 
@@ -61,8 +66,16 @@ def main(
         ca_file: certificates to trust instead of the system's.
         json_path: where the results of all calls are written.
         wav_dir: where a recording of each call is written.
+        sip: call this URI over SIP and RTP instead; `url` and what belongs to it do not count.
+        username: for a server that challenges; with `password`.
+        password: its password.
+        codecs: offered over SIP, in the order of preference.
     """
     problem = _usage_problem(url, calls, concurrency, script, network_delay_ms, jitter_ms)
+    if sip is not None:
+        problem = problem or _sip_problem(
+            sip, username, password, codecs, network_delay_ms, jitter_ms
+        )
     if problem is None and ca_file is not None and not ca_file.is_file():
         problem = f"there is no file {ca_file}"
     if problem is not None:
@@ -89,6 +102,7 @@ def main(
         deadline_s=deadline_s,
         wav_dir=wav_dir,
         network=Network(tls=tls),
+        sip=None if sip is None else _sip_target(sip, username, password, codecs),
     )
     try:
         if wav_dir is not None:
@@ -106,6 +120,15 @@ def main(
         print(summary(results))
         return_code = 0 if all(result.ok for result in results) else 1
     return return_code
+
+
+@dataclass(frozen=True, slots=True)
+class SipTarget:
+    """Whom to call over SIP, and how."""
+
+    uri: str
+    credentials: Credentials | None = None
+    codecs: tuple[str, ...] = ("pcmu", "pcma")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +150,7 @@ class Load:
     deadline_s: float = 120.0
     wav_dir: Path | None = None
     network: Network = field(default_factory=Network)
+    sip: SipTarget | None = None
 
 
 async def place_calls(
@@ -141,20 +165,7 @@ async def place_calls(
 
     async def place(number: int) -> None:
         try:
-            result = await call(
-                load.script,
-                webhook_url=load.url,
-                auth_token=load.auth_token,
-                public_url=load.public_url,
-                to=load.to,
-                from_=load.from_,
-                network_delay_ms=load.network_delay_ms,
-                jitter_ms=load.jitter_ms,
-                rng=load.seed + number,
-                record=load.wav_dir is not None,
-                deadline_s=load.deadline_s,
-                network=load.network,
-            )
+            result = await _place(load, number)
         finally:
             limiter.release_on_behalf_of(number)
         if load.wav_dir is not None:
@@ -174,64 +185,32 @@ async def place_calls(
     return [results[number] for number in sorted(results)]
 
 
-def summary(results: Sequence[CallResult]) -> str:
-    """Write the closing table: how many went well, and the spread of every figure."""
-    well = sum(result.ok for result in results)
-    rows: list[tuple[str, Sequence[float | None]]] = [
-        ("webhook answered", [r.webhook_ms for r in results]),
-        ("stream open", [r.setup_ms for r in results]),
-        ("first agent audio", [r.first_audio_ms for r in results]),
-        ("answer after speech", [ms for r in results for ms in r.answers_ms]),
-        ("barge-in to clear", [i.reaction_ms for r in results for i in r.interruptions]),
-        ("gaps", [gap.duration_ms for r in results for gap in r.gaps]),
-        ("simulation lag, worst", [r.lag_ms for r in results]),
-    ]
-    lines = [f"{'milliseconds':<24}{'count':>7}{'p50':>9}{'p90':>9}{'p99':>9}{'max':>9}"]
-    for name, values in rows:
-        known = sorted(value for value in values if value is not None)
-        if known:
-            spread = "".join(f"{percentile(known, p):>9.1f}" for p in (50, 90, 99, 100))
-            lines.append(f"{name:<24}{len(known):>7}{spread}")
-    interruptions = [each for result in results for each in result.interruptions]
-    clean = sum(each.clean for each in interruptions)
-    lines += [
-        "",
-        f"calls that went well  {well} of {len(results)}",
-        f"clean barge-ins       {clean} of {len(interruptions)}",
-        f"protocol violations   {sum(result.violation_count for result in results)}",
-    ]
-    troubled = [result for result in results if not result.ok]
-    lines += [f"  {result.call_sid}: {trouble(result)}" for result in troubled[:_FAILURES_SHOWN]]
-    if len(troubled) > _FAILURES_SHOWN:
-        lines.append(f"  and {len(troubled) - _FAILURES_SHOWN} more")
-    return "\n".join(lines)
-
-
-def trouble(result: CallResult) -> str:
-    """Say in one line what was not well with a call; empty when all was."""
-    parts = [result.failure] if result.failure else []
-    if result.violation_count:
-        first = [f"{each.code} {each.text}" for each in result.violations[:_VIOLATIONS_SHOWN]]
-        parts.append(f"{result.violation_count} protocol violations ({'; '.join(first)})")
-    if result.gaps:
-        longest = max(gap.duration_ms for gap in result.gaps)
-        parts.append(f"{len(result.gaps)} gaps in the agent's audio, the longest {longest:.0f} ms")
-    if result.lost_frames:
-        parts.append(f"{result.lost_frames} frames the server was too slow to take")
-    for each in result.interruptions:
-        if not each.clean:
-            reaction = "never" if each.reaction_ms is None else f"after {each.reaction_ms:.0f} ms"
-            parts.append(
-                f"barge-in at {each.start_ms:.0f} ms: cleared {reaction}, "
-                f"{each.stale_ms:.0f} ms of stale audio"
-            )
-    return ", ".join(parts)
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """Pick the nearest-rank percentile of a non-empty ascending sequence."""
-    rank = -(-len(ordered) * percent // 100)
-    return ordered[max(int(rank), 1) - 1]
+async def _place(load: Load, number: int) -> CallResult:
+    if load.sip is not None:
+        return await sip_caller.call(
+            load.script,
+            uri=load.sip.uri,
+            from_=load.from_,
+            credentials=load.sip.credentials,
+            codecs=load.sip.codecs,
+            rng=load.seed + number,
+            record=load.wav_dir is not None,
+            deadline_s=load.deadline_s,
+        )
+    return await call(
+        load.script,
+        webhook_url=load.url,
+        auth_token=load.auth_token,
+        public_url=load.public_url,
+        to=load.to,
+        from_=load.from_,
+        network_delay_ms=load.network_delay_ms,
+        jitter_ms=load.jitter_ms,
+        rng=load.seed + number,
+        record=load.wav_dir is not None,
+        deadline_s=load.deadline_s,
+        network=load.network,
+    )
 
 
 def _finished(result: CallResult) -> None:
@@ -240,6 +219,34 @@ def _finished(result: CallResult) -> None:
     state = "ok  " if result.ok else "FAIL"
     line = f"{state} {result.call_sid} {result.duration_ms / 1000:6.1f} s  {answered}"
     print(line if result.ok else f"{line}: {trouble(result)}", flush=True)
+
+
+def _sip_target(sip: str, username: str | None, password: str | None, codecs: str) -> SipTarget:
+    credentials = Credentials(username, password) if username and password else None
+    return SipTarget(sip, credentials, tuple(codecs.split(",")))
+
+
+def _sip_problem(
+    sip: str,
+    username: str | None,
+    password: str | None,
+    codecs: str,
+    network_delay_ms: float,
+    jitter_ms: float,
+) -> str | None:
+    try:
+        transport = parse_address(sip).transport
+    except BadMessage:
+        return f"{sip!r} is no SIP URI; expected such as sip:+15550100@127.0.0.1:5060"
+    if transport not in ("udp", "tcp"):
+        return f"simulated callers speak SIP over UDP and TCP, not {transport}"
+    if bool(username) != bool(password):
+        return "--username and --password belong together"
+    if not set(codecs.split(",")) <= set(sip_caller.CODEC_NAMES):
+        return f"--codecs is a list of {', '.join(sip_caller.CODEC_NAMES)}, not {codecs!r}"
+    if network_delay_ms or jitter_ms:
+        return "--network-delay-ms and --jitter-ms are for media streams, not for --sip"
+    return None
 
 
 def _usage_problem(

@@ -8,8 +8,10 @@ from voiced.formats import FRAME_MS
 from voiced.simulate.script import (
     CutLine,
     HangUp,
+    Hold,
     Pause,
     Press,
+    Resume,
     Say,
     SayWhileAgentSpeaks,
     Script,
@@ -41,7 +43,18 @@ class Handset(Protocol):
         """Press a key."""
 
     def hang_up(self, *, politely: bool) -> None:
-        """End the call, with a `stop` or without."""
+        """End the call, as it should be ended or as a failing network ends it."""
+
+    @property
+    def can_hold(self) -> bool:
+        """Whether the line knows how to hold a call."""
+
+    @property
+    def on_hold(self) -> bool:
+        """Whether the other side has agreed to be held."""
+
+    def hold(self, on: bool) -> None:
+        """Ask the other side to be held, or to come back."""
 
 
 class Performer:
@@ -68,7 +81,8 @@ class Performer:
                 self._frame_begun = frame
                 self._loud_begun = handset.ear.loud_frames
                 self._said = False
-                self._begin(step, handset)
+                if not self._begin(step, handset):
+                    return
             if not self._done(step, frame, handset):
                 self._check_timeout(step, frame, handset)
                 return
@@ -86,14 +100,22 @@ class Performer:
         else:
             self.failure = f"the agent's side ended the call during {self._describe(step)}"
 
-    def _begin(self, step: Step, handset: Handset) -> None:
+    def _begin(self, step: Step, handset: Handset) -> bool:
+        """Act on a step that begins; False when it cannot be done on this line."""
         if isinstance(step, Say):
             handset.say(_speech(step.clip), interrupting=False)
         elif isinstance(step, Press):
             handset.press(step.digit)
+        elif isinstance(step, Hold | Resume):
+            if not handset.can_hold:
+                self.failure = f"{self._describe(step)}: this line cannot hold a call"
+                handset.hang_up(politely=True)
+                return False
+            handset.hold(isinstance(step, Hold))
         elif isinstance(step, HangUp | CutLine):
             self.finished = True
             handset.hang_up(politely=isinstance(step, HangUp))
+        return True
 
     def _done(self, step: Step, frame: int, handset: Handset) -> bool:
         ear = handset.ear
@@ -109,6 +131,8 @@ class Performer:
                 self._said = True
                 handset.say(_speech(step.clip), interrupting=True)
             return self._said and not handset.talking
+        if isinstance(step, Hold | Resume):
+            return handset.on_hold == isinstance(step, Hold)
         if isinstance(step, Pause):
             return (frame - self._frame_begun) * FRAME_MS >= step.ms
         return isinstance(step, Press)

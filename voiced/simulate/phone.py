@@ -13,26 +13,19 @@ from collections import deque
 from collections.abc import Mapping
 
 from voiced.formats import FRAME_MS
-from voiced.simulate.bargein import BargeIns
 from voiced.simulate.events import (
-    AgentStarted,
-    AgentStopped,
     BufferCleared,
-    CallerStarted,
-    CallerStopped,
-    CallEvent,
     DigitPressed,
     HungUp,
     MediaStarted,
     Observer,
     Party,
-    Violation,
 )
 from voiced.simulate.link import Link
-from voiced.simulate.performer import Performer
-from voiced.simulate.playbuffer import US_PER_BYTE, PlayBuffer
+from voiced.simulate.playbuffer import US_PER_BYTE
 from voiced.simulate.script import Script
-from voiced.simulate.speech import FRAME_BYTES, SILENT_FRAME, SILENT_PAYLOAD, Ear, Speech
+from voiced.simulate.speech import SILENT_FRAME, SILENT_PAYLOAD
+from voiced.simulate.telephone import FRAME_US, Telephone
 from voiced.simulate.wire import (
     Clear,
     Identifiers,
@@ -44,15 +37,11 @@ from voiced.simulate.wire import (
 
 __all__ = ["Phone"]
 
-FRAME_US = FRAME_MS * 1000
-
 _OUTBOX_FRAMES = 500  # 10 s of a server that does not read; then audio is lost, as with 31930
 _INBOX_MESSAGES = 4096  # held up by the simulated delay: 80 s of frames; then reading pauses
-_VIOLATIONS_KEPT = 100
-_RUN_ON_FRAMES = 50  # how much of what was heard is kept when nobody wants the recording
 
 
-class Phone:
+class Phone(Telephone):
     """The whole caller's side of one stream. `observer` is told of what happens, as it does."""
 
     def __init__(
@@ -67,38 +56,17 @@ class Phone:
         record: bool = True,
         observer: Observer | None = None,
     ) -> None:
+        super().__init__(script, record=record, observer=observer)
         rng = rng or random.Random(0)  # noqa: S311 (jitter is no secret)
         self._ids = identifiers
         self._narrator = Narrator(identifiers, integers=integers)
         self._to_server = Link(delay_us, jitter_us, rng)
         self._to_phone = Link(delay_us, jitter_us, rng)
-        self._performer = Performer(script)
-        self._observer = observer
-        self._record = record
 
         self._outbox: deque[tuple[int, str]] = deque()  # _OUTBOX_FRAMES, marks and digits aside
         self._inbox: deque[tuple[int, str | bytes | None]] = deque()  # None: closed
-        self._frame = 0  # frames of the caller's audio that have gone out
-        self._speech: Speech | None = None
-        self._speech_frame = 0  # which of its frames is next
-        self._speech_interrupts = False
-        self._speech_started_ms = 0.0
-        self._said = bytearray()  # what was said, mu-law, when it is recorded
-        self._agent_announced = False
-        self._over = False
         self._warned: set[int] = set()
 
-        self.ear = Ear()
-        self.buffer = PlayBuffer()
-        self.events: list[CallEvent] = []
-        self.barge_ins = BargeIns()
-        self.violation_count = 0
-        self.lost_frames = 0
-        """Frames of the caller that the server was too slow to take."""
-        self.first_audio_us: int | None = None
-        self.ended_us: int | None = None
-        self.worst_lag_us = 0
-        """How late `poll` came at worst; beyond some ms the figures measure the machine."""
         self.polite = True
         """Whether the stream ends in the way a WebSocket should."""
 
@@ -157,42 +125,7 @@ class Phone:
         """So much is on its way that nothing more should be read until time has passed."""
         return len(self._inbox) >= _INBOX_MESSAGES
 
-    @property
-    def script_finished(self) -> bool:
-        """The script has run to its end."""
-        return self._performer.finished
-
-    @property
-    def failure(self) -> str | None:
-        """Why the script could not go on."""
-        return self._performer.failure
-
-    @property
-    def talking(self) -> bool:
-        """Whether the caller is speaking."""
-        return self._speech is not None
-
-    @property
-    def frames(self) -> int:
-        """Length of the stream in 20 ms frames."""
-        return self._frame
-
-    def caller_audio(self) -> bytes:
-        """Return what the caller said, mu-law, from the start; empty when not recorded."""
-        return bytes(self._said)
-
-    def agent_audio(self) -> bytes:
-        """Return what the caller heard, mu-law, from the start; empty when not recorded."""
-        if not self._record:
-            return b""
-        return self.buffer.heard_between(0, self._frame * FRAME_BYTES)
-
     # The person's side
-
-    def say(self, speech: Speech, *, interrupting: bool) -> None:
-        """Begin to speak with the next frame."""
-        self._speech, self._speech_frame = speech, 0
-        self._speech_interrupts = interrupting
 
     def press(self, digit: str) -> None:
         """Press a key now."""
@@ -202,10 +135,6 @@ class Phone:
     def hang_up(self, *, politely: bool) -> None:
         """End the call now."""
         self._end(self._frame * FRAME_US, "caller" if politely else "line")
-
-    def complain(self, code: int, text: str) -> None:
-        """Note a breach of the protocol that was seen elsewhere; past a hundred only counted."""
-        self._violate(self._frame * FRAME_US, code, text)
 
     # The course of time
 
@@ -268,7 +197,9 @@ class Phone:
         self._play(now_us)
         said, payload = SILENT_FRAME, SILENT_PAYLOAD
         if self._speech is not None:
-            said, payload = self._speak(self._speech)
+            speech = self._speech
+            index = self._speak(speech)
+            said, payload = speech.frames[index], speech.payloads[index]
         if self._record:
             self._said += said
         frame, self._frame = self._frame, self._frame + 1
@@ -279,58 +210,12 @@ class Phone:
         self._listen(frame)
         self._performer.tick(self._frame, self)
 
-    def _speak(self, speech: Speech) -> tuple[bytes, str]:
-        index = self._speech_frame
-        self._speech_frame += 1
-        if index == speech.voiced_from:
-            self._caller_started(speech)
-        if self._speech_frame == speech.voiced_to:
-            self._caller_stopped(speech)
-        if self._speech_frame == len(speech.frames):
-            self._speech = None
-        return speech.frames[index], speech.payloads[index]
-
-    def _caller_started(self, speech: Speech) -> None:
-        at_us = self._frame * FRAME_US
-        self._speech_started_ms = at_us / 1000
-        if self._speech_interrupts:
-            self.barge_ins.started(at_us, speech.name, self.buffer)
-        self._tell(
-            CallerStarted(at_us / 1000, speech.name, speech.text, self._speech_interrupts),
-        )
-
-    def _caller_stopped(self, speech: Speech) -> None:
-        at_us = (self._frame + 1) * FRAME_US
-        if self._speech_interrupts:
-            self.barge_ins.ended(at_us)
-        self._tell(CallerStopped(at_us / 1000, self._speech_started_ms, speech.name))
-
-    def _listen(self, frame: int) -> None:
-        start = frame * FRAME_BYTES
-        silent = not self.buffer.runs or self.buffer.runs[-1].end_us <= frame * FRAME_US
-        heard = None if silent else self.buffer.heard_between(start, start + FRAME_BYTES)
-        ended = self.ear.hear(heard)
-        if self.ear.started is not None and not self._agent_announced:
-            self._agent_announced = True
-            self._tell(AgentStarted(self.ear.started * FRAME_MS))
-        self._agent_stopped(ended, cut=False)
-        if not self._record and frame % _RUN_ON_FRAMES == 0:
-            self.buffer.forget_before(start)
-
-    def _agent_stopped(self, ended: tuple[int, int] | None, *, cut: bool) -> None:
-        if ended is not None:
-            self._agent_announced = False
-            self._tell(AgentStopped(ended[1] * FRAME_MS, ended[0] * FRAME_MS, cut))
-
     def _end(self, now_us: int, by: Party) -> None:
         if self._over:
             return
         self._over = True
         self.ended_us = now_us
-        if self._speech is not None and self._speech.voiced_from < self._speech_frame:
-            if self._speech_frame < self._speech.voiced_to:
-                self._caller_stopped(self._speech)
-            self._speech = None
+        self._fall_silent()
         self._agent_stopped(self.ear.end(), cut=self.buffer.queued > 0)
         if by == "caller":
             self._send(now_us, self._narrator.stop())
@@ -347,15 +232,5 @@ class Phone:
             self._warned.add(31930)
             self._violate(now_us, 31930, "the server reads too slowly, the caller's audio is lost")
 
-    def _violate(self, now_us: int, code: int, text: str) -> None:
-        self.violation_count += 1
-        if self.violation_count <= _VIOLATIONS_KEPT:
-            self._tell(Violation(now_us / 1000, code, text))
-
     def _send(self, now_us: int, text: str) -> None:
         self._outbox.append((self._to_server.arrival_us(now_us), text))
-
-    def _tell(self, event: CallEvent) -> None:
-        self.events.append(event)
-        if self._observer is not None:
-            self._observer(event)

@@ -18,8 +18,9 @@ from voiced.simulate.events import (
     HungUp,
     Violation,
 )
-from voiced.simulate.phone import Phone
+from voiced.simulate.figures import RtpFigures, SipFigures
 from voiced.simulate.playbuffer import US_PER_BYTE, DrySpell
+from voiced.simulate.telephone import Telephone
 
 __all__ = ["CallResult", "Gap", "Interruption", "Setup", "Utterance", "judge"]
 
@@ -42,9 +43,11 @@ class Setup:
     call_sid: str
     failure: str | None = None
     webhook_ms: float | None = None
-    setup_ms: float | None = None  # webhook sent to media stream open
+    setup_ms: float | None = None  # webhook or INVITE sent to media stream open or 200
     next_verbs: tuple[str, ...] = ()
     close_code: int | None = None
+    sip: SipFigures | None = None
+    rtp: RtpFigures | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,7 @@ class CallResult:
     call_sid: str
     failure: str | None  # None: the script ran to its end
     webhook_ms: float | None  # the webhook's answer, since it was asked
-    setup_ms: float | None  # the open stream, since then
+    setup_ms: float | None  # the open stream, since then; over SIP the 200, since the INVITE
     duration_ms: float
     ended_by: str | None  # "caller", "agent", "line"; None: no stream was ever open
     close_code: int | None  # of the WebSocket, when the agent's side closed it
@@ -110,6 +113,8 @@ class CallResult:
     violation_count: int  # may exceed those kept
     lost_frames: int  # caller audio the server was too slow to take
     lag_ms: float  # how late the simulation itself was at worst
+    sip: SipFigures | None  # of a call over SIP
+    rtp: RtpFigures | None
     events: tuple[CallEvent, ...] = field(repr=False)
     caller_ulaw: bytes = field(repr=False)
     agent_ulaw: bytes = field(repr=False)
@@ -174,7 +179,7 @@ class CallResult:
         return fields
 
 
-def judge(setup: Setup, phone: Phone) -> CallResult:
+def judge(setup: Setup, phone: Telephone) -> CallResult:
     """Draw up the result of a call that is over, or was broken off."""
     agent = tuple(
         Utterance(event.started_ms, event.at_ms, cut=event.cut)
@@ -208,6 +213,8 @@ def judge(setup: Setup, phone: Phone) -> CallResult:
         violation_count=phone.violation_count,
         lost_frames=phone.lost_frames,
         lag_ms=phone.worst_lag_us / 1000,
+        sip=setup.sip,
+        rtp=setup.rtp,
         events=tuple(phone.events),
         caller_ulaw=phone.caller_audio(),
         agent_ulaw=phone.agent_audio(),

@@ -10,8 +10,10 @@ __all__ = [
     "SCRIPTS",
     "CutLine",
     "HangUp",
+    "Hold",
     "Pause",
     "Press",
+    "Resume",
     "Say",
     "SayWhileAgentSpeaks",
     "Script",
@@ -69,6 +71,20 @@ class Press:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """Put the agent on hold, until it has agreed. Over SIP alone: media streams know no hold."""
+
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Come back from hold, until the agent has agreed."""
+
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """End the call: `stop`, then the socket is closed."""
 
@@ -92,6 +108,8 @@ Step = (
     | SayWhileAgentSpeaks
     | Pause
     | Press
+    | Hold
+    | Resume
     | HangUp
     | CutLine
     | WaitForHangUp
@@ -146,6 +164,23 @@ SCRIPTS: dict[str, Script] = {
             "digits",
             "presses 1, 2 and # while the greeting is heard",
             (WaitForAgentSpeech(200), Press("1"), Press("2"), Press("#"), *_GREETING[1:]),
+        ),
+        Script(
+            "hold",
+            "asks, holds the call in the middle of the answer, comes back and asks again (SIP)",
+            (
+                *_GREETING,
+                Say("hours"),
+                WaitForAgentSpeech(400),
+                Hold(),
+                Pause(3000),
+                Resume(),
+                WaitForAgentSilence(1500),
+                Say("hello"),
+                WaitForAgentSpeech(300),
+                WaitForAgentSilence(),
+                HangUp(),
+            ),
         ),
         Script("silent", "says nothing until the agent hangs up", (WaitForHangUp(),)),
         Script("listener", "hears the greeting and hangs up", (*_GREETING, HangUp())),
