@@ -122,7 +122,8 @@ def test_all_calls_and_how_they_ended(site: Site) -> None:
 
 
 def test_showing_a_live_call(site: Site) -> None:
-    site.daemon.calls = {A: view(A)}
+    statistics = {"lost": 1, "jitter_ms": 0.50001234}
+    site.daemon.calls = {A: view(A, statistics=statistics)}
     text = done("show", "aaa")
     assert text == done("show", "last")
     for line in (
@@ -137,7 +138,7 @@ def test_showing_a_live_call(site: Site) -> None:
         "  caller: Hello? —",
     ):
         assert line in text.splitlines()
-    assert json.loads(done("show", A, "--json"))["statistics"] == {"lost": 1, "jitter_ms": 0.5}
+    assert json.loads(done("show", A, "--json"))["statistics"] == statistics
 
 
 def test_showing_a_call_of_the_journal(site: Site) -> None:

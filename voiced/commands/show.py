@@ -39,7 +39,7 @@ def _sections(call: dict[str, Any]) -> Iterator[str]:
     for name in ("parameters", "statistics", "latencies", "usage"):
         values = call.get(name) or {}
         if values:
-            items = ((key, _joined(value)) for key, value in values.items())
+            items = ((key, _short(value)) for key, value in values.items())
             yield f"{name}\n{pairs(items, indent='  ')}"
     if states := call.get("states"):
         yield "states\n" + pairs(
@@ -75,5 +75,8 @@ def _facts(call: dict[str, Any]) -> Iterator[tuple[str, object]]:
     yield "carrier id", call["carrier_call_id"]
 
 
-def _joined(value: object) -> object:
-    return ", ".join(map(str, value)) if isinstance(value, list) else value
+def _short(value: object) -> object:
+    """Lists on one line, fractions to four digits; --json has all of them."""
+    if isinstance(value, list):
+        return ", ".join(str(_short(each)) for each in value)
+    return f"{value:.4g}" if isinstance(value, float) else value
