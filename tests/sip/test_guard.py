@@ -45,6 +45,19 @@ def test_stranger_gets_a_burst_then_its_rate() -> None:
     assert fixture.counted["dropped", "flood"] == 60 + 20
 
 
+def test_crowd_of_forged_sources_is_limited_as_a_whole() -> None:
+    fixture = Fixture()
+    fixture.guard.expect("198.51.100.1")
+    crowd = [f"203.0.{number >> 8}.{number & 255}" for number in range(2000)]
+    assert sum(fixture.passed(ip, 1) for ip in crowd) == module.CROWD_BURST
+    assert fixture.counted == {("dropped", "crowd"): 2000 - module.CROWD_BURST}
+    assert fixture.passed(TRUNK, 10) == 10
+    assert fixture.passed("198.51.100.1", 10) == 10
+    fixture.clock.now += 0.5
+    assert sum(fixture.passed(ip, 1) for ip in crowd) == module.CROWD_RATE / 2
+    assert fixture.guard.banned() == {}
+
+
 def test_other_strangers_are_not_touched_by_a_flood() -> None:
     fixture = Fixture()
     fixture.passed(STRANGER, 1000)

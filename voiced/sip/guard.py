@@ -35,6 +35,13 @@ RATE: Final = 10.0
 BURST: Final = 40.0
 """Those that it may send at once: a call that is set up, authenticated and torn down takes ten."""
 
+CROWD_RATE: Final = 200.0
+"""Datagrams a second of all strangers together, forged sources being free: parsing and refusing
+these takes some 5 % of a core."""
+
+CROWD_BURST: Final = 400.0
+"""Those at once: ten strangers' bursts."""
+
 CHARGE: Final = 1500
 """Bytes that one token pays for: a big datagram costs its parsing time."""
 
@@ -134,8 +141,9 @@ class Guard:
     contain a source the longest prefix wins. IPv6 strangers are told apart by their /64, because
     that is what one host gets (RFC 4291 section 2.5.1) and can use up address by address.
 
-    `count` is called with ("dropped", why) per dropped datagram, why being "banned" or "flood",
-    and with ("banned", why) per ban. `report` is to be called once a minute.
+    `count` is called with ("banned", why) per ban and ("dropped", why) per dropped datagram: why is
+    "banned", "flood" (of one source) or "crowd" (of all strangers together). `report` is to be
+    called once a minute.
     """
 
     def __init__(
@@ -158,6 +166,8 @@ class Guard:
         self._ban_score = ban_score
         self._ban_s = ban_s
         self._max = max_sources
+        self._crowd = CROWD_BURST  # tokens for all strangers together
+        self._crowd_at = now()
         self._allow: list[tuple[Network, str]] = []
         # The same for quick look-ups: (version, bits below the prefix) and the trunk by prefix.
         self._by_prefix: list[tuple[int, int, dict[int, str]]] = []
@@ -214,7 +224,17 @@ class Guard:
         charge = 1 + size // CHARGE
         if source.tokens >= charge:
             source.tokens -= charge
-            return "pass"
+            tokens = min(CROWD_BURST, self._crowd + (now - self._crowd_at) * CROWD_RATE)
+            self._crowd_at = now
+            if tokens >= charge:
+                self._crowd = tokens - charge
+                return "pass"
+            self._crowd = tokens
+            if self._is_expected(source_ip, now):
+                return "pass"
+            self._dropped["crowd"] += 1
+            self._count("dropped", "crowd")  # no blame: it is not this source that is too many
+            return "drop"
         if self._is_expected(source_ip, now):
             return "pass"
         self._dropped["flood"] += 1
@@ -249,7 +269,8 @@ class Guard:
         """We send requests to `ip`: what comes from there is neither limited nor banned.
 
         Otherwise a registrar that is on no allow list could be banned by forged datagrams, and
-        its answers to us lost. It is not thereby a trunk: `trunk_of` stays as it was.
+        its answers to us lost. It is not thereby a trunk: `trunk_of` stays as it was. The policy
+        may do the same for a source that has shown good credentials.
         """
         if ip in self._trunks:
             return
