@@ -22,11 +22,9 @@ def _escaped(alphabet: str, most: int = 8) -> st.SearchStrategy[str]:
     return st.lists(piece, min_size=1, max_size=most).map("".join)
 
 
-hosts = st.one_of(
-    st.from_regex(r"[a-z0-9][a-z0-9\-]{0,8}(\.[a-z][a-z0-9]{0,5}){0,2}", fullmatch=True),
-    st.ip_addresses(v=4).map(str),
-    st.ip_addresses(v=6).map(str).filter(lambda text: "%" not in text),
-)
+_names = st.lists(st.text(_ALNUM.lower(), min_size=1, max_size=5), min_size=1, max_size=3)
+_addresses = ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "::"]
+hosts = _names.map(".".join) | st.sampled_from(_addresses)
 _ports = st.none() | st.integers(0, 65535)
 _uri_text = _escaped(_ALNUM + "-_.!~*'()[]/:&+$", 3)
 _uri_parameters = st.dictionaries(_uri_text.map(str.lower), st.none() | _uri_text, max_size=3)
@@ -57,7 +55,7 @@ def sip_uris(draw: st.DrawFn, headers: bool = True) -> SipUri:
 
 
 _tel_uris = st.builds(
-    TelUri, st.from_regex(r"\+?[0-9][0-9\-.()]{0,12}", fullmatch=True), _uri_parameters
+    TelUri, st.from_regex(r"\+?[0-9][0-9\-.()]{0,6}", fullmatch=True), _uri_parameters
 )
 uris: st.SearchStrategy[Uri] = st.one_of(sip_uris(), _tel_uris)
 

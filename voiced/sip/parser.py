@@ -84,7 +84,7 @@ def parse(datagram: bytes) -> Request | Response:
         raise ParseError("empty")
     end = data.find(b"\r\n\r\n")
     if end < 0:
-        message = parse_head(data[:MAX_HEAD])
+        message = parse_head(data[:MAX_HEAD].removesuffix(b"\r\n"))
         raise ParseError("head not ended", head=answerable(message))
     message = parse_head(data[:end])
     length = content_length(message)
@@ -166,7 +166,7 @@ def _parse_fields(text: str) -> tuple[list[tuple[str, str, str]], str | None]:
     for line in text.split("\r\n"):
         name, colon, value = line.partition(":")
         key = KEYS.get(name)
-        if key is None:
+        if key is None or not colon:
             name = name.rstrip(WHITE)
             if not colon or not is_token(name):
                 wrong = wrong or "malformed header field"
@@ -231,19 +231,22 @@ def _head_of(start_line: str, headers: Headers) -> Request | None:
     head = Request(method, _uri_of(rest), Headers.parsed(fields))
     for _ in range(2):
         try:
-            return head if head.vias else None
+            return head if head.via else None
         except ParseError:
-            _salvage_via(headers=head.headers)
+            head.headers = _with_salvaged_via(head.headers)
     return None
 
 
-def _salvage_via(headers: Headers) -> None:
-    """Reduce Via to what leads a response back to the element that wrote the topmost one."""
-    value = headers.get("via") or ""
+def _with_salvaged_via(headers: Headers) -> Headers:
+    """The first Via field reduced to what leads a response back to the element that wrote it."""
+    fields = headers.fields.copy()
+    index = next(index for index, (key, _, _) in enumerate(fields) if key == "via")
+    key, name, value = fields[index]
     sent_by = _SALVAGE_VIA.match(value)
     branch = _BRANCH.search(value)
     if sent_by is not None:
-        headers.set("Via", sent_by[0] + (f";{branch[1]}" if branch else ""))
+        fields[index] = key, name, sent_by[0] + (f";{branch[1]}" if branch else "")
+    return Headers.parsed(fields)
 
 
 def _uri_of(rest: str) -> Uri:
