@@ -28,6 +28,7 @@ from voiced.journal import Journal
 from voiced.prompts import Prompts
 from voiced.states import CallState
 from voiced.switchboard import Setup, Switchboard
+from voiced.twiliocalls import TwilioCalls
 from voiced.web.switchboard import Admitted, VoiceRequest
 
 
@@ -338,15 +339,16 @@ async def test_second_stream_of_a_call_does_not_end_it(autojump_clock: object) -
     services = Services(Journal(Path("unused")), Prompts(), PRICES)
     switchboard = Switchboard(Setup(config, dict.fromkeys(config.engine, engine)), services)
     request = VoiceRequest("CA1", "AC1", "+1", "+2")
+    calls = TwilioCalls(switchboard)
     async with trio.open_nursery() as nursery:
         switchboard.nursery = nursery
-        first = await switchboard.admit(request)
-        again = await switchboard.admit(request)
+        first = await calls.admit(request)
+        again = await calls.admit(request)
         assert isinstance(first, Admitted)
         assert isinstance(again, Admitted)
         assert len(switchboard) == 1
-        assert switchboard.claim(first.stream_path) is None
-        call = switchboard.claim(again.stream_path)
+        assert calls.claim(first.stream_path) is None
+        call = calls.claim(again.stream_path)
         assert call is not None
         await trio.sleep(TICK)
         call.attach(FakeLeg())

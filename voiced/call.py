@@ -73,9 +73,9 @@ class Call:
         leg_format: AudioFormat,
         services: Services,
         *,
-        media_timeout_s: float = MEDIA_TIMEOUT_S,
+        media_timeout_s: float | None = None,
     ) -> None:
-        """Make a call that waits `media_timeout_s` for its leg: as long as one of ours may ring."""
+        """Make a call. It waits `media_timeout_s` for its leg: as long as one of ours may ring."""
         self.facts = facts
         self.agent = agent
         self._engine = engine
@@ -140,6 +140,10 @@ class Call:
         if not self.has_media or self._winding_down or self._dialogue is None:
             raise Unsupported("nobody hears the agent now")
         self._dialogue.say(text, exactly=exactly)
+
+    def statistics(self) -> Mapping[str, int | float | str | bool | None]:
+        """Figures of the leg so far; nothing before media."""
+        return {} if self._leg is None else self._leg.facts()
 
     def send_digits(self, digits: str) -> None:
         """Press keys. Raises Unsupported."""
@@ -235,7 +239,8 @@ class Call:
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._dialogue.run)
             await self._prepare_opening()
-            with trio.move_on_after(self._media_timeout_s):
+            limit_s = self._media_timeout_s
+            with trio.move_on_after(MEDIA_TIMEOUT_S if limit_s is None else limit_s):
                 await self._attached.wait()
             if self._leg is None:
                 self.end("no_media" if self.facts.direction == "inbound" else "no_answer")

@@ -1,22 +1,21 @@
 """The daemon: nested nurseries, so that a shutdown runs from the inside out.
 
-    journal ⊃ engines ⊃ listener ⊃ calls
+    journal ⊃ engines ⊃ listeners ⊃ calls
 
-Calls end first, while their sockets still live; then the listener; then the offline engines; the
-journal last, when every row has been handed to it.
+Calls end first, while their sockets still live; then the listeners (carriers' webhooks, SIP and
+RTP, the operators'); then the offline engines; the journal last, when every row has been handed to
+it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import errno
 import gc
-import os
 import signal
-import sqlite3
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -30,13 +29,25 @@ from voiced import metrics
 from voiced.call import Services
 from voiced.config import Config, ConfigError, Loaded
 from voiced.engines import Engines
-from voiced.journal import Journal
+from voiced.operations import DaemonOperations
 from voiced.prompts import Prompts
-from voiced.server import MediaRoute, Server, server_tls
+from voiced.server import MediaRoute, Server
+from voiced.starting import (
+    StartError,
+    http_listeners,
+    http_tls,
+    leaves,
+    open_journal,
+    sip_service,
+    start_admin,
+    start_sip,
+    twilio_rest,
+)
 from voiced.streams import Streams
 from voiced.switchboard import Setup, Switchboard
 from voiced.twilio.events import MAX_MESSAGE_BYTES
 from voiced.twilio.tokens import MEDIA_PATH
+from voiced.twiliocalls import TwilioCalls
 from voiced.web.app import create_app
 from voiced.web.gate import Gate, base_url
 
@@ -47,18 +58,11 @@ log = structlog.get_logger("voiced.daemon")
 GOODBYE_S: Final = 12.0
 """For the farewells of calls that outlive `drain_s`: a sentence, and its model's delay."""
 
-BACKLOG: Final = 512  # connections that wait to be accepted: a burst of callers, not a queue
-
-
 # Net allocations until the youngest objects are looked at, and how often that happens until the
 # next older ones are: a frame allocates and frees, so that only what a call keeps counts here.
 GC_YOUNG: Final = 10_000
 GC_MIDDLE: Final = 50
 GC_NEVER: Final = 1_000_000
-
-
-class StartError(Exception):
-    """The daemon cannot start; the text is for the operator, with the remedy."""
 
 
 def main(config_path: Path | None = None) -> int:
@@ -74,7 +78,7 @@ def main(config_path: Path | None = None) -> int:
     try:
         trio.run(serve, loaded, config_path)
     except* StartError as group:
-        for each in _leaves(group):
+        for each in leaves(group):
             log.error("cannot start", why=str(each))
         code = 1
     except* KeyboardInterrupt:
@@ -95,10 +99,9 @@ async def serve(
     config = loaded.config
     for warning in loaded.warnings:
         log.warning("configuration", warning=str(warning))
-    journal = _open_journal(config)
-    tls = _tls(config)
-    listeners = await _listen(config)
-    port = listeners[0].socket.getsockname()[1]
+    journal = open_journal(config)
+    tls = http_tls(config)
+    listeners = await http_listeners(config)
     async with trio.open_nursery() as journalling:
         journalling.start_soon(journal.run)
         try:
@@ -106,24 +109,124 @@ async def serve(
                 engines = Engines(offline)
                 setup = await _setup(config, engines)
                 services = Services(journal, Prompts(), configuration.prices(config))
-                switchboard = Switchboard(setup, services)
-                server = _server(config, switchboard, port, tls)
-                stop = trio.Event()
-                async with trio.open_nursery() as listening, trio.open_nursery() as calls:
-                    switchboard.nursery = calls
-                    await listening.start(_serve_http, server, listeners, stop)
-                    local = msgspec.structs.replace(config.http, public_url=None)
-                    address = base_url(local, port)
-                    _settle()
-                    log.info("listening", address=address, agents=sorted(config.agent))
-                    task_status.started(address)
-                    await _until_told_to_stop(config, config_path, engines, switchboard)
-                    calls.cancel_scope.cancel()
-                    stop.set()
+                house = _House(config, config_path, engines, Switchboard(setup, services))
+                await house.serve(listeners, tls, task_status)
                 offline.cancel_scope.cancel()
         finally:
             journal.close()
     log.info("stopped")
+
+
+class _House:
+    """What stands between the engines below and the calls above: carriers, and the operator."""
+
+    def __init__(
+        self,
+        config: Config,
+        config_path: Path | None,
+        engines: Engines,
+        switchboard: Switchboard,
+    ) -> None:
+        self._config = config
+        self._config_path = config_path
+        self._engines = engines
+        self._switchboard = switchboard
+        self._sip = sip_service(config, switchboard)
+
+    async def serve(
+        self,
+        listeners: list[trio.SocketListener],
+        tls: ssl.SSLContext | None,
+        task_status: trio.TaskStatus[str],
+    ) -> None:
+        """Serve until told to stop; let calls end, then everything else."""
+        config, switchboard, sip = self._config, self._switchboard, self._sip
+        port = listeners[0].socket.getsockname()[1]
+        stop = trio.Event()
+        async with AsyncExitStack() as stack:
+            rest = twilio_rest(config)
+            if rest is not None:
+                stack.push_async_callback(rest.aclose)
+            twilio = TwilioCalls(switchboard, rest, lambda: base_url(config.http, port))
+            server = _server(config, twilio, port, tls)
+            async with trio.open_nursery() as listening:
+                await listening.start(_serve_http, server, listeners, stop)
+                async with trio.open_nursery() as carriers:
+                    if sip is not None:
+                        await start_sip(sip, carriers)
+                    operations = DaemonOperations(switchboard, twilio, sip)
+                    admin = await start_admin(config, operations, listening, stop)
+                    async with trio.open_nursery() as calls:
+                        switchboard.nursery = calls
+                        local = msgspec.structs.replace(config.http, public_url=None)
+                        address = base_url(local, port)
+                        _settle()
+                        log.info(
+                            "listening", address=address, admin=admin, agents=sorted(config.agent)
+                        )
+                        task_status.started(address)
+                        await self._until_told_to_stop()
+                        calls.cancel_scope.cancel()
+                    if sip is not None:
+                        await sip.close()
+                    carriers.cancel_scope.cancel()
+                stop.set()
+
+    async def _until_told_to_stop(self) -> None:
+        """Reload on SIGHUP; on SIGTERM or SIGINT drain, and on a second one stop draining."""
+        switchboard = self._switchboard
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    await self._reload()
+                    continue
+                log.info("stopping", signal=signal.Signals(number).name, calls=len(switchboard))
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(_cancel_on_second, signals, nursery.cancel_scope)
+                    await switchboard.drain(switchboard.setup.config.daemon.drain_s, GOODBYE_S)
+                    nursery.cancel_scope.cancel()
+                return
+
+    async def _reload(self) -> None:
+        """Check the file again; new calls follow it, live ones keep theirs."""
+        switchboard = self._switchboard
+        try:
+            loaded = await trio.to_thread.run_sync(configuration.load, self._config_path)
+            new = self._restrained(loaded.config)
+            switchboard.setup = await _setup(new, self._engines)
+            prices = configuration.prices(new)
+            switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
+            if self._sip is not None:
+                self._sip.reload(new.sip)
+            for warning in loaded.warnings:
+                log.warning("configuration", warning=str(warning))
+        except ConfigError as error:
+            for mistake in error.mistakes:
+                log.error("configuration not reloaded", mistake=str(mistake))
+        except StartError as error:
+            log.error("configuration not reloaded", mistake=str(error))
+        else:
+            logging.configure(new.daemon.log_level, new.daemon.log_format)
+            log.info("configuration reloaded", agents=sorted(new.agent))
+
+    def _restrained(self, new: Config) -> Config:
+        """`new`, but for what takes effect at the next start alone."""
+        config = self._config
+        tables = ("http", "twilio", "admin")
+        fixed = [f"[{name}]" for name in tables if getattr(new, name) != getattr(config, name)]
+        if new.daemon.state_dir != config.daemon.state_dir:
+            fixed.append("state_dir")
+        if msgspec.structs.replace(new.sip, trunk=config.sip.trunk) != config.sip:
+            fixed.append("[sip] but for its trunks")
+        if fixed:
+            log.warning("these take effect at the next start", settings=fixed)
+        return msgspec.structs.replace(
+            new,
+            http=config.http,
+            twilio=config.twilio,
+            admin=config.admin,
+            sip=msgspec.structs.replace(config.sip, trunk=new.sip.trunk),
+        )
 
 
 async def _serve_http(
@@ -136,34 +239,15 @@ async def _serve_http(
     await server.serve(listeners, stop=stop, task_status=task_status)
 
 
-def _server(
-    config: Config, switchboard: Switchboard, port: int, tls: ssl.SSLContext | None
-) -> Server:
+def _server(config: Config, calls: TwilioCalls, port: int, tls: ssl.SSLContext | None) -> Server:
     def count(what: str, why: str) -> None:
         metrics.REFUSED.labels(what, why).inc()
 
     gate = Gate(config.http, config.twilio, count)
-    app = create_app(gate, switchboard, lambda: base_url(config.http, port), count)
-    streams = Streams(gate, switchboard)
+    app = create_app(gate, calls, lambda: base_url(config.http, port), count)
+    streams = Streams(gate, calls)
     route = MediaRoute(MEDIA_PATH, streams.authorize, streams.handle, MAX_MESSAGE_BYTES)
     return Server(app, [route], tls=tls)
-
-
-async def _until_told_to_stop(
-    config: Config, config_path: Path | None, engines: Engines, switchboard: Switchboard
-) -> None:
-    """Reload on SIGHUP; on SIGTERM or SIGINT drain, and on a second one stop draining."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            if number == signal.SIGHUP:
-                await _reload(config, config_path, engines, switchboard)
-                continue
-            log.info("stopping", signal=signal.Signals(number).name, calls=len(switchboard))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_on_second, signals, nursery.cancel_scope)
-                await switchboard.drain(switchboard.setup.config.daemon.drain_s, GOODBYE_S)
-                nursery.cancel_scope.cancel()
-            return
 
 
 async def _cancel_on_second(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
@@ -174,84 +258,11 @@ async def _cancel_on_second(signals: AsyncIterator[int], scope: trio.CancelScope
             return
 
 
-async def _reload(
-    config: Config, config_path: Path | None, engines: Engines, switchboard: Switchboard
-) -> None:
-    """Check the file again; new calls follow it, live ones keep theirs."""
-    try:
-        loaded = await trio.to_thread.run_sync(configuration.load, config_path)
-        new = loaded.config
-        if (new.http, new.twilio, new.daemon.state_dir) != (
-            config.http,
-            config.twilio,
-            config.daemon.state_dir,
-        ):
-            log.warning("[http], [twilio] and state_dir take effect at the next start")
-            new = msgspec.structs.replace(new, http=config.http, twilio=config.twilio)
-        switchboard.setup = await _setup(new, engines)
-        prices = configuration.prices(new)
-        switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
-        for warning in loaded.warnings:
-            log.warning("configuration", warning=str(warning))
-    except ConfigError as error:
-        for mistake in error.mistakes:
-            log.error("configuration not reloaded", mistake=str(mistake))
-    except StartError as error:
-        log.error("configuration not reloaded", mistake=str(error))
-    else:
-        logging.configure(new.daemon.log_level, new.daemon.log_format)
-        log.info("configuration reloaded", agents=sorted(new.agent))
-
-
 async def _setup(config: Config, engines: Engines) -> Setup:
     try:
         return Setup(config, await engines.make(config.engine))
     except (ValueError, OSError) as error:
         raise StartError(f"[engine]: {error}") from None
-
-
-def _open_journal(config: Config) -> Journal:
-    state_dir = configuration.state_dir(config)
-    journal = Journal(state_dir)
-    try:
-        journal.open()
-    except (OSError, sqlite3.Error) as error:
-        raise StartError(
-            f"the journal {journal.path} cannot be used: {error}; make {state_dir} writable for "
-            "this user, or name another folder as [daemon] state_dir"
-        ) from None
-    return journal
-
-
-def _tls(config: Config) -> ssl.SSLContext | None:
-    if config.http.tls_cert is None or config.http.tls_key is None:
-        return None
-    try:
-        return server_tls(config.http.tls_cert, config.http.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise StartError(
-            f"[http] tls_cert and tls_key cannot be used: {error}; check that both are PEM files "
-            "and belong together"
-        ) from None
-
-
-async def _listen(config: Config) -> list[trio.SocketListener]:
-    host, port = configuration.parse_listen(config.http.listen)
-    try:
-        return await trio.open_tcp_listeners(port, host=host, backlog=BACKLOG)
-    except OSError as error:
-        cause = error.__cause__
-        leaves = _leaves(cause) if isinstance(cause, BaseExceptionGroup) else [error]
-        code = next((e.errno for e in leaves if isinstance(e, OSError) and e.errno), None)
-        remedy = {
-            errno.EADDRINUSE: "another program uses it: stop that one, or change the port",
-            errno.EACCES: "ports below 1024 need a privilege: take a higher port behind a proxy",
-            errno.EADDRNOTAVAIL: "this machine does not have that address",
-        }.get(code or 0, "change the address")
-        what = os.strerror(code) if code else str(error)
-        raise StartError(
-            f"cannot listen on {config.http.listen} ({what}); {remedy} ([http] listen)"
-        ) from None
 
 
 def _settle() -> None:
@@ -263,10 +274,3 @@ def _settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG, GC_MIDDLE, GC_NEVER)
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for each in group.exceptions:
-        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
-    return found

@@ -54,6 +54,9 @@ drain_s = 5
 [http]
 listen = "127.0.0.1:0"
 
+[admin]
+listen = "127.0.0.1:0"
+
 [engine.offline]
 kind = "emulator"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = [
+    "ADMIN",
     "ANSWER_SECONDS",
     "BARGE_IN_SECONDS",
     "CALLS_ENDED",
@@ -21,6 +22,8 @@ __all__ = [
     "MODEL_LOST",
     "MODEL_STATE_CHANGES",
     "REFUSED",
+    "REGISTRATIONS",
+    "SIP_EVENTS",
     "STATE_CHANGES",
     "code",
 ]
@@ -58,6 +61,13 @@ MODEL_STATE_CHANGES = Counter(
 REFUSED = Counter("voiced_refused_total", "Requests, streams and calls refused", ["what", "why"])
 MEDIA_MALFORMED = Counter(
     "voiced_media_malformed_total", "Carrier messages passed over as malformed", ["why"]
+)
+ADMIN = Counter("voiced_admin_requests_total", "Requests of operators", ["what", "result"])
+SIP_EVENTS = Counter(
+    "voiced_sip_events_total", "What SIP's network side did or saw", ["what", "why"]
+)
+REGISTRATIONS = Counter(
+    "voiced_sip_registrations_total", "Registration states entered", ["trunk", "state"]
 )
 ENGINE_FAULTS = Counter("voiced_engine_faults_total", "Errors a model server sent", ["code"])
 MODEL_LOST = Counter("voiced_model_lost_total", "Model sessions that ended by themselves", ["code"])

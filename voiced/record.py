@@ -146,9 +146,7 @@ class CallRecord:
         """The caller pressed a key; which one is nobody's business here."""
         self._digits += 1
 
-    def finish(
-        self, prices: Mapping[str, Price], media: Mapping[str, object] | None = None
-    ) -> Row:
+    def finish(self, prices: Mapping[str, Price], media: Mapping[str, object] | None = None) -> Row:
         """The call has ended: complete the row, write the log line, count. Called once.
 
         `media`: the leg's figures, if there was one.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import structlog
 
 from voiced import metrics
 from voiced.call import Call
 from voiced.handshake import RequestHead
-from voiced.switchboard import Switchboard
 from voiced.twilio.errors import StreamRefused
 from voiced.twilio.leg import accept_start
+from voiced.twiliocalls import TwilioCalls
 from voiced.web.gate import Gate, Request, joined
 from voiced.websocket import WebSocket
 
@@ -24,23 +26,23 @@ POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1
 class Streams:
     """Takes the carrier's media sockets. Fails closed: signature, token and CallSid must agree."""
 
-    def __init__(self, gate: Gate, switchboard: Switchboard) -> None:
+    def __init__(self, gate: Gate, calls: TwilioCalls) -> None:
         self._gate = gate
-        self._switchboard = switchboard
+        self._calls = calls
 
     def authorize(self, head: RequestHead) -> int | None:
         """Judge an upgrade request: None, or the status of the refusal, logged and counted."""
         request = Request(target=head.target, headers=joined(head.headers), peer=head.client)
         if not self._gate.handshake(request):
             return FORBIDDEN
-        if not self._switchboard.expects(head.path):
+        if not self._calls.expects(head.path):
             self._refuse("wrong or used token")
             return FORBIDDEN
         return None
 
     async def handle(self, socket: WebSocket, head: RequestHead) -> None:
         """Serve a media socket until its call has ended."""
-        call = self._switchboard.claim(head.path)
+        call = self._calls.claim(head.path)
         if call is None:  # taken by another socket since the handshake
             self._refuse("wrong or used token")
             await socket.aclose(POLICY_VIOLATION, "not expected")
@@ -56,6 +58,7 @@ class Streams:
             self._refuse("not expected any more", call)
             await socket.aclose(POLICY_VIOLATION, "not expected any more")
             return
+        leg.redirect = partial(self._calls.redirect, call.facts.carrier_call_id)
         call.attach(leg)
         await call.ended.wait()
 

@@ -1,10 +1,10 @@
-"""Admits calls: slots, numbers, agents, stream tokens; owns the nursery in which calls run."""
+"""The calls of a daemon, whatever carries them: slots, agents, the nursery in which they run."""
 
 from __future__ import annotations
 
 import gc
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,24 +13,33 @@ import trio
 
 from voiced import metrics
 from voiced.call import Call, Services
-from voiced.config import Asked, number_for
-from voiced.config.types import Config, EmulatorEngine
+from voiced.config.types import Agent, Config, EmulatorEngine
 from voiced.engine import Engine
-from voiced.formats import PCMU_8K
+from voiced.formats import AudioFormat
 from voiced.leg import CallFacts
-from voiced.twilio.tokens import MEDIA_PATH, StreamTokens, TokensExhausted
-from voiced.web.switchboard import Admitted, CallStatus, Refused, StreamStatus, VoiceRequest
 
-__all__ = ["Setup", "Switchboard"]
+__all__ = ["MAX_FACT", "NoRoom", "Setup", "Switchboard", "bounded", "new_call_id"]
 
 log = structlog.get_logger("voiced.switchboard")
 
-MAX_FACT: Final = 256  # characters of anything that a carrier says about a call
+MAX_FACT: Final = 256
+"""Characters of anything that a carrier says about a call."""
+
+MAX_FACTS: Final = 64
+"""Parameters or headers of a call that are kept."""
 
 COLLECT_AFTER: Final = 50  # ended calls, 100 KB each, that may wait to be collected
 
-# What Twilio says of a call that is over (twilio-media-streams section 9).
-_OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+RELEASE_S: Final = 2.0
+"""For a carrier to give back what its call held: ports at once, a last message soon."""
+
+
+class NoRoom(Exception):
+    """No call can be taken now; `why` is `draining` or `max_calls`, a metric's label."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +50,26 @@ class Setup:
     engines: Mapping[str, Engine]
 
 
+def new_call_id() -> str:
+    """Make a call id: 16 hexadecimal digits, ours, unique for ever."""
+    return secrets.token_hex(8)
+
+
+def bounded(facts: Mapping[str, str]) -> dict[str, str]:
+    """What a carrier says of a call, cut to a size that a call may keep."""
+    items = list(facts.items())[:MAX_FACTS]
+    return {name[:MAX_FACT]: value[:MAX_FACT] for name, value in items}
+
+
 class Switchboard:
-    """The calls of a daemon."""
+    """Knows every live call; carriers `start` them and keep their own names for them."""
 
     def __init__(self, setup: Setup, services: Services) -> None:
         self.setup = setup
         self.services = services
-        self._tokens = StreamTokens(
-            trio.current_time, capacity=max(1024, 2 * setup.config.daemon.max_calls)
-        )
-        self._calls: dict[str, Call] = {}  # by carrier_call_id
         self.nursery: trio.Nursery | None = None
-        """Where calls run; without one none is admitted."""
+        """Where calls run; without one none is taken."""
+        self._calls: dict[str, Call] = {}  # by call_id
         self._uncollected = 0  # calls that have ended since the last collection
         self._draining = False
         self._idle = trio.Event()
@@ -60,109 +77,93 @@ class Switchboard:
     def __len__(self) -> int:
         return len(self._calls)
 
-    # ---- the carrier's webhooks ----
+    def __iter__(self) -> Iterator[Call]:
+        return iter(list(self._calls.values()))
 
-    async def admit(self, request: VoiceRequest) -> Admitted | Refused:
-        """Take a call, or say why not. A webhook that is repeated finds its call again."""
-        known = self._calls.get(request.call_sid)
-        call = known or self._make(request)
-        if isinstance(call, Call):
-            try:
-                return Admitted(f"{MEDIA_PATH}{self._tokens.mint(request.call_sid)}")
-            except TokensExhausted:
-                call.end("no_stream_token")
-                call = Refused("no stream token")
-        metrics.REFUSED.labels("call", call.reason).inc()
-        log.warning("call refused", why=call.reason, carrier_call=request.call_sid[:MAX_FACT])
-        return call
+    def get(self, call_id: str) -> Call | None:
+        """The live call with that id."""
+        return self._calls.get(call_id)
 
-    def _make(self, request: VoiceRequest) -> Call | Refused:
-        config = self.setup.config
+    @property
+    def full(self) -> str | None:
+        """Why no call can be taken now, `draining` or `max_calls`; None where one can."""
         if self._draining or self.nursery is None:
-            return Refused("draining", "error")  # 503: the carrier may try another server
-        if len(self._calls) >= config.daemon.max_calls:
-            return Refused("max_calls")
-        account = config.twilio.account_sid
-        if account and request.account_sid != account:
-            return Refused("wrong account", "rejected")
-        found = number_for(
-            config,
-            Asked(
-                request.called,
-                caller=request.caller,
-                trunk="twilio",
-                headers=request.parameters,
-            ),
-        )
-        if found is None:
-            return Refused("no number matches", "rejected")
-        name, agent = found[0].agent, found[1]
-        engine = config.engine[agent.engine]
+            return "draining"
+        if len(self._calls) >= self.setup.config.daemon.max_calls:
+            return "max_calls"
+        return None
+
+    def start(
+        self,
+        facts: CallFacts,
+        agent_name: str,
+        agent: Agent,
+        leg_format: AudioFormat,
+        *,
+        media_timeout_s: float | None = None,
+        released: Callable[[Call], Awaitable[None]] | None = None,
+    ) -> Call:
+        """Make a call (see `Call` for `media_timeout_s`) and run it. Raises NoRoom.
+
+        `released` runs when the call is over, whatever ended it, in at most `RELEASE_S`: there a
+        carrier lets go of what the call held.
+        """
+        if (why := self.full) is not None:
+            raise NoRoom(why)
+        assert self.nursery is not None
+        engine = self.setup.config.engine[agent.engine]
         call = Call(
-            CallFacts(
-                call_id=secrets.token_hex(8),
-                carrier="twilio",
-                carrier_call_id=request.call_sid[:MAX_FACT],
-                caller=request.caller[:MAX_FACT],
-                called=request.called[:MAX_FACT],
-                direction=request.direction,
-                parameters=request.parameters,
-            ),
-            name,
+            facts,
+            agent_name,
             agent,
             self.setup.engines[agent.engine],
             "emulator" if isinstance(engine, EmulatorEngine) else engine.model,
-            PCMU_8K,
+            leg_format,
             self.services,
+            media_timeout_s=media_timeout_s,
         )
-        self._calls[request.call_sid] = call
-        self.nursery.start_soon(self._run_call, request.call_sid, call)
+        self._calls[facts.call_id] = call
+        self.nursery.start_soon(self._run_call, call, released)
         return call
 
-    async def _run_call(self, key: str, call: Call) -> None:
+    async def _run_call(
+        self, call: Call, released: Callable[[Call], Awaitable[None]] | None
+    ) -> None:
         """Run one call; whatever goes wrong in it ends it alone."""
         try:
             await call.run()
         except Exception:
             call.record.log.exception("call failed: a bug of voiced, please report it")
         finally:
-            self._tokens.revoke(key)
-            del self._calls[key]
-            self._uncollected += 1
-            if not self._calls or self._uncollected >= max(len(self._calls), COLLECT_AFTER):
-                # What calls leave are cycles (tasks, scopes, exceptions); the daemon has told the
-                # collector to leave old ones to us. A collection costs as much as calls are alive.
-                self._uncollected = 0
-                gc.collect()
-            if not self._calls:
-                self._idle.set()
+            try:
+                if released is not None:
+                    with trio.move_on_after(RELEASE_S, shield=True):
+                        await released(call)
+            finally:
+                self._ended(call)
 
-    def stream_status(self, status: StreamStatus) -> None:
-        """A stream error is logged beside the call; the stream itself says when it is over."""
-        if status.event == "stream-error":
-            call = self._calls.get(status.call_sid)
-            logger = log if call is None else call.record.log
-            logger.warning("carrier reports a stream error", error=(status.error or "")[:MAX_FACT])
+    def _ended(self, call: Call) -> None:
+        del self._calls[call.facts.call_id]
+        self._uncollected += 1
+        if not self._calls or self._uncollected >= max(len(self._calls), COLLECT_AFTER):
+            # What calls leave are cycles (tasks, scopes, exceptions); the daemon has told the
+            # collector to leave old ones to us. A collection costs as much as calls are alive.
+            self._uncollected = 0
+            gc.collect()
+        if not self._calls:
+            self._idle.set()
 
-    def call_status(self, status: CallStatus) -> None:
-        """A call that is over at the carrier before its stream came is given up at once."""
-        call = self._calls.get(status.call_sid)
-        if call is not None and status.status in _OVER:
-            word = status.status.replace("-", "_")
-            call.end("caller_hangup" if word == "completed" else f"carrier_{word}")
-
-    # ---- the carrier's streams ----
-
-    def expects(self, path: str) -> bool:
-        """Whether `path` holds a token that `claim` would take."""
-        return self._tokens.holds_path(path)
-
-    def claim(self, path: str) -> Call | None:
-        """The call whose one-time token stands in `path`, used up with this; None without one."""
-        call_sid = self._tokens.redeem_path(path)
-        return None if call_sid is None else self._calls.get(call_sid)
+    def refuse(self, why: str, carrier_call: str, **more: str) -> None:
+        """Count and log a call that is not taken."""
+        metrics.REFUSED.labels("call", why).inc()
+        log.warning("call refused", why=why, carrier_call=carrier_call[:MAX_FACT], **more)
 
     # ---- shutting down ----
+
+    @property
+    def draining(self) -> bool:
+        """No new calls are taken any more."""
+        return self._draining
 
     async def drain(self, limit_s: float, goodbye_s: float) -> None:
         """Take no new calls; wait for the live ones, then say farewell, then cut what is left."""
@@ -171,14 +172,14 @@ class Switchboard:
             log.info("draining", calls=len(self._calls), limit_s=limit_s)
         with trio.move_on_after(limit_s):
             await self._emptied()
-        for call in self._calls.values():
+        for call in self:
             if call.has_media:
                 call.wind_down("shutdown", "farewell")
             else:  # nobody is there to hear it
                 call.end("shutdown")
         with trio.move_on_after(goodbye_s):
             await self._emptied()
-        for call in self._calls.values():
+        for call in self:
             call.end("shutdown")
 
     async def _emptied(self) -> None:

@@ -39,6 +39,9 @@ drain_s = 2
 [http]
 listen = "127.0.0.1:0"
 
+[admin]
+listen = "127.0.0.1:0"
+
 [engine.bench]
 kind = "realtime"
 url = "{url}"

@@ -257,6 +257,8 @@ async def house(
         text = text.replace("[http]", '[http]\nlisten = "127.0.0.1:0"', 1)
     else:
         head += '[http]\nlisten = "127.0.0.1:0"\n'
+    if "[admin]" not in text:
+        head += '[admin]\nlisten = "127.0.0.1:0"\n'
     file.write_text(head + text, "utf-8")
     file.chmod(0o600)
     loaded = config.load(file)

@@ -93,6 +93,8 @@ def write(folder: Path, text: str, head: str | None = None) -> Path:
         head = f'[daemon]\nstate_dir = "{folder}/state"\n[http]\nlisten = "127.0.0.1:0"\n'
     folder.mkdir(exist_ok=True)
     file = folder / "voiced.toml"
+    if "[admin]" not in head + text:
+        text += '[admin]\nlisten = "127.0.0.1:0"\n'
     file.write_text(head + text, "utf-8")
     return file
 

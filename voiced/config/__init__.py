@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from voiced.config.addresses import parse_listen
+from voiced.config.addresses import parse_host, parse_listen, parse_sip_listen
 from voiced.config.load import Loaded, load
 from voiced.config.mistakes import ConfigError, Mistake
 from voiced.config.numbers import Asked, number_for
@@ -18,7 +18,9 @@ __all__ = [
     "Mistake",
     "load",
     "number_for",
+    "parse_host",
     "parse_listen",
+    "parse_sip_listen",
     "prices",
     "state_dir",
 ]

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from typing import Final, Literal
 
 __all__ = ["is_loopback", "parse_host", "parse_listen", "parse_rtp_ports", "parse_sip_listen"]
 
 _HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?:\.(?!-)[A-Za-z0-9-]{1,63})*\.?")
+
+
+_TRANSPORTS: Final[dict[str, Literal["udp", "tcp", "tls"]]] = {
+    "udp": "udp",
+    "tcp": "tcp",
+    "tls": "tls",
+}
 
 
 def parse_listen(address: str) -> tuple[str, int]:
@@ -46,14 +54,16 @@ def parse_host(text: str) -> tuple[str, int | None]:
     return host, port or None
 
 
-def parse_sip_listen(text: str) -> tuple[str, str, int]:
+def parse_sip_listen(text: str) -> tuple[Literal["udp", "tcp", "tls"], str, int]:
     """Split `"udp://0.0.0.0:5060"` into transport, host and port.
 
     Without a port it is 5060, and 5061 for `tls` (RFC 3261 section 19.1.2). Raises ValueError.
     """
-    transport, mark, address = text.partition("://")
-    if not mark or transport not in ("udp", "tcp", "tls"):
+    scheme, mark, address = text.partition("://")
+    transport = _TRANSPORTS.get(scheme)
+    if not mark or transport is None:
         raise ValueError("does not begin with udp://, tcp:// or tls://")
+    assert transport == "udp" or transport == "tcp" or transport == "tls"  # noqa: PLR1714
     if address.endswith("]") or ":" not in address:
         address += ":5061" if transport == "tls" else ":5060"
     host, port = parse_listen(address)

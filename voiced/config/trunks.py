@@ -69,10 +69,12 @@ def _places(findings: Findings, whole: int) -> list[int]:
 
 
 def _listen(config: Config, findings: Findings) -> set[str]:
-    transports = set()
+    transports: set[str] = set()
     for index, text in enumerate(config.sip.listen):
         try:
-            transport, _, _ = parse_sip_listen(text)
+            transport, host, _ = parse_sip_listen(text)
+            if not _is_address(host):
+                raise ValueError("does not name an IP address")
         except ValueError as error:
             message = f'"{text}" {error}'
             remedy = 'write "udp://0.0.0.0:5060", "tcp://[::]:5060" or "tls://0.0.0.0:5061"'
@@ -80,6 +82,14 @@ def _listen(config: Config, findings: Findings) -> set[str]:
         else:
             transports.add(transport)
     return transports
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _ports(config: Config, findings: Findings) -> None:
