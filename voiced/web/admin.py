@@ -21,22 +21,19 @@ An error is JSON: `error`, a fixed word, `message` and `remedy`, a sentence each
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 import structlog
-import trio
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from quart import Response, g, request
 from quart_trio import QuartTrio
-from werkzeug.exceptions import HTTPException, MethodNotAllowed, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from voiced.web.access import Access, Denied, Seen
-from voiced.web.gate import joined
+from voiced.web.access import Access, Denied
 from voiced.web.operations import (
     LAST,
-    Body,
     CallView,
     DialRequest,
     DigitsRequest,
@@ -47,17 +44,15 @@ from voiced.web.operations import (
     TransferRequest,
     no_such_call,
 )
-from voiced.web.requests import MAX_BODY_BYTES, checked_headers, decode, read_limit
+from voiced.web.replies import json_answer, problem, read_body, requester, short
+from voiced.web.requests import MAX_BODY_BYTES, checked_headers, read_limit
 from voiced.web.views import journal_view, live_view
 
 __all__ = ["create_admin_app"]
 
-BODY_TIMEOUT_S: Final = 5.0
-
 _OPENMETRICS: Final = "application/openmetrics-text"
 
 _log = structlog.get_logger("voiced.admin")
-_Body = TypeVar("_Body", bound=Body)
 
 
 class _Refused(Exception):
@@ -134,7 +129,7 @@ class _Admin:
         """Judge the request first; afterwards an operator's deed is written down."""
 
         async def guarded(**values: str) -> Response:
-            denied = self._access.api(_seen())
+            denied = self._access.api(requester())
             if denied is not None:
                 raise _Refused(denied)
             return await view(**values)
@@ -147,7 +142,7 @@ class _Admin:
         """Turn refusals into their answers, count, and log what somebody did or tried to."""
 
         async def answered(**values: str) -> Response:
-            seen, result = _seen(), "ok"
+            seen, result = requester(), "ok"
             try:
                 response = await view(**values)
             except _Refused as error:
@@ -155,14 +150,14 @@ class _Admin:
                 _log.warning(
                     "admin request refused", what=what, why=error.denied.code, who=seen.who
                 )
-                return _problem(error.denied)
+                return problem(error.denied)
             except OperationRefused as error:
                 result = error.code
-                response = _problem(Denied(error.status, error.code, error.message, error.remedy))
+                response = problem(Denied(error.status, error.code, error.message, error.remedy))
             self._count(what, result)
             if audit and request.method == "POST":
                 # Who, what, which call and how it went; never what is said, nor to whom.
-                call = g.get("call_id") or _short(values.get("name", "")) or None
+                call = g.get("call_id") or short(values.get("name", "")) or None
                 _log.info("operator", what=what, call=call, result=result, who=seen.who)
             return response
 
@@ -180,14 +175,14 @@ class _Admin:
         elif status != 404:
             code, message, remedy = "bad_request", error.name, ""
         self._count("other", code)
-        response = _problem(Denied(status, code, message, remedy))
+        response = problem(Denied(status, code, message, remedy))
         response.headers.extend(headers)
         return response
 
     async def _bug(self, error: Exception) -> Response:
         self._count("other", "internal_error")
         _log.exception("admin request failed: a bug of voiced, please report it", exc_info=error)
-        return _problem(
+        return problem(
             Denied(500, "internal_error", "voiced failed at this", "see the daemon's log")
         )
 
@@ -199,12 +194,12 @@ class _Admin:
     async def _ready(self) -> Response:
         state = self._operations.ready()
         shown: Any = state
-        if self._access.open(_seen()) is not None:
+        if self._access.open(requester()) is not None:
             shown = {"ready": state.ready}
-        return _json(shown, 200 if state.ready else 503)
+        return json_answer(shown, 200 if state.ready else 503)
 
     async def _metrics(self) -> Response:
-        denied = self._access.open(_seen())
+        denied = self._access.open(requester())
         if denied is not None:
             raise _Refused(denied)
         # The client's Accept is not passed on as it is: its version and escaping would be echoed.
@@ -223,12 +218,12 @@ class _Admin:
             rows = await self._operations.journal(limit)
             ended = (row for row in rows if row["call_id"] not in live)
             shown += [journal_view(row, details=False) for row in ended]
-        return _json({"calls": shown})
+        return json_answer({"calls": shown})
 
     async def _call(self, name: str) -> Response:
         call = self._operations.find(name)
         if call is not None:
-            return _json(live_view(call, details=True))
+            return json_answer(live_view(call, details=True))
         if name == LAST:
             row = next(iter(await self._operations.journal(1)), None)
         else:
@@ -237,97 +232,54 @@ class _Admin:
             raise OperationRefused(
                 "no_such_call",
                 404,
-                f"there is no call {_short(name)}, neither live nor in the journal",
+                f"there is no call {short(name)}, neither live nor in the journal",
                 "see voiced calls --all for those there are",
             )
-        return _json(journal_view(row, details=True))
+        return json_answer(journal_view(row, details=True))
 
     def _live(self, name: str) -> CallView:
         call = self._operations.find(name)
         if call is None:
-            raise no_such_call(_short(name))
+            raise no_such_call(short(name))
         g.call_id = call.id
         return call
 
     async def _dial(self) -> Response:
-        asked = await _body(DialRequest)
+        asked = await read_body(DialRequest)
         checked_headers(asked.headers)
         g.call_id = call_id = await self._operations.dial(asked)
-        response = _json({"id": call_id}, 201)
+        response = json_answer({"id": call_id}, 201)
         response.headers["Location"] = f"/api/calls/{call_id}"
         return response
 
     async def _hangup(self, name: str) -> Response:
-        asked = await _body(HangupRequest)
+        asked = await read_body(HangupRequest)
         call = self._live(name)
         self._operations.hangup(call.id, asked.reason)
-        return _json({"id": call.id})
+        return json_answer({"id": call.id})
 
     async def _say(self, name: str) -> Response:
-        asked = await _body(SayRequest)
+        asked = await read_body(SayRequest)
         call = self._live(name)
         self._operations.say(call.id, asked.text, asked.exactly)
-        return _json({"id": call.id})
+        return json_answer({"id": call.id})
 
     async def _transfer(self, name: str) -> Response:
-        asked = await _body(TransferRequest)
+        asked = await read_body(TransferRequest)
         call = self._live(name)
         result = await self._operations.transfer(call.id, asked.to)
-        return _json({"id": call.id, **msgspec.structs.asdict(result)})
+        return json_answer({"id": call.id, **msgspec.structs.asdict(result)})
 
     async def _digits(self, name: str) -> Response:
-        asked = await _body(DigitsRequest)
+        asked = await read_body(DigitsRequest)
         call = self._live(name)
         self._operations.digits(call.id, asked.digits)
-        return _json({"id": call.id})
+        return json_answer({"id": call.id})
 
     # ---- trunks and bans ----
 
     async def _trunks(self) -> Response:
-        return _json({"trunks": self._operations.trunks()})
+        return json_answer({"trunks": self._operations.trunks()})
 
     async def _bans(self) -> Response:
-        return _json({"bans": self._operations.bans()})
-
-
-def _seen() -> Seen:
-    client = request.scope.get("client")
-    return Seen(joined(request.headers), client[0] if client else None, request.scheme == "https")
-
-
-async def _body(kind: type[_Body]) -> _Body:
-    """Read and check the JSON body; none at all is `{}`. Raises OperationRefused."""
-    data: bytes = b""
-    with trio.move_on_after(BODY_TIMEOUT_S) as patience:
-        try:
-            data = bytes(await request.body)
-        except RequestEntityTooLarge:
-            raise OperationRefused(
-                "too_large", 413, f"the body has more than {MAX_BODY_BYTES} bytes", "send less"
-            ) from None
-    if patience.cancelled_caught:
-        raise OperationRefused("too_slow", 408, "the body did not arrive", "send all of it at once")
-    return decode(kind, data, request.mimetype)
-
-
-def _short(name: str) -> str:
-    """Give at most an id's worth of what a client calls a call."""
-    return name if len(name) <= 40 else name[:40] + "…"
-
-
-def _problem(denied: Denied) -> Response:
-    response = _json(
-        {"error": denied.code, "message": denied.message, "remedy": denied.remedy}, denied.status
-    )
-    if denied.status == 401:
-        response.headers["WWW-Authenticate"] = 'Bearer realm="voiced"'  # RFC 9110 section 15.5.2
-    return response
-
-
-def _json(value: object, status: int = 200) -> Response:
-    response = Response(
-        msgspec.json.encode(value), status=status, content_type="application/json; charset=utf-8"
-    )
-    response.headers["Cache-Control"] = "no-store"
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+        return json_answer({"bans": self._operations.bans()})
