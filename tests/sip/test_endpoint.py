@@ -169,6 +169,17 @@ async def read_to_end(stream: trio.abc.Stream) -> bytes:
     return data
 
 
+def free_port() -> int:
+    """Free for UDP and TCP."""
+    while True:
+        with _bound(socket.AF_INET, LOCAL) as udp, socket.socket() as tcp:
+            try:
+                tcp.bind(udp.getsockname())
+            except OSError:
+                continue
+            return int(tcp.getsockname()[1])
+
+
 async def until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(5):
         while not condition():
@@ -454,11 +465,12 @@ async def test_message_that_is_never_finished(monkeypatch: pytest.MonkeyPatch) -
         assert one.nothing_more()
 
 
-async def test_idle_accepted_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with node(TCP) as one:
-        monkeypatch.setattr(
-            connection_module.Connection.__init__, "__kwdefaults__", {"idle_s": 0.01}
-        )
+@pytest.mark.parametrize(("allow", "limit"), [(LOOPBACK, "IDLE_TRUNK_S"), ((), "IDLE_S")])
+async def test_idle_accepted_connection_is_closed(
+    monkeypatch: pytest.MonkeyPatch, allow: Sequence[tuple[str, str]], limit: str
+) -> None:
+    monkeypatch.setattr(connections_module, limit, 0.01)
+    async with node(TCP, allow=allow) as one:
         stream = await trio.open_tcp_stream(*one.address("tcp"))
         async with stream:
             await stream.send_all(request())
@@ -607,10 +619,9 @@ async def test_stranger_who_sends_too_much_is_cut_off() -> None:
 
 
 async def test_big_request_goes_over_tcp() -> None:
-    async with node(UDP) as one, node(UDP) as two:
-        port = two.target("udp").port
-        two_tcp = ListenAddress("tcp", LOCAL, port)
-        async with node(two_tcp) as tcp:
+    port = free_port()
+    async with node(UDP) as one, node(ListenAddress("udp", LOCAL, port)) as two:
+        async with node(ListenAddress("tcp", LOCAL, port)) as tcp:
             big = request("INVITE", size=1300, via=f"UDP {LOCAL}:{one.target('udp').port}")
             one.endpoint.send(big, two.target("udp"), one.failed)
             message, flow = await tcp.next()
@@ -845,6 +856,8 @@ async def test_advertised_to_the_world_but_not_to_the_neighbours() -> None:
         port = one.endpoint.addresses[0].port
         contact = one.endpoint.contact_address(Target("udp", "198.51.100.1", 5060))
         assert contact == ("sip.example.net", port)
+        contact = one.endpoint.contact_address(Target("udp", "2001:db8::1", 5060))
+        assert contact == ("sip.example.net", port)
 
 
 async def test_several_listeners_of_one_transport() -> None:
@@ -861,6 +874,17 @@ async def test_several_listeners_of_one_transport() -> None:
             one.endpoint.send(response(), flow)
             with trio.fail_after(5):
                 assert (await peer.recvfrom(65535))[1][0] == "127.0.0.2"
+
+
+async def test_ipv4_address_is_not_advertised_to_ipv6() -> None:
+    listen = ListenAddress("udp", "0.0.0.0", 0), ListenAddress("udp", "::", 0)
+    async with node(*listen, advertise="203.0.113.9") as one:
+        four, six = (address.port for address in one.endpoint.addresses)
+        contact = one.endpoint.contact_address(Target("udp", "198.51.100.1", 5060))
+        assert contact == ("203.0.113.9", four)
+        host, port = one.endpoint.contact_address(Target("udp", "2001:db8::1", 5060))
+        assert port == six
+        assert ":" in host
 
 
 # Beginning and end

@@ -97,10 +97,16 @@ class NameServer:
 async def name_server() -> AsyncIterator[NameServer]:
     server = NameServer()
     async with trio.open_nursery() as nursery:
-        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        server.address = listeners[0].socket.getsockname()
-        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as sock:
-            await sock.bind(server.address)
+        while True:  # until a port is free for both protocols
+            sock = trio.socket.socket(type=trio.socket.SOCK_DGRAM)
+            await sock.bind(("127.0.0.1", 0))
+            server.address = sock.getsockname()
+            try:
+                listeners = await trio.open_tcp_listeners(server.address[1], host="127.0.0.1")
+                break
+            except OSError:
+                sock.close()
+        with sock:
             nursery.start_soon(server.serve_udp, sock)
             nursery.start_soon(trio.serve_listeners, server.serve_tcp, listeners)
             yield server

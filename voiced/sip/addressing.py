@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from voiced.sip.hosts import DEFAULT_PORTS, split_host_port
+from voiced.sip.hosts import DEFAULT_PORTS, is_address, split_host_port
 from voiced.sip.resolver import Resolver
 from voiced.sip.socket import ListenAddress, LocalAddresses, UdpSocket
 from voiced.sip.transport import Flow, Target, TransportName
@@ -47,8 +47,8 @@ class Addressing:
         ip = known[0] if known else _SOMEWHERE[self._version(version)]
         source = self._routes.towards(ip).source
         listener = self._listener(to.transport, ip, source) or self._any(ip, source)
-        port = DEFAULT_PORTS[to.transport] if listener is None else listener.port
-        if self._advertised is not None and not near:
+        port = self._port(to.transport) if listener is None else listener.port
+        if self._advertised is not None and not near and self._advertises(ip):
             host, advertised_port = self._advertised
             return host, (to.transport != "tls" and advertised_port) or port
         if listener is not None and not listener.wildcard:
@@ -74,6 +74,16 @@ class Addressing:
         if listener is None or listener.wildcard or listener.host != source:
             return None
         return listener.host
+
+    def _port(self, transport: TransportName) -> int:
+        """For a peer of an IP version that we do not listen on, who may come by a gateway."""
+        ports = (address.port for address in self._listen if address.transport == transport)
+        return next(ports, DEFAULT_PORTS[transport])
+
+    def _advertises(self, ip: str) -> bool:
+        """Whether `advertise` is of any use to a peer there: an IPv4 address is not to IPv6."""
+        host = self._advertised[0] if self._advertised else ""
+        return not is_address(host) or (":" in host) == (":" in ip)
 
     def _several(self, transport: TransportName) -> bool:
         return sum(address.transport == transport for address in self._listen) > 1

@@ -78,12 +78,12 @@ class Connection:
         on_malformed: Callable[[ParseError, Flow], None],
         admit: Callable[[int], bool],
         lost: Callable[[Outgoing, bool, str], None],
-        idle_s: float = IDLE_S,
+        idle_s: float,
     ) -> None:
         """`admit(size)` says whether bytes received may be parsed; False closes.
 
         `lost(message, stale, why)`: `stale` when the connection was one that had been in use
-        before, so that a new one may well carry the message.
+        before, so that a new one may well carry the message. `idle_s` is for accepted ones.
         """
         self.key = key
         self.accepted = accepted

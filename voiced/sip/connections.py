@@ -14,7 +14,7 @@ import trio
 
 from voiced.sip import message as sip
 from voiced.sip.addressing import Addressing
-from voiced.sip.connection import Connection, Outgoing, is_response
+from voiced.sip.connection import IDLE_S, Connection, Outgoing, is_response
 from voiced.sip.errors import ParseError
 from voiced.sip.guard import Guard, LineBudget
 from voiced.sip.hosts import DEFAULT_PORTS, ResolveError
@@ -25,6 +25,7 @@ from voiced.sip.socket import (
     ListenAddress,
     SipTls,
     connect,
+    keep_alive,
     new_key,
     shake_hands,
 )
@@ -47,6 +48,10 @@ MAX_PER_STRANGER: Final = 16
 
 MAX_PER_TRUNK: Final = 256
 """Connections of one allowed source: a proxy that opens one per call does exist."""
+
+IDLE_TRUNK_S: Final = 3600.0
+"""Seconds without a byte on an accepted connection of an allowed source: a proxy without keep-alive
+may have long calls on it, and the kernel notices whether it has vanished."""
 
 # As trio.serve_listeners: accept(2) reports overload, which passes; retry after a breath.
 _ACCEPT_OVERLOAD: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
@@ -190,6 +195,7 @@ class Connections:
         def admit(size: int) -> bool:
             return to is not None or self._guard.judge(source, size) == "pass"
 
+        trunk = to is None and self._guard.trunk_of(source) is not None
         return Connection(
             transport,
             new_key(),
@@ -198,6 +204,7 @@ class Connections:
             on_malformed=self._on_malformed,
             admit=admit,
             lost=lost,
+            idle_s=IDLE_TRUNK_S if trunk else IDLE_S,
         )
 
     async def _run_opened(self, connection: Connection, to: Target, timeout: float) -> None:  # noqa: ASYNC109  for each address of several
@@ -255,6 +262,7 @@ class Connections:
                 del self._sources[source]
 
     async def _run(self, connection: Connection, transport: TcpTransport) -> None:
+        keep_alive(transport)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._finish_when_stopping, connection)
             await connection.run(transport)
