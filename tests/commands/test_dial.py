@@ -119,6 +119,19 @@ def test_a_call_of_which_nothing_is_left(site: Site) -> None:
     assert "the journal does not say how it ended" in failed("dial", "+49")
 
 
+def test_a_call_that_is_seen_again_is_not_given_up(site: Site) -> None:
+    site.daemon.dialled = iter([*[None] * 30, dialled("dialling"), *[None] * 30])
+
+    class Late(list[dict[str, Any]]):
+        def __iter__(self) -> Iterator[dict[str, Any]]:
+            asked.append(1)
+            return iter([ended("busy")] if len(asked) > 55 else ())
+
+    asked: list[int] = []
+    site.daemon.rows = Late()
+    assert failed("dial", "+49", code=3) == f"{DIALLED} busy\n"
+
+
 def test_an_interrupted_command_leaves_the_call(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+import trio
 import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,6 +122,7 @@ async def test_deeds_reach_the_call_and_the_audit_log_but_not_their_words() -> N
                 assert answer.status_code == 200
                 assert answer.json()["id"] == A
             gone = await client.post("/api/calls/aaaa/hangup")
+            await client.get("/api/calls")  # looking is no deed
         assert gone.status_code == 404
         assert made.daemon.deeds == [
             ("say", A, "Top secret", True),
@@ -140,7 +142,11 @@ async def test_deeds_reach_the_call_and_the_audit_log_but_not_their_words() -> N
         ]
         for secret in ("Top secret", "12#", "4930999", TOKEN):
             assert secret not in repr(logs)
-        assert made.counted[-2:] == [("hangup", "ok"), ("hangup", "no_such_call")]
+        assert made.counted[-3:] == [
+            ("hangup", "ok"),
+            ("hangup", "no_such_call"),
+            ("calls", "ok"),
+        ]
 
 
 async def test_dialling() -> None:
@@ -241,6 +247,7 @@ async def test_a_body_that_does_not_arrive(autojump_clock: trio.testing.MockCloc
                 % TOKEN.encode()
             )
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 408 ")
+            assert trio.current_time() == pytest.approx(5, abs=0.1)
 
 
 async def test_unknown_paths_and_methods_are_errors_of_the_same_form() -> None:
