@@ -6,7 +6,7 @@ import errno
 import os
 import sqlite3
 import ssl
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -18,13 +18,14 @@ from voiced.config.addresses import is_loopback, parse_listen
 from voiced.journal import Journal
 from voiced.operations import DaemonOperations
 from voiced.server import server_tls
-from voiced.sip.errors import SipError
-from voiced.sipservice import SipService
 from voiced.switchboard import Switchboard
-from voiced.twilio.rest import TwilioRest
 from voiced.web.admin import create_admin_app
 from voiced.web.listening import ListenError, serve_admin
 from voiced.web.token import read_or_make_token
+
+if TYPE_CHECKING:
+    from voiced.sipservice import SipService
+    from voiced.twilio.rest import TwilioRest
 
 __all__ = [
     "StartError",
@@ -100,6 +101,8 @@ def twilio_rest(config: Config) -> TwilioRest | None:
     twilio = config.twilio
     if twilio.account_sid is None or twilio.auth_token is None:
         return None
+    from voiced.twilio.rest import TwilioRest
+
     return TwilioRest(twilio.account_sid, twilio.auth_token, base_url=twilio.api_url)
 
 
@@ -107,6 +110,10 @@ def sip_service(config: Config, switchboard: Switchboard) -> SipService | None:
     """SIP, where the configuration wants it. Raises StartError."""
     if not config.sip.listen:
         return None
+    # Some megabytes and a quarter of a second that only trunks need.
+    from voiced.sip.errors import SipError
+    from voiced.sipservice import SipService
+
     try:
         return SipService(config, switchboard)
     except (SipError, OSError, ValueError) as error:
@@ -115,6 +122,8 @@ def sip_service(config: Config, switchboard: Switchboard) -> SipService | None:
 
 async def start_sip(sip: SipService, nursery: trio.Nursery) -> None:
     """Listen for SIP. Raises StartError."""
+    from voiced.sip.errors import SipError
+
     why = ""
     try:
         await nursery.start(sip.run)

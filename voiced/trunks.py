@@ -168,10 +168,11 @@ class Trunks:
         """The trunk of that name."""
         return self._states.get(name)
 
-    def at(self, host: str) -> TrunkState | None:
-        """The first trunk whose domain is `host`."""
+    def at(self, uri: SipUri) -> TrunkState | None:
+        """The first trunk whose domain `uri` names, its port included where either gives one."""
         for state in self._states.values():
-            if parse_host(state.trunk.host)[0].lower() == host.lower():
+            host, port = parse_host(state.trunk.host)
+            if host.lower() == uri.host and uri.port in (None, port):
                 return state
         return None
 

@@ -29,6 +29,7 @@ __all__ = [
     "TransferResult",
     "TrunkView",
     "ambiguous",
+    "bad_target",
     "by_prefix",
     "no_such_call",
 ]
@@ -279,6 +280,11 @@ def ambiguous(text: str) -> OperationRefused:
     return OperationRefused(
         "ambiguous", 409, f"several calls begin with {text}", "write more of the id"
     )
+
+
+def bad_target(error: ValueError) -> OperationRefused:
+    """Nobody can be called under that name."""
+    return OperationRefused("bad_target", 422, str(error), 'write "+4930…" or "sip:user@host"')
 
 
 def by_prefix(calls: Iterable[CallView], text: str) -> CallView | None:
