@@ -17,7 +17,7 @@ from voiced.sip.exchange import Exchange
 from voiced.sip.message import response_to
 from voiced.sip.refer import IncomingRefer, OutgoingRefer
 from voiced.sip.requester import Requester, is_local
-from voiced.sip.screening import Refusal, screen
+from voiced.sip.screening import DTMF_TYPES, Refusal, screen
 from voiced.sip.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -340,8 +340,9 @@ class Session:
             self.exchange.on_request(tx, request)
         elif method == "INFO":
             tx.respond(response_to(request, 200))
-            if request.body and request.content_type is not None:
-                self.deliver(Info(request.content_type, request.body))
+            kind = request.content_type
+            if request.body and kind in DTMF_TYPES:
+                self.deliver(Info(kind, request.body))
         elif method == "OPTIONS":
             tx.respond(response_to(request, 200, headers=self.core.abilities()))
         elif method == "NOTIFY" and self._outgoing_refer is not None:
