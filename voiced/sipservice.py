@@ -31,6 +31,7 @@ from voiced.sip.options import Options
 from voiced.sip.registration import Registration
 from voiced.sip.resolver import Resolver
 from voiced.sip.tls import client_context
+from voiced.sip.transaction import Timing
 from voiced.sip.transport import Flow, Target
 from voiced.sip.uri import NameAddr, SipUri, parse_uri
 from voiced.sipcalls import CONTACT_USER, Line, SipCalls
@@ -40,6 +41,9 @@ from voiced.trunks import Trunks, TrunkState
 __all__ = ["SipService"]
 
 log = structlog.get_logger("voiced.sip")
+
+TIMING: Timing | None = None
+"""SIP's own times; None: those of RFC 3261. Tests that wait for timers shorten them."""
 
 RESOLVE_S: Final = 300.0
 """How often the addresses of a trunk without `allow` are looked up again."""
@@ -91,6 +95,7 @@ class SipService(Collector):
                 # Those that end hold a place for up to 32 s when their peer is silent.
                 max_sessions=4 * config.daemon.max_calls,
             ),
+            timing=TIMING,
         )
         self._nursery: trio.Nursery | None = None
         self._cares: dict[str, trio.CancelScope] = {}
