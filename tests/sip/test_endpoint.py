@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 from collections import Counter
@@ -16,7 +17,7 @@ from voiced.sip import connection as connection_module
 from voiced.sip import connections as connections_module
 from voiced.sip.endpoint import Endpoint
 from voiced.sip.errors import ParseError
-from voiced.sip.guard import BURST, Guard
+from voiced.sip.guard import BURST, RATE, Guard
 from voiced.sip.message import Message, Request, Response
 from voiced.sip.resolver import Resolver
 from voiced.sip.socket import ListenAddress, ListenError
@@ -294,19 +295,21 @@ async def test_malformed_that_can_be_answered() -> None:
 async def test_stranger_is_limited_and_banned_before_parsing() -> None:
     async with node(UDP, allow=()) as one:
         with udp_socket() as stranger, structlog.testing.capture_logs() as lines:
+            begun = trio.current_time()
             for _ in range(600):
                 await stranger.sendto(request(), one.address("udp"))
             with udp_socket("127.0.0.2") as other:
                 await other.sendto(request("INVITE"), one.address("udp"))
-            for _ in range(int(BURST)):
+            methods: list[str] = []
+            while "INVITE" not in methods:
                 message, _ = await one.next()
                 assert isinstance(message, Request)
-                assert message.method == "OPTIONS"
-            message, _ = await one.next()
-            assert isinstance(message, Request)
-            assert message.method == "INVITE"
+                methods.append(message.method)
+            passed = len(methods) - 1
+            # A slow machine takes long enough for some more.
+            assert BURST <= passed <= BURST + RATE * (trio.current_time() - begun)
             assert list(one.endpoint.guard.banned()) == [LOCAL]
-        assert one.counted["dropped", "flood"] + one.counted["dropped", "banned"] == 600 - BURST
+        assert one.counted["dropped", "flood"] + one.counted["dropped", "banned"] == 600 - passed
         assert [line["event"] for line in lines] == ["a stranger sends too much", "source banned"]
 
 
@@ -470,12 +473,11 @@ async def test_idle_accepted_connection_is_closed(
     monkeypatch: pytest.MonkeyPatch, allow: Sequence[tuple[str, str]], limit: str
 ) -> None:
     monkeypatch.setattr(connections_module, limit, 0.01)
-    async with node(TCP, allow=allow) as one:
-        stream = await trio.open_tcp_stream(*one.address("tcp"))
-        async with stream:
-            await stream.send_all(request())
-            await one.next()
-            assert await read_to_end(stream) == b""
+    async with (
+        node(TCP, allow=allow) as one,
+        await trio.open_tcp_stream(*one.address("tcp")) as stream,
+    ):
+        assert await read_to_end(stream) == b""
 
 
 async def test_opened_connection_is_pinged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,6 +601,25 @@ async def test_strangers_connections_are_limited(monkeypatch: pytest.MonkeyPatch
         await streams[1].aclose()
 
 
+async def test_no_file_descriptors_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    accept_one = trio.SocketListener.accept
+    errors = [OSError(errno.EMFILE, "Too many open files")] * 2
+
+    async def accept(self: trio.SocketListener) -> trio.SocketStream:
+        if errors:
+            raise errors.pop()
+        return await accept_one(self)
+
+    monkeypatch.setattr(trio.SocketListener, "accept", accept)
+    monkeypatch.setattr(connections_module, "_ACCEPT_RETRY", 0.001)
+    with structlog.testing.capture_logs() as lines:
+        async with node(TCP) as one, node(UDP) as two:
+            two.endpoint.send(request(), one.target("tcp"))
+            await one.next()
+            assert one.counted["accept", "overload"] == 2
+    assert "cannot accept SIP connections" in [line["event"] for line in lines]
+
+
 async def test_banned_source_cannot_connect() -> None:
     async with node(TCP, allow=()) as one:
         one.endpoint.guard.refused(LOCAL, "stranger", "friendly-scanner")
@@ -620,26 +641,29 @@ async def test_stranger_who_sends_too_much_is_cut_off() -> None:
 
 async def test_big_request_goes_over_tcp() -> None:
     port = free_port()
-    async with node(UDP) as one, node(ListenAddress("udp", LOCAL, port)) as two:
-        async with node(ListenAddress("tcp", LOCAL, port)) as tcp:
-            big = request("INVITE", size=1300, via=f"UDP {LOCAL}:{one.target('udp').port}")
-            one.endpoint.send(big, two.target("udp"), one.failed)
-            message, flow = await tcp.next()
-            assert isinstance(message, Request)
-            assert message.via is not None
-            assert message.via.transport == "TCP"
-            assert message.via.port == one.target("udp").port
-            assert message.body == b"x" * 1300
-            # A retransmission adds nothing, the ACK of the transaction goes the same way.
-            one.endpoint.send(big, two.target("udp"), one.failed)
-            one.endpoint.send(request("ACK"), two.target("udp"))
-            message, ack_flow = await tcp.next()
-            assert isinstance(message, Request)
-            assert (message.method, ack_flow.key) == ("ACK", flow.key)
-            # Another transaction is small enough.
-            one.endpoint.send(request(branch="z9hG4bKother"), two.target("udp"))
-            await two.next()
-            assert two.nothing_more()
+    async with (
+        node(UDP) as one,
+        node(ListenAddress("udp", LOCAL, port)) as two,
+        node(ListenAddress("tcp", LOCAL, port)) as tcp,
+    ):
+        big = request("INVITE", size=1300, via=f"UDP {LOCAL}:{one.target('udp').port}")
+        one.endpoint.send(big, two.target("udp"), one.failed)
+        message, flow = await tcp.next()
+        assert isinstance(message, Request)
+        assert message.via is not None
+        assert message.via.transport == "TCP"
+        assert message.via.port == one.target("udp").port
+        assert message.body == b"x" * 1300
+        # A retransmission adds nothing, the ACK of the transaction goes the same way.
+        one.endpoint.send(big, two.target("udp"), one.failed)
+        one.endpoint.send(request("ACK"), two.target("udp"))
+        message, ack_flow = await tcp.next()
+        assert isinstance(message, Request)
+        assert (message.method, ack_flow.key) == ("ACK", flow.key)
+        # Another transaction is small enough.
+        one.endpoint.send(request(branch="z9hG4bKother"), two.target("udp"))
+        await two.next()
+        assert two.nothing_more()
 
 
 async def test_big_request_without_tcp_goes_by_udp() -> None:
