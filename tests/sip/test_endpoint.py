@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import structlog
 import trio
+import trio.testing
 import trustme
 
 from voiced.sip import connection as connection_module

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 import trustme
 
 from voiced.sip.endpoint import Endpoint, ListenAddress

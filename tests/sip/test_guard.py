@@ -101,6 +101,15 @@ def test_scanner_bans_itself_by_refused_requests() -> None:
     assert fixture.counted == {("banned", "stranger"): 1, ("dropped", "banned"): 1}
 
 
+def test_being_challenged_weighs_little() -> None:
+    fixture = Fixture()
+    for _ in range(39):
+        fixture.guard.refused(STRANGER, "unauthenticated")
+    assert fixture.guard.banned() == {}
+    fixture.guard.refused(STRANGER, "unauthenticated")
+    assert list(fixture.guard.banned()) == [STRANGER]
+
+
 def test_slow_refusals_are_forgiven() -> None:
     fixture = Fixture()
     for _ in range(1000):

@@ -14,6 +14,7 @@ import dns.rdatatype
 import dns.rrset
 import pytest
 import trio
+import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock

@@ -70,6 +70,7 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "stranger": 1.0,
     "malformed": 2.0,
     "credentials": 2.0,
+    "unauthenticated": 0.25,  # challenged, as the first request of everybody is (RFC 3261 sec. 22)
     "flood": 0.05,  # per datagram beyond the rate: 200 of them ban, which is no burst any more
 }
 """What one refusal adds to a source's score; other reasons add 1."""
