@@ -148,7 +148,9 @@ class Receiver:
             payload = data[12:]
             ticks = len(payload)
             self.heard_at = now
-            self._paused_ticks = 0
+            if self._paused_ticks:
+                self._paused_ticks = 0
+                self._ahead = min(self._ahead, MAX_AHEAD)
             self.packets += 1
             order.highest += 1
             order.expected = sequence + 1 & 0xFFFF

@@ -117,10 +117,13 @@ class EventReceiver:
         """A long press goes on in a new segment, which begins where the one before ended.
 
         Section 2.5.1.3: at 0xFFFF, with no packet marked as the end. There are senders that move
-        the timestamp with every packet instead; theirs lies within what has been told of the press.
+        the timestamp with every packet instead; theirs lies within what has been told of the press,
+        where no other can begin.
         """
         later = (timestamp - press.timestamp) & 0xFFFFFFFF
-        return not press.ended and (0 < later <= press.duration or later == MAX_DURATION)
+        if press.ended:
+            return 0 < later < press.duration
+        return 0 < later <= press.duration or later == MAX_DURATION
 
 
 class EventSender:
