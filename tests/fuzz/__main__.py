@@ -30,17 +30,18 @@ def main() -> None:
         corpus.mkdir(parents=True, exist_ok=True)
         for number, seed in enumerate(target.seeds):
             (corpus / f"seed-{number}").write_bytes(seed)
-        words = Path(scratch, "words")
-        words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
         arguments = [
             sys.argv[0],
             f"-runs={options.runs}",
             f"-seed={options.seed}",
             f"-max_len={target.longest}",
-            f"-dict={words}",
             "-print_final_stats=1",
             str(corpus),
         ]
+        if target.words:
+            words = Path(scratch, "words")
+            words.write_text("".join(f'"{_escaped(word)}"\n' for word in target.words))
+            arguments.insert(1, f"-dict={words}")
         atheris.Setup(arguments, target.run)
         atheris.Fuzz()
 

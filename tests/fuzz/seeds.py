@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["SIP_WORDS", "lines", "sip_seeds", "stream_seeds", "uri_seeds"]
+__all__ = [
+    "DIGEST_WORDS",
+    "SDP_WORDS",
+    "SIP_WORDS",
+    "event_seeds",
+    "lines",
+    "rtcp_seeds",
+    "rtp_seeds",
+    "sdp_seeds",
+    "sip_seeds",
+    "stream_seeds",
+    "uri_seeds",
+]
 
 
 def lines(text: str) -> bytes:
@@ -103,3 +115,109 @@ SIP_WORDS = [
     *("[2001:db8::1]", "[::ffff:192.0.2.1]", '"', '\\"', "%41", "%00", "@", "*", "?a=b&c=d"),
 ]
 """Words for the fuzzer's dictionary."""
+
+
+def sdp_seeds() -> list[bytes]:
+    """Offers of a telephone, with keys, of a browser's shape, and on hold."""
+    keys = "d0RmdmcmVCspeEc3QGZiNWpVLFJhQX1cfHAwJSoj"
+    return [
+        lines(_SDP),
+        lines(
+            "v=0\no=- 1 1 IN IP6 2001:db8::1\ns=-\nc=IN IP6 2001:db8::1\nt=0 0\na=sendonly\n"
+            "m=video 0 RTP/AVP 31\nm=audio 30000 RTP/SAVP 9 8 96 13\na=rtpmap:9 G722/8000\n"
+            "a=rtpmap:96 telephone-event/8000\na=fmtp:96 0-16\na=rtcp:30001 IN IP4 192.0.2.9\n"
+            f"a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{keys}|2^20\na=ptime:30\na=maxptime:60\n"
+        ),
+        lines(
+            "v=0\no=x y 2 2 IN IP4 host.invalid\ns= \nt=0 0\na=group:BUNDLE 0\n"
+            "m=audio 9 UDP/TLS/RTP/SAVPF 111 0\nc=IN IP4 0.0.0.0\na=mid:0\na=rtcp-mux\n"
+            "a=rtpmap:111 opus/48000/2\na=inactive\n"
+        ),
+    ]
+
+
+SDP_WORDS = [
+    *("v=0\r\n", "o=- 1 1 IN IP4 192.0.2.1\r\n", "c=IN IP4 ", "c=IN IP6 ::1", "m=audio 4000 "),
+    *(
+        "RTP/AVP",
+        "RTP/SAVP",
+        "RTP/AVPF",
+        " 0 8 101",
+        "a=rtpmap:",
+        "a=fmtp:",
+        "PCMU/8000",
+        "G722/8000",
+    ),
+    *(
+        "telephone-event/8000",
+        "a=sendonly\r\n",
+        "a=recvonly\r\n",
+        "a=inactive\r\n",
+        "a=ptime:20\r\n",
+    ),
+    *(
+        "a=crypto:1 ",
+        "AES_CM_128_HMAC_SHA1_32",
+        " inline:",
+        "|2^20|1:4",
+        "a=rtcp:",
+        "a=rtcp-mux\r\n",
+    ),
+]
+
+
+def _run(*items: tuple[int, bytes]) -> bytes:
+    """Datagrams as the RTP target reads them: a byte of flags and waiting, a length, the bytes."""
+    return b"".join(bytes([flags, len(data)]) + data for flags, data in items)
+
+
+def _rtp(kind: int, sequence: int, timestamp: int, payload: bytes, first: int = 0x80) -> bytes:
+    head = bytes([first, kind]) + sequence.to_bytes(2, "big") + timestamp.to_bytes(4, "big")
+    return head + b"\x00\x00\x12\x34" + payload
+
+
+def rtp_seeds() -> list[bytes]:
+    """Packets in order, out of order, with a pause, with a key; reports among them."""
+    audio = [
+        (4, _rtp(0, 65533 + n & 0xFFFF, 4294966976 + 160 * n & 0xFFFFFFFF, bytes([n]) * 40))
+        for n in range(6)
+    ]
+    key = [
+        (4, _rtp(101, 10 + n, 1600, bytes([5, 0x80 * (n > 1) | 10, 0, 160 * n & 0xFF])))
+        for n in range(4)
+    ]
+    odd = [
+        (1, _rtp(0, 50, 9000, b"\x01\x02\x03\x02", 0xA0)),
+        (90, _rtp(8, 51, 9160, b"\xbe\xde\x00\x01abcd" + b"x" * 20, 0x90)),
+        (1, _rtp(13, 52, 9320, b"\x28", 0x81)),
+        (0x81, rtcp_seeds()[0]),
+    ]
+    return [
+        _run(*audio),
+        _run(audio[0], audio[2], audio[1], audio[4], audio[3], *key),
+        _run(*key, (100, audio[5][1]), *odd),
+    ]
+
+
+def rtcp_seeds() -> list[bytes]:
+    """A sender report with a block, a name and a goodbye; a receiver report."""
+    block = bytes.fromhex("00005678 01000002 00010005 00000007 12340000 00000100")
+    sender = bytes.fromhex("81c8000c 00001234 83aa7e80 00000000 00000640 0000000a 00000640")
+    name = b"\x81\xca\x00\x03\x00\x00\x12\x34\x01\x03abc\x00\x00\x00"
+    return [
+        sender + block + name[:12] + b"\x00" * 4 + b"\x81\xcb\x00\x01\x00\x00\x12\x34",
+        b"\x81\xc9\x00\x07\x00\x00\x12\x34" + block,
+    ]
+
+
+def event_seeds() -> list[bytes]:
+    """A press with its three ends, and a long one in two segments."""
+    press = b"".join(bytes([5, end | 10, 0, 160, 2, 1, 2, 3]) for end in (0, 0, 0x80, 0x80, 0x80))
+    return [press, bytes([11, 10, 255, 255, 2, 1, 2, 4, 11, 0x8A, 0, 99, 2, 2, 2, 3])]
+
+
+DIGEST_WORDS = [
+    *("Digest ", "realm=", "nonce=", "opaque=", "stale=true", 'qop="auth"', "qop=auth,auth-int"),
+    *("algorithm=", "MD5", "MD5-sess", "SHA-256", "username=", "uri=", "response=", "nc=00000001"),
+    *("cnonce=", ", ", '"', '\\"', "="),
+]
