@@ -31,6 +31,9 @@ class Credentials(Protocol):
     def again(self, method: str, uri: Uri | str, body: bytes = b"") -> tuple[str, str] | None:
         """The same ahead of any challenge, from the last one; None: there was none."""
 
+    def accepted(self, response: Response) -> None:
+        """Take from a 2xx what it says about the next request's nonce."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -223,6 +226,8 @@ class Attempt:
                 return
             if response.status == 503 and self._go_on():
                 return
+            if response.status < 300 and self._authenticator is not None:
+                self._authenticator.accepted(response)
         self._finish(response=response, flow=tx.flow)
 
     def on_failure(self, tx: ClientTransaction, why: Failure, text: str) -> None:
