@@ -8,6 +8,7 @@ __all__ = [
     "SIP_WORDS",
     "event_seeds",
     "lines",
+    "packet_seeds",
     "rtcp_seeds",
     "rtp_seeds",
     "sdp_seeds",
@@ -174,6 +175,15 @@ def _run(*items: tuple[int, bytes]) -> bytes:
 def _rtp(kind: int, sequence: int, timestamp: int, payload: bytes, first: int = 0x80) -> bytes:
     head = bytes([first, kind]) + sequence.to_bytes(2, "big") + timestamp.to_bytes(4, "big")
     return head + b"\x00\x00\x12\x34" + payload
+
+
+def packet_seeds() -> list[bytes]:
+    """Single RTP packets: plain, padded, with sources and an extension."""
+    return [
+        _rtp(0, 1, 2, b"audio"),
+        _rtp(0x80, 50, 9000, b"\x01\x02\x03\x02", 0xA0),
+        _rtp(8, 51, 9160, b"\x00\x00\x00\x09\xbe\xde\x00\x01abcdxx", 0x91),
+    ]
 
 
 def rtp_seeds() -> list[bytes]:

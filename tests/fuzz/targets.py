@@ -28,6 +28,7 @@ TARGETS: dict[str, Target] = {
         digest_targets.digest_target, digest_targets.digest_seeds(), seeds.DIGEST_WORDS, 512
     ),
     "sdp": Target(media_targets.sdp_target, seeds.sdp_seeds(), seeds.SDP_WORDS, 1024),
+    "packet": Target(media_targets.packet_target, seeds.packet_seeds(), [], 256),
     "rtp": Target(media_targets.rtp_target, seeds.rtp_seeds(), [], 640),
     "rtcp": Target(media_targets.rtcp_target, seeds.rtcp_seeds(), [], 256),
     "event": Target(media_targets.event_target, seeds.event_seeds(), [], 256),
