@@ -1,0 +1,1 @@
+"""Independent SIP peers against the whole daemon."""
