@@ -146,10 +146,10 @@ def make_logs() -> tuple[logs.CallerLog, logs.ModelLog]:
 
 def test_a_run_without_a_flaw() -> None:
     figures = analyse(*make_logs(), WINDOW, 1)
-    assert figures.to_model_ms == Spread(70, 2.0, 2.0, 2.0)
-    assert figures.to_caller_ms == Spread(2, 3.0, 3.0, 3.0)
-    assert figures.barge_in_ms == Spread(1, 5.0, 5.0, 5.0)
-    assert figures.heard_error_ms == Spread(1, 2.0, 2.0, 2.0)
+    assert figures.to_model_ms == Spread(70, 2.0, 2.0, 2.0, 2.0)
+    assert figures.to_caller_ms == Spread(2, 3.0, 3.0, 3.0, 3.0)
+    assert figures.barge_in_ms == Spread(1, 5.0, 5.0, 5.0, 5.0)
+    assert figures.heard_error_ms == Spread(1, 2.0, 2.0, 2.0, 2.0)
     assert (figures.to_model_missing_pct, figures.to_model_late_pct) == (0.0, 0.0)
     assert (figures.to_caller_missing_pct, figures.stale_ms, figures.gaps) == (0.0, 0.0, 0)
     assert (figures.barge_ins, figures.cleared) == (1, 1)

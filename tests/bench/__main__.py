@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m tests.bench [load|native|websocket|playclock] [options]`.
+"""The benchmarks: `python -m tests.bench [load|sip|native|websocket|playclock] [options]`.
 
 Without a name: the daemon under load, then the native module. Each has `--help` or says in its
 first lines what it takes; `tests/README.md` says how to read them.
@@ -12,6 +12,7 @@ from typing import Final
 
 PARTS: Final = {
     "load": "the daemon under load: delays, barge-in, CPU and memory per call",
+    "sip": "the daemon as a SIP endpoint under load: set-up, delays, pacing, strangers",
     "native": "codec and resampling steps beside their peers, ns per frame",
     "websocket": "what a WebSocket message costs, by codec",
     "playclock": "error of the heard position at barge-in, on a simulated carrier",

@@ -12,7 +12,18 @@ from msgspec import Struct
 from tests.bench import markers
 from tests.bench.logs import CallerLog, Cleared, Delta, Gap, Heard, ModelLog, Window
 
-__all__ = ["Figures", "Spread", "analyse"]
+__all__ = [
+    "BARGE_IN_LIMIT_NS",
+    "LATE_MS",
+    "Answers",
+    "Figures",
+    "Spread",
+    "analyse",
+    "calls_of_sessions",
+    "frames_to_model",
+    "percent",
+    "within",
+]
 
 BARGE_IN_LIMIT_NS: Final = 2_000_000_000  # a clear later than this was for something else
 LATE_MS: Final = 20.0
@@ -26,6 +37,7 @@ class Spread(Struct, frozen=True):
     p50: float
     p99: float
     max: float
+    p999: float = 0.0
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Spread | None:
@@ -34,8 +46,9 @@ class Spread(Struct, frozen=True):
         if not ordered:
             return None
         count = len(ordered)
-        p50, p99 = (ordered[min(count - 1, int(count * share))] for share in (0.5, 0.99))
-        return cls(count, round(p50, 3), round(p99, 3), round(ordered[-1], 3))
+        ranks = (min(count - 1, int(count * share)) for share in (0.5, 0.99, 0.999))
+        p50, p99, p999 = (round(ordered[rank], 3) for rank in ranks)
+        return cls(count, p50, p99, round(ordered[-1], 3), p999)
 
 
 class Figures(Struct):
@@ -79,10 +92,10 @@ def unroll(sent: Sequence[tuple[int, int]], arrived: Iterable[tuple[int, int]]) 
 
 def analyse(callers: CallerLog, model: ModelLog, window: Window, calls: int) -> Figures:
     """The figures of one run."""
-    call_of = _calls_of_sessions(model)
-    to_model, missing_frames, frames = _to_model(callers, model, window)
+    call_of = calls_of_sessions(model)
+    to_model, missing_frames, frames = frames_to_model(callers, model, window)
     late = sum(value > LATE_MS for value in to_model)
-    answers = _Answers(callers, model, call_of)
+    answers = Answers(callers, model, call_of)
     first, missing_deltas, deltas = answers.delays(window)
     barge_in, expected, stale, errors = answers.interruptions(window)
     gaps = answers.gaps(window)
@@ -91,10 +104,10 @@ def analyse(callers: CallerLog, model: ModelLog, window: Window, calls: int) -> 
     samples = sum(model.samples.get(tenth, 0) for tenth in tenths)
     return Figures(
         to_model_ms=Spread.of(to_model),
-        to_model_missing_pct=_percent(missing_frames, frames),
-        to_model_late_pct=_percent(late, len(to_model)),
-        to_caller_ms=Spread.of(first),
-        to_caller_missing_pct=_percent(missing_deltas, deltas),
+        to_model_missing_pct=percent(missing_frames, frames),
+        to_model_late_pct=percent(late, len(to_model)),
+        to_caller_ms=Spread.of((at_ns - sent_ns) / 1e6 for _, sent_ns, at_ns in first),
+        to_caller_missing_pct=percent(missing_deltas, deltas),
         barge_in_ms=Spread.of(barge_in),
         barge_ins=expected,
         cleared=len(barge_in),
@@ -109,15 +122,15 @@ def analyse(callers: CallerLog, model: ModelLog, window: Window, calls: int) -> 
     )
 
 
-def _percent(part: int, whole: int) -> float | None:
+def percent(part: int, whole: int) -> float | None:
     return round(100 * part / whole, 3) if whole else None
 
 
-def _within(at_ns: int, window: Window) -> bool:
+def within(at_ns: int, window: Window) -> bool:
     return window.start_ns <= at_ns < window.end_ns
 
 
-def _calls_of_sessions(model: ModelLog) -> dict[int, int]:
+def calls_of_sessions(model: ModelLog) -> dict[int, int]:
     """Which call a session of the model's belongs to: the one whose marks it heard."""
     votes: defaultdict[int, Counter[int]] = defaultdict(Counter)
     for mark in model.arrived:
@@ -125,7 +138,9 @@ def _calls_of_sessions(model: ModelLog) -> dict[int, int]:
     return {session: count.most_common(1)[0][0] for session, count in votes.items()}
 
 
-def _to_model(callers: CallerLog, model: ModelLog, window: Window) -> tuple[list[float], int, int]:
+def frames_to_model(
+    callers: CallerLog, model: ModelLog, window: Window
+) -> tuple[list[float], int, int]:
     """Delays in ms, marked frames missing, marked frames sent."""
     sent: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
     arrived: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
@@ -137,7 +152,7 @@ def _to_model(callers: CallerLog, model: ModelLog, window: Window) -> tuple[list
     for call, marked in sent.items():
         matched = unroll(marked, arrived[call])
         for index, (at_ns, _) in enumerate(marked):
-            if _within(at_ns, window):
+            if within(at_ns, window):
                 total += 1
                 if index in matched:
                     delays.append((matched[index] - at_ns) / 1e6)
@@ -146,7 +161,7 @@ def _to_model(callers: CallerLog, model: ModelLog, window: Window) -> tuple[list
     return delays, missing, total
 
 
-class _Answers:
+class Answers:
     """The other direction: answers, call by call."""
 
     def __init__(self, callers: CallerLog, model: ModelLog, call_of: Mapping[int, int]) -> None:
@@ -161,20 +176,21 @@ class _Answers:
         for cleared in callers.cleared:
             self._cleared[cleared.call].append(cleared)
 
-    def delays(self, window: Window) -> tuple[list[float], int, int]:
-        """Delays of first deltas in ms, deltas missing, deltas that had to come."""
+    def delays(self, window: Window) -> tuple[list[tuple[int, int, int]], int, int]:
+        """First deltas (call, sent, heard), deltas missing, deltas that had to come."""
         cut = {(s.session, s.answer) for s in self._model.speech if s.interrupts}
         first, missing, total = [], 0, 0
         for session, deltas in self._deltas.items():
-            heard = self._heard[self._call_of.get(session, -1)]
+            call = self._call_of.get(session, -1)
+            heard = self._heard[call]
             matched = unroll(
                 [(d.at_ns, _label(d)) for d in deltas], [(h.at_ns, _label(h)) for h in heard]
             )
             for index, delta in enumerate(deltas):
-                if not _within(delta.at_ns, window):
+                if not within(delta.at_ns, window):
                     continue
                 if delta.first and index in matched:
-                    first.append((matched[index] - delta.at_ns) / 1e6)
+                    first.append((call, delta.at_ns, matched[index]))
                 if (session, delta.answer) not in cut:
                     total += 1
                     missing += index not in matched
@@ -188,7 +204,7 @@ class _Answers:
         expected = 0
         truncated = {(t.session, t.answer): t.audio_end_ms for t in self._model.truncates}
         for speech in self._model.speech:
-            if not speech.interrupts or not _within(speech.at_ns, window):
+            if not speech.interrupts or not within(speech.at_ns, window):
                 continue
             expected += 1
             call = self._call_of.get(speech.session, -1)
@@ -224,7 +240,7 @@ class _Answers:
         """The gaps inside answers: not before a new one, nor in what came after a `clear`."""
         found = []
         for gap in self._log.gaps:
-            if not _within(gap.at_ns, window):
+            if not within(gap.at_ns, window):
                 continue
             heard = self._heard[gap.call]
             at = bisect_left(heard, gap.position, key=lambda h: h.position)

@@ -15,7 +15,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -30,7 +30,7 @@ from tests.bench.processes import Cores, Cost, cost, machine_busy_s, share_out
 from tests.bench.report import Row
 from tests.bench.systems import BenchFailed, System
 
-__all__ = ["Options", "main", "run"]
+__all__ = ["Measured", "Options", "machine", "main", "place_load", "run", "until"]
 
 IDLE_S: Final = 1.0  # after start-up, before idle memory is read
 INVALID_LATE_PCT: Final = 1.0
@@ -120,7 +120,23 @@ async def _measure(name: str, calls: int, options: Options, cores: Cores, folder
                     stream=options.compare_url or "",
                 )
             system = await begin(nursery, cores, folder, url=url)
-            measured = await _load(nursery, calls, options, cores, folder, system)
+            where = ["--webhook", system.webhook or ""]
+            if system.webhook is None:
+                where = ["--stream", str(system.stream)]
+            measured = await place_load(
+                nursery,
+                cores,
+                folder,
+                system,
+                generator="callers",
+                arguments=["--calls", str(calls), *where],
+                times={
+                    "--ramp": options.ramp_s(calls),
+                    "--settle": options.settle,
+                    "--seconds": options.seconds,
+                    "--tail": options.tail,
+                },
+            )
             await systems.stop(system.process)
             await systems.stop(model)
             nursery.cancel_scope.cancel()
@@ -128,34 +144,38 @@ async def _measure(name: str, calls: int, options: Options, cores: Cores, folder
     raise BenchFailed("a run did not end in time")
 
 
-async def _load(
-    nursery: trio.Nursery, calls: int, options: Options, cores: Cores, folder: Path, system: System
+async def place_load(
+    nursery: trio.Nursery,
+    cores: Cores,
+    folder: Path,
+    system: System,
+    *,
+    generator: str,
+    arguments: Sequence[str],
+    times: Mapping[str, float],
+    during: Callable[[logs.Window], Awaitable[None]] | None = None,
 ) -> Measured:
-    """Let the callers call, and read the costs at the window's ends."""
+    """Let the callers call, and read the costs at the window's ends; `during` runs beside it."""
     await trio.sleep(IDLE_S)
     pid = system.process.pid
-    where = ["--webhook", system.webhook] if system.webhook else ["--stream", str(system.stream)]
-    times = {
-        "--ramp": options.ramp_s(calls),
-        "--settle": options.settle,
-        "--seconds": options.seconds,
-        "--tail": options.tail,
-    }
-    arguments = ["--calls", str(calls), "--log", str(folder / "callers.log"), *where]
-    arguments += [text for key, value in times.items() for text in (key, str(value))]
-    callers, text = await systems.generator(nursery, cores, "callers", arguments)
+    given = ["--log", str(folder / "callers.log"), *arguments]
+    given += [text for key, value in times.items() for text in (key, str(value))]
+    callers, text = await systems.generator(nursery, cores, generator, given)
     window = msgspec.json.decode(text, type=logs.Window)
     idle = cost(pid)  # now: PSS depends on who else has the same libraries loaded
-    await _until(window.start_ns)
+    if during is not None:
+        nursery.start_soon(during, window)
+    await until(window.start_ns)
     before, busy = cost(pid), machine_busy_s(cores.system)
-    await _until(window.end_ns)
+    await until(window.end_ns)
     after, busy = cost(pid), machine_busy_s(cores.system) - busy
     await callers.wait()
     ended_early = system.process.returncode is not None
     return Measured(window, idle, before, after, busy, ended_early)
 
 
-async def _until(moment_ns: int) -> None:
+async def until(moment_ns: int) -> None:
+    """Sleep until a moment of the monotonic clock."""
     await trio.sleep(max(0.0, (moment_ns - time.monotonic_ns()) / 1e9))
 
 
@@ -297,12 +317,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finally:
         os.sched_setaffinity(0, available)
     if code == 0 and given.json is not None:
-        document = {"machine": _machine(), "options": options, "rows": rows}
+        document = {"machine": machine(), "options": options, "rows": rows}
         given.json.write_bytes(msgspec.json.format(msgspec.json.encode(document)))
     return code
 
 
-def _machine() -> dict[str, object]:
+def machine() -> dict[str, object]:
+    """What a results file says of where it was made."""
     return {
         "system": platform.platform(),
         "python": platform.python_version(),

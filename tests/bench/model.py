@@ -62,6 +62,7 @@ class Timing(msgspec.Struct, frozen=True):
     second_ms: int = 1600
     delta_ms: int = 200
     rate: float = 4.0
+    fill: int = 0xFF  # mu-law between marks; another than silence tells an answer from a pause
 
 
 class Model:
@@ -71,7 +72,7 @@ class Model:
         self.timing, self.log, self.loop = timing, log, Loop(tick_ns=1_000_000)
         self.sessions: list[Session] = []
         self._audio: dict[tuple[int, int, Encoding], bytes] = {}
-        rest = _SILENCE * (timing.delta_ms * 8 - _PREFIX)
+        rest = bytes([timing.fill]) * (timing.delta_ms * 8 - _PREFIX)
         self.rest: dict[Encoding, bytes] = {
             "pcmu": base64.b64encode(rest),
             "pcm24": base64.b64encode(markers.to_pcm24(rest)),

@@ -11,7 +11,7 @@ from msgspec import Struct
 from tests.bench.analysis import Figures, Spread
 from tests.bench.processes import Cores
 
-__all__ = ["Row", "heading", "line", "ratios"]
+__all__ = ["Row", "cells", "heading", "line", "percent", "place", "ratios", "spread"]
 
 
 class Row(Struct, kw_only=True):
@@ -38,14 +38,14 @@ class Row(Struct, kw_only=True):
     faults: list[str]  # why these figures say little
 
 
-def _spread(spread: Spread | None, *, most: bool = True) -> str:
-    if spread is None:
+def spread(values: Spread | None, *, most: bool = True) -> str:
+    if values is None:
         return "-"
-    values = (spread.p50, spread.p99, spread.max)[: 3 if most else 2]
-    return " ".join(f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in values)
+    shown = (values.p50, values.p99, values.max)[: 3 if most else 2]
+    return " ".join(f"{value:.2f}" if value < 10 else f"{value:.0f}" for value in shown)
 
 
-def _percent(value: float | None) -> str:
+def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}".rstrip("0").rstrip(".")
 
 
@@ -55,43 +55,47 @@ _COLUMNS: Final[tuple[tuple[str, str, int, Callable[[Row], str]], ...]] = (
     ("CPU", "ms/call-s", 9, lambda r: f"{r.cpu_ms_per_call_s:.2f}"),
     ("", "core%", 5, lambda r: f"{r.core_pct:.0f}"),
     ("", "user%", 5, lambda r: f"{r.user_pct:.0f}"),
-    ("carrier>model ms", "p50 p99 max", 17, lambda r: _spread(r.figures.to_model_ms)),
-    ("", "lost%", 5, lambda r: _percent(r.figures.to_model_missing_pct)),
-    ("", ">20ms%", 6, lambda r: _percent(r.figures.to_model_late_pct)),
-    ("model>carrier ms", "p50 p99 max", 17, lambda r: _spread(r.figures.to_caller_ms)),
-    ("", "lost%", 5, lambda r: _percent(r.figures.to_caller_missing_pct)),
-    ("barge-in ms", "p50 p99", 11, lambda r: _spread(r.figures.barge_in_ms, most=False)),
+    ("carrier>model ms", "p50 p99 max", 17, lambda r: spread(r.figures.to_model_ms)),
+    ("", "lost%", 5, lambda r: percent(r.figures.to_model_missing_pct)),
+    ("", ">20ms%", 6, lambda r: percent(r.figures.to_model_late_pct)),
+    ("model>carrier ms", "p50 p99 max", 17, lambda r: spread(r.figures.to_caller_ms)),
+    ("", "lost%", 5, lambda r: percent(r.figures.to_caller_missing_pct)),
+    ("barge-in ms", "p50 p99", 11, lambda r: spread(r.figures.barge_in_ms, most=False)),
     ("", "cleared", 9, lambda r: f"{r.figures.cleared}/{r.figures.barge_ins}"),
     ("stale", "ms", 5, lambda r: f"{r.figures.stale_ms:.0f}"),
     ("", "gaps", 4, lambda r: str(r.figures.gaps)),
-    ("heard off ms", "p50 p99", 12, lambda r: _spread(r.figures.heard_error_ms, most=False)),
+    ("heard off ms", "p50 p99", 12, lambda r: spread(r.figures.heard_error_ms, most=False)),
     ("appends", "/call-s", 7, lambda r: f"{r.figures.appends_per_call_s or 0:.1f}"),
     ("KiB/call", "RSS PSS", 8, lambda r: f"{r.rss_per_call_kib:.0f} {r.pss_per_call_kib:.0f}"),
     ("idle", "MiB", 5, lambda r: f"{r.idle_rss_kib / 1024:.1f}"),
     ("start", "ms", 5, lambda r: f"{r.start_ms:.0f}"),
     ("others", "core%", 6, lambda r: f"{r.others_pct:.0f}"),
-    ("bench", "late%", 5, lambda r: _percent(r.late_pct)),
+    ("bench", "late%", 5, lambda r: percent(r.late_pct)),
 )
+_WIDTHS: Final = [column[2] for column in _COLUMNS]
 
 
-def _cells(texts: Sequence[str]) -> str:
-    cells = zip(texts, _COLUMNS, strict=True)
+def cells(texts: Sequence[str], widths: Sequence[int]) -> str:
+    """A line of a table; a negative width stands to the left."""
     return "  ".join(
-        text.ljust(-width) if width < 0 else text.rjust(width) for text, (_, _, width, _) in cells
+        text.ljust(-width) if width < 0 else text.rjust(width)
+        for text, width in zip(texts, widths, strict=True)
     ).rstrip()
+
+
+def place(cores: Cores) -> str:
+    """Where the measured process runs."""
+    if cores.shared:
+        return "ONE CORE FOR ALL: CPU of the generator delays what is measured"
+    return f"measured on core {_names(cores.system)}, load on {_names(cores.load)}"
 
 
 def heading(cores: Cores, *, tls: bool, pcm: bool) -> str:
     """What the rows are about, and the columns' names."""
-    place = (
-        "ONE CORE FOR ALL: CPU of the generator delays what is measured"
-        if cores.shared
-        else f"measured on core {_names(cores.system)}, load on {_names(cores.load)}"
-    )
     what = f"model leg {'wss' if tls else 'ws'}, {'PCM 24 kHz' if pcm else 'mu-law'}"
-    upper = _cells([column[0] for column in _COLUMNS])
-    lower = _cells([column[1] for column in _COLUMNS])
-    return f"{what}; {place}\n{upper}\n{lower}"
+    upper = cells([column[0] for column in _COLUMNS], _WIDTHS)
+    lower = cells([column[1] for column in _COLUMNS], _WIDTHS)
+    return f"{what}; {place(cores)}\n{upper}\n{lower}"
 
 
 def _names(cores: frozenset[int]) -> str:
@@ -100,7 +104,7 @@ def _names(cores: frozenset[int]) -> str:
 
 def line(row: Row) -> str:
     """One row, its faults below it."""
-    text = _cells([column[3](row) for column in _COLUMNS])
+    text = cells([column[3](row) for column in _COLUMNS], _WIDTHS)
     return "\n".join([text, *(f"    ! {fault}" for fault in row.faults)])
 
 

@@ -55,6 +55,7 @@ greeting = ""
 [[number]]
 match = "*"
 agent = "reception"
+{tables}
 """
 
 
@@ -117,13 +118,15 @@ async def start_voiced(
     max_calls: int,
     pcm: bool,
     trusted: Path | None,
+    tables: str = "",
 ) -> System:
-    """`voiced run` with an engine at `url`."""
+    """`voiced run` with an engine at `url`, and whatever else of configuration is in `tables`."""
     more = 'input_format = "pcm"\noutput_format = "pcm"\n' if pcm else ""
     if trusted is not None:
         more += f'ca_file = "{trusted}"\n'
     config, path = folder / "voiced.toml", folder / "system.log"
-    config.write_text(_CONFIG.format(folder=folder, url=url, max_calls=max_calls, more=more))
+    text = _CONFIG.format(folder=folder, url=url, max_calls=max_calls, more=more, tables=tables)
+    config.write_text(text)
     config.chmod(0o600)  # it holds a key, and voiced warns of those that all can read
     # The log goes to a file: reading a pipe would be work for the generator's core.
     with path.open("wb") as log:
