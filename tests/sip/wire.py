@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from voiced.sip.errors import ParseError
 from voiced.sip.message import Message, Request, Response, parse
 from voiced.sip.timers import Timers
 from voiced.sip.transport import Flow, Target, TransportName
@@ -73,6 +74,7 @@ class Node:
         self.transport: TransportName = transport
         self.up = True  # set False: what is sent there fails, after a latency
         self.received: list[Message] = []
+        self.malformed: list[ParseError] = []
         self._receive: Callable[[Message, Flow], None] | None = None
 
     def attach(self, receive: Callable[[Message, Flow], None]) -> None:
@@ -87,7 +89,14 @@ class Node:
         return self.wire.flow(self, (other.host, other.port))
 
     def deliver(self, data: bytes, source: tuple[str, int]) -> None:
-        message = parse(data)
+        try:
+            message = parse(data)
+        except ParseError as error:
+            # A node that nothing is attached to may be answered with what it sent malformed.
+            if self._receive is not None:
+                raise
+            self.malformed.append(error)
+            return
         self.received.append(message)
         if self._receive is not None:
             self._receive(message, self.wire.flow(self, source))
