@@ -101,7 +101,7 @@ def test_schemes_extensions_and_bodies() -> None:
     peer.send("INVITE", "Content-Encoding: gzip", SDP)
     assert peer.last("INVITE").status == 415
     assert peer.last("INVITE").headers.get("Accept-Encoding") == "identity"
-    peer.send("INVITE", body=SDP, contact=False)
+    peer.send("INVITE", "Contact: <tel:+4930>", SDP, contact=False)
     assert peer.last("INVITE").status == 400
     peer.send("INVITE", "Expires: soon", SDP)
     assert peer.last("INVITE").status == 400

@@ -115,9 +115,18 @@ def test_the_target_follows_contact() -> None:
 
 
 def test_a_callee_needs_a_contact() -> None:
-    for useless in ("", "<tel:+4930>", "*"):
+    for useless in ("<tel:+4930>", "*"):
         with pytest.raises(ParseError):
             Dialog.uas(invite(contact=useless), "ours", OURS)
+
+
+def test_a_callee_makes_do_with_from() -> None:
+    dialog = Dialog.uas(invite(contact=""), "ours", OURS)
+    assert str(dialog.remote_target) == "sip:peer@a.example"
+    number = invite(contact="")
+    number.headers.set("From", "<tel:+4930>;tag=theirs")
+    with pytest.raises(ParseError):
+        Dialog.uas(number, "ours", OURS)
 
 
 def test_a_caller_does_without() -> None:

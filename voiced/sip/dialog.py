@@ -104,9 +104,13 @@ class Dialog:
     def uas(cls, request: Request, local_tag: str, contact: NameAddr) -> Dialog:
         """The dialog that our answer to `request` makes (12.1.1).
 
-        Raises ParseError where the request names no Contact to send requests to.
+        A peer of RFC 2543 may name no Contact, and is then sent requests at its From. Raises
+        ParseError where neither can be called.
         """
         target = _target(request)
+        if target is None and "Contact" not in request.headers:
+            address = request.from_.uri
+            target = address if isinstance(address, SipUri) else None
         if target is None:
             raise ParseError("no usable Contact")
         return cls(
