@@ -146,6 +146,9 @@ def test_views_follow_changes_of_the_fields() -> None:
     assert [str(route.uri) for route in message.routes] == ["sip:one", "sip:two"]
     message.headers.set("To", "<sip:a@b>;tag=z")
     assert message.to.tag == "z"
+    message.headers = parse(minimal("Expires: 5")).headers
+    assert message.to == parse(minimal()).to
+    assert message.expires == 5
 
 
 def test_via() -> None:

@@ -234,5 +234,7 @@ def test_tag_and_expires() -> None:
     assert address.with_tag("x1").tag == "x1"
     assert str(address.with_tag("x1")) == "<sip:a@b>;expires=60;tag=x1"
     assert address.expires == 60
+    assert parse_name_addr("<sip:a@b>;expires=00000000000060").expires == 60
+    assert parse_name_addr(f"<sip:a@b>;expires={10**40}").expires == 2**32 - 1
     for malformed in ("<sip:a@b>", "<sip:a@b>;expires=x", "<sip:a@b>;expires=\u00b2"):
         assert parse_name_addr(malformed).expires is None

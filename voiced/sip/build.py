@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from voiced.sip.errors import ParseError
 from voiced.sip.grammar import WHITE
 from voiced.sip.headers import Headers
 from voiced.sip.model import Request, Response
@@ -163,8 +164,6 @@ def response_to(
 
 
 def _has_no_tag(request: Request) -> bool:
-    from voiced.sip.errors import ParseError
-
     try:
         return request.to.tag is None
     except ParseError:

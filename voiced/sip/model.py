@@ -37,7 +37,7 @@ class Message(Views):
         self.headers = headers
         self.body = body
         self._views = {}
-        self._revision = headers.revision
+        self._viewed, self._revision = headers, headers.revision
         self._raw = None
 
     def remember(self, raw: bytes) -> None:

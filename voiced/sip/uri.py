@@ -27,6 +27,7 @@ from voiced.sip.grammar import (
     same_host,
     unquote,
 )
+from voiced.sip.values import parse_seconds
 
 __all__ = [
     "NameAddr",
@@ -273,7 +274,10 @@ class NameAddr:
     def expires(self) -> int | None:
         """The expires parameter of Contact in seconds; None where it is absent or malformed."""
         value = self.parameters.get("expires")
-        return int(value[:10]) if value and value.isascii() and value.isdigit() else None
+        try:
+            return None if value is None else parse_seconds(value, "malformed expires")
+        except ParseError:
+            return None
 
     def with_tag(self, tag: str) -> NameAddr:
         """A copy with this tag."""

@@ -56,19 +56,21 @@ class Views:
             request itself.
     """
 
-    __slots__ = ("_revision", "_views", "headers")
+    __slots__ = ("_revision", "_viewed", "_views", "headers")
 
     headers: Headers
     _views: dict[str, Any]
+    _viewed: Headers  # what `_views` were read from, and its revision then
     _revision: int
 
     def _answerable(self) -> Request | None:
         return None
 
     def _view(self, name: str, make: Callable[[], T]) -> T:
-        if self._revision != self.headers.revision:
+        headers = self.headers
+        if self._revision != headers.revision or self._viewed is not headers:
             self._views.clear()
-            self._revision = self.headers.revision
+            self._viewed, self._revision = headers, headers.revision
         try:
             return cast(T, self._views[name])
         except KeyError:
