@@ -339,7 +339,8 @@ class Registration:
         self.why = why
         if not self.registered:
             self.expires_at = None
-        log.warning(
+        # The owner, who knows the trunk's name, is told by `changed` and does the logging.
+        log.debug(
             "registration failed",
             registrar=self._registrar.host,
             why=why,
@@ -367,7 +368,7 @@ class Registration:
 
     def _become(self, state: RegistrationState) -> None:
         if state != self.state:
-            log.info("registration", registrar=self._registrar.host, state=state)
+            log.debug("registration", registrar=self._registrar.host, state=state)
             self._count("registration", state)
         self.state = state
         self.changed()
