@@ -169,7 +169,9 @@ class Call:
             for event in (done, self.ended):
                 either.start_soon(_first, event, either.cancel_scope)
         if not outcome:
-            return Transferred(False, text="the call ended meanwhile")
+            # The carrier took the caller before it had said so, or the caller did not wait.
+            done = self.record.reason == "transferred"
+            return Transferred(done, text="" if done else "the call ended meanwhile")
         if isinstance(outcome[0], Exception):
             raise outcome[0]
         return outcome[0]

@@ -21,6 +21,7 @@ _COMMANDS: Final = {
     "init": "Write a configuration to start from.",
     "config": "Print the configuration in force, secrets hidden.",
     "calls": "List the calls of the running daemon.",
+    "trunks": "Show how the trunks of the running daemon fare.",
     "show": "Show one call, live or of the journal.",
     "dial": "Call somebody and have an agent talk with them.",
     "say": "Have the agent say something in a live call.",

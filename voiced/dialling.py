@@ -114,6 +114,9 @@ class Dialler:
         if caller is None:
             remedy = "set caller_id under [twilio], or give --from"
             raise OperationRefused("no_caller", 422, "Twilio wants a number to call from", remedy)
+        if request.headers:
+            remedy = "call through a SIP trunk, or leave them out"
+            raise OperationRefused("bad_target", 422, "Twilio passes no headers on", remedy)
         return await self._twilio.dial(
             request.to,
             caller,

@@ -8,6 +8,7 @@ rows and never wait for a disk.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Mapping
@@ -114,6 +115,9 @@ class Journal:
         Raises OSError or sqlite3.Error where the directory or the file cannot be used.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        if not self.path.exists():
+            # What callers said is in it: not for every user of the machine, whatever the umask.
+            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o640))
         with closing(self._connect()) as database, database:
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:

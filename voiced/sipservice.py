@@ -6,7 +6,7 @@ import math
 import random
 import ssl
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Literal
 
 import structlog
 import trio
@@ -19,7 +19,6 @@ from voiced.call import Call
 from voiced.config import parse_sip_listen
 from voiced.config.types import Agent, Config, Sip, Trunk
 from voiced.rtp.socket import RtpHub, RtpPorts
-from voiced.server import server_tls
 from voiced.sip.agent import UserAgent
 from voiced.sip.endpoint import Endpoint, ListenAddress
 from voiced.sip.errors import ParseError
@@ -30,7 +29,7 @@ from voiced.sip.message import Message, Response
 from voiced.sip.options import Options
 from voiced.sip.registration import Registration
 from voiced.sip.resolver import Resolver
-from voiced.sip.tls import client_context
+from voiced.sip.tls import client_context, server_context
 from voiced.sip.transaction import Timing
 from voiced.sip.transport import Flow, Target
 from voiced.sip.uri import NameAddr, SipUri, parse_uri
@@ -70,12 +69,13 @@ class SipService(Collector):
             ban_score=BAN_SCORE if sip.ban_s else math.inf,
         )
         self.hub = RtpHub(RtpPorts(sip.rtp_ports))
+        listen = [ListenAddress(*parse_sip_listen(text)) for text in sip.listen]
         self.endpoint = Endpoint(
-            [ListenAddress(*parse_sip_listen(text)) for text in sip.listen],
+            listen,
             guard=self.guard,
             on_message=self._received,
             on_malformed=self._malformed,
-            resolver=Resolver(),
+            resolver=Resolver(families=_families(listen)),
             advertise=sip.advertise,
             server_tls=_server_tls(sip),
             client_tls=None if sip.ca_file is None else client_context(sip.ca_file),
@@ -365,7 +365,17 @@ def _count(what: str, why: str) -> None:
     metrics.SIP_EVENTS.labels(what, metrics.code(why)).inc()
 
 
+def _families(listen: Sequence[ListenAddress]) -> list[Literal[4, 6]]:
+    """The IP versions that we can send from."""
+    families: list[Literal[4, 6]] = []
+    if any(":" not in address.host for address in listen):
+        families.append(4)
+    if any(":" in address.host for address in listen):
+        families.append(6)
+    return families
+
+
 def _server_tls(sip: Sip) -> ssl.SSLContext | None:
     if sip.tls_cert is None or sip.tls_key is None:
         return None
-    return server_tls(sip.tls_cert, sip.tls_key)
+    return server_context(sip.tls_cert, sip.tls_key)

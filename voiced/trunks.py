@@ -199,6 +199,7 @@ class Trunks:
             case Verdict.OK:
                 found = self._passwords.get(result.username or "")
                 if found is not None:
+                    self._guard.expect(source)  # from here on no stranger, whatever it sends
                     return Admit(found[1].name)
             case Verdict.MISSING | Verdict.STALE:
                 stale = result.verdict is Verdict.STALE

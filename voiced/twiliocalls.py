@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
+import structlog
 import trio
 
 from voiced.call import Call
@@ -22,8 +23,13 @@ from voiced.web.switchboard import Admitted, CallStatus, Refused, StreamStatus, 
 
 __all__ = ["TwilioCalls"]
 
+log = structlog.get_logger("voiced.twilio")
+
 # What Twilio says of a call that is over (twilio-media-streams section 9).
 _OVER: Final = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
+
+DIAL_S: Final = 30.0
+"""For Twilio to take a request for a call, its retries included."""
 
 ANSWER_GRACE_S: Final = 15.0
 """From the end of ringing to the stream: Twilio fetches the TwiML and connects."""
@@ -47,6 +53,7 @@ class TwilioCalls:
             capacity=max(1024, 2 * switchboard.setup.config.daemon.max_calls),
         )
         self._calls: dict[str, Call] = {}  # by CallSid
+        self._over: set[str] = set()  # of these, those of which Twilio says that they are over
         self._dialling = 0  # requests whose CallSid is not known yet
         self._named = trio.lowlevel.ParkingLot()  # where webhooks wait for it
 
@@ -109,6 +116,7 @@ class TwilioCalls:
 
     async def _released(self, call_sid: str, call: Call) -> None:
         self._tokens.revoke(call_sid)
+        self._over.discard(call_sid)
         if self._calls.get(call_sid) is call:
             del self._calls[call_sid]
 
@@ -129,6 +137,7 @@ class TwilioCalls:
         if answered_by := status.parameters.get("AnsweredBy"):
             call.record.log.info("carrier says who answered", answered_by=answered_by[:MAX_FACT])
         if status.status in _OVER:
+            self._over.add(status.call_sid)
             word = status.status.replace("-", "_")
             hung_up = "callee_hangup" if call.facts.direction == "outbound" else "caller_hangup"
             call.end(hung_up if word == "completed" else f"carrier_{word}")
@@ -179,48 +188,72 @@ class TwilioCalls:
             raise Unsupported("calls over Twilio need account_sid and auth_token under [twilio]")
         if (why := self._switchboard.full) is not None:
             raise NoRoom(why)
-        base = self._base_url()
         self._dialling += 1
         try:
-            made = await self._rest.create_call(
-                to,
-                caller,
-                url=base + VOICE_PATH,
-                status_callback=base + STATUS_PATH,
-                status_callback_event=("answered", "completed"),
-                timeout_s=round(timeout_s),
-                machine_detection="Enable" if machine_detection else None,
-            )
-            facts = CallFacts(
-                call_id=new_call_id(),
-                carrier="twilio",
-                carrier_call_id=made.sid,
-                caller=caller[:MAX_FACT],
-                called=to[:MAX_FACT],
-                direction="outbound",
-            )
+            # Whoever asked may give up; the telephone rings all the same, so that the call has to
+            # be known here.
+            with trio.move_on_after(DIAL_S, shield=True):
+                made = await self._rest.create_call(
+                    to,
+                    caller,
+                    url=self._base_url() + VOICE_PATH,
+                    status_callback=self._base_url() + STATUS_PATH,
+                    status_callback_event=("answered", "completed"),
+                    timeout_s=round(timeout_s),
+                    machine_detection="Enable" if machine_detection else None,
+                )
+                return await self._dialled(made.sid, to, caller, agent_name, agent, timeout_s)
+            raise TwilioError(f"Twilio did not answer within {DIAL_S:.0f} s")
+        finally:
+            self._dialling -= 1
+            self._named.unpark_all()
+
+    async def _dialled(
+        self,
+        call_sid: str,
+        to: str,
+        caller: str,
+        agent_name: str,
+        agent: Agent,
+        timeout_s: float,
+    ) -> Call:
+        facts = CallFacts(
+            call_id=new_call_id(),
+            carrier="twilio",
+            carrier_call_id=call_sid,
+            caller=caller[:MAX_FACT],
+            called=to[:MAX_FACT],
+            direction="outbound",
+        )
+        try:
             call = self._switchboard.start(
                 facts,
                 agent_name,
                 agent,
                 PCMU_8K,
                 media_timeout_s=timeout_s + ANSWER_GRACE_S,
-                released=partial(self._hung_up, made.sid),
+                released=partial(self._hung_up, call_sid),
             )
-            self._calls[made.sid] = call
-        finally:
-            self._dialling -= 1
-            self._named.unpark_all()
+        except NoRoom:  # while Twilio was asked
+            await self._complete(call_sid)
+            raise
+        self._calls[call_sid] = call
         return call
 
     async def _hung_up(self, call_sid: str, call: Call) -> None:
+        is_over = call_sid in self._over
         await self._released(call_sid, call)
-        if not call.has_media and self._rest is not None:
-            # It may still ring: nobody else would stop it.
-            try:
-                await self._rest.update_call(call_sid, status="completed")
-            except TwilioError as error:
-                if not error.call_is_over:
-                    call.record.log.warning(
-                        "carrier did not take the hang-up", why=str(error)[:MAX_FACT]
-                    )
+        if not (is_over or call.has_media):  # it may still ring, and nobody else would stop it
+            await self._complete(call_sid)
+
+    async def _complete(self, call_sid: str) -> None:
+        assert self._rest is not None
+        try:
+            await self._rest.update_call(call_sid, status="completed")
+        except TwilioError as error:
+            if not error.call_is_over:
+                log.warning(
+                    "carrier did not take the hang-up",
+                    carrier_call=call_sid,
+                    why=str(error)[:MAX_FACT],
+                )

@@ -87,6 +87,11 @@ def test_showing_a_call_of_the_journal(site: Site) -> None:
         assert line in lines, line
 
 
+def test_trunks(site: Site) -> None:
+    assert "berlin" in done("trunks")
+    assert json.loads(done("trunks", "--json")).keys() == {"trunks", "bans"}
+
+
 # ---- doing ----
 
 

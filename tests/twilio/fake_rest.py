@@ -68,6 +68,9 @@ class FakeRest:
         self.calls: dict[str, dict[str, str]] = {}
         self.asked: list[Asked] = []
         self.failures: list[Failure] = []
+        self.answering = threading.Event()
+        """Cleared, requests are carried out and their answers wait."""
+        self.answering.set()
         self.url = ""
 
     def handle(self, asked: Asked) -> tuple[int, dict[str, str]]:
@@ -181,6 +184,7 @@ def fake_rest() -> Iterator[FakeRest]:
                 self._send(failure.status, failure.body, failure.headers)
                 return
             status, answer = self._handled(asked)
+            account.answering.wait(10)
             if failure is not None:
                 self._send(failure.status, failure.body, failure.headers)
             else:

@@ -63,7 +63,6 @@ def parse_sip_listen(text: str) -> tuple[Literal["udp", "tcp", "tls"], str, int]
     transport = _TRANSPORTS.get(scheme)
     if not mark or transport is None:
         raise ValueError("does not begin with udp://, tcp:// or tls://")
-    assert transport == "udp" or transport == "tcp" or transport == "tls"  # noqa: PLR1714
     if address.endswith("]") or ":" not in address:
         address += ":5061" if transport == "tls" else ":5060"
     host, port = parse_listen(address)
