@@ -507,6 +507,21 @@ def test_cancel_at_once_when_it_rings() -> None:
     net.end()
 
 
+def test_one_cancel_however_often_it_rings() -> None:
+    net = Net()
+    net.bob.server.answer = lambda tx: reply(tx, 180)
+    net.bob.server.cancel = lambda tx: (reply(tx, 183), reply(tx, 180))
+    client = Client()
+    tx = net.alice.layer.request(make("INVITE"), net.target, client)
+    net.wire.run(0.1)
+    tx.cancel()
+    net.wire.run(0.4)
+    assert client.statuses == [180, 183, 180]
+    assert net.wire.trace().count("alice>bob CANCEL") == 1
+    reply(net.bob.server.last, 487)
+    net.end()
+
+
 def test_a_lost_cancel_is_repeated_and_cancels_once() -> None:
     net = Net()
     net.bob.server.answer = lambda tx: reply(tx, 180)
