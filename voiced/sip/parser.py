@@ -210,9 +210,9 @@ def _parse_start_line(line: str, headers: Headers) -> Request | Response:
 
 def _check(message: Request | Response) -> None:
     """Read what every transaction needs, so that no later layer meets it malformed."""
-    _ = message.vias, message.from_, message.to, message.call_id
-    cseq = message.cseq
-    if not message.vias:
+    vias, cseq = message.vias, message.cseq
+    _ = message.from_, message.to, message.call_id
+    if not vias:
         raise ParseError("no via")
     if isinstance(message, Request):
         if cseq.method != message.method:
