@@ -1,9 +1,9 @@
-"""`voiced demo`: a whole call on this machine alone, to be watched, listened to and read.
+"""`voiced demo`: two whole calls on this machine alone, to be watched, listened to and read.
 
-Starts the daemon as its own process on the emulator, places a call over the Twilio wire format with
-bundled speech, prints a live timeline, and leaves a stereo recording, the transcript and the
-timeline in a folder. The daemon's side of the timeline comes from its log, the caller's side from
-what the caller heard.
+Starts the daemon as its own process on the emulator, places a call with bundled speech over the
+Twilio wire format and then one over SIP and RTP, prints a live timeline, and leaves of each a
+stereo recording, the transcript and the timeline in a folder. The daemon's side of the timeline
+comes from its log, the caller's side from what the caller heard.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +25,7 @@ import click
 import trio
 
 from voiced.journal import Journal
+from voiced.simulate import sip_caller
 from voiced.simulate.caller import call
 from voiced.simulate.events import (
     AgentStarted,
@@ -36,13 +37,15 @@ from voiced.simulate.events import (
     HungUp,
     MediaStarted,
 )
+from voiced.simulate.report import trouble
 from voiced.simulate.result import CallResult
 from voiced.simulate.script import SCRIPTS
 
 __all__ = ["main"]
 
 START_LIMIT_S: Final = 15.0
-CALL_LIMIT_S: Final = 45.0
+CALL_LIMIT_S: Final = 25.0
+ENDED_LIMIT_S: Final = 2.0  # from hanging up to the daemon's own word that the call is over
 STOP_LIMIT_S: Final = 10.0
 
 _CONFIG: Final = """\
@@ -56,6 +59,14 @@ listen = "127.0.0.1:0"
 
 [admin]
 listen = "127.0.0.1:0"
+
+[sip]
+listen = ["udp://127.0.0.1:0"]
+
+[[sip.trunk]]
+name = "demo"
+host = "127.0.0.1"
+allow = ["127.0.0.1/32"]
 
 [engine.offline]
 kind = "emulator"
@@ -74,13 +85,46 @@ class DemoFailed(Exception):
     """The demo could not be held; the text says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the daemon listens: an HTTP URL, and a SIP host and port."""
+
+    http: str
+    sip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A call of the demo's; `suffix` tells its files from those of the other."""
+
+    over: str
+    suffix: str
+    result: CallResult
+
+    def file(self, directory: Path, name: str) -> Path:
+        """Where its file of that kind is."""
+        stem, _, kind = name.partition(".")
+        return directory / f"{stem}{self.suffix}.{kind}"
+
+
 class Timeline:
     """Prints what happens as it happens, and keeps it."""
 
     def __init__(self, echo: Callable[[str], None]) -> None:
         self._echo = echo
         self._began = time.monotonic()
+        self._call_ended = trio.Event()
         self.entries: list[dict[str, Any]] = []
+
+    def begin(self, title: str) -> None:
+        """Begin the timeline of another call."""
+        self._echo(f"\n{title}")
+        self._began, self.entries, self._call_ended = time.monotonic(), [], trio.Event()
+
+    async def call_ended(self) -> None:
+        """Wait for the daemon to say that the call is over; not for long."""
+        with trio.move_on_after(ENDED_LIMIT_S):
+            await self._call_ended.wait()
 
     def add(self, who: str, text: str, **facts: object) -> None:
         """Note something that happened now."""
@@ -126,6 +170,7 @@ class Timeline:
                     f"(median {latency} ms), {line['barge_ins']} barge-ins",
                     line=line,
                 )
+                self._call_ended.set()
             case _ if line.get("level") in ("warning", "error"):
                 self.add("daemon", json.dumps(line, ensure_ascii=False))
 
@@ -137,31 +182,46 @@ def main(directory: Path = Path("voiced-demo")) -> int:
     except OSError as error:
         click.echo(f"voiced demo: cannot write to {directory}: {error.strerror}", err=True)
         return 1
-    result: CallResult | None = None
+    held: Sequence[Held] = ()
     try:
-        result = trio.run(partial(_demo, directory))
+        held = trio.run(partial(_demo, directory))
     except* DemoFailed as group:
         for each in group.exceptions:
             click.echo(f"voiced demo: {each}", err=True)
-    if result is None:
-        return 1
+    passed = bool(held)
+    for each_call in held:
+        passed = _judge(each_call) and passed
+    if held:
+        click.echo("\nCaller left, agent right in both recordings:")
+    for each_call in held:
+        names = ("call.wav", "transcript.txt", "timeline.json")
+        files = [str(each_call.file(directory, name)) for name in names]
+        click.echo(f"  over {each_call.over + ':':<8} {', '.join(files)}")
+    return 0 if passed else 1
+
+
+def _judge(held: Held) -> bool:
+    """Say what was heard in a call, and whether that was all that should have been."""
+    result = held.result
     checks = {
         "the caller heard the greeting": result.heard_greeting(),
         "the caller heard an answer": result.heard_answer(),
         "the caller's interruption was heeded at once": result.clean_barge_in(),
         "nothing else went wrong": result.ok,
     }
-    click.echo("")
+    click.echo(f"\nOver {held.over}:")
     for text, passed in checks.items():
         click.echo(f"  {'yes' if passed else 'NO '}  {text}")
     if result.failure:
         click.echo(f"  the call failed: {result.failure}")
-    click.echo(f"\nListen to {directory / 'call.wav'}: caller left, agent right.")
-    return 0 if all(checks.values()) else 1
+    elif not result.ok:
+        click.echo(f"  {trouble(result)}")
+    return all(checks.values())
 
 
-async def _demo(directory: Path) -> CallResult:
+async def _demo(directory: Path) -> list[Held]:
     timeline = Timeline(click.echo)
+    held = []
     with tempfile.TemporaryDirectory(prefix="voiced-demo-") as state:
         config = Path(state) / "voiced.toml"
         config.write_text(_CONFIG.format(state_dir=state), "utf-8")
@@ -173,34 +233,51 @@ async def _demo(directory: Path) -> CallResult:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
             try:
-                address = await nursery.start(_follow_log, daemon, timeline)
-                result = await call(
-                    SCRIPTS["conversation"],
-                    webhook_url=f"{address}/twilio/voice",
-                    observer=timeline.observe,
-                    deadline_s=CALL_LIMIT_S,
-                )
+                addresses = await nursery.start(_follow_log, daemon, timeline)
+                for over, suffix, place in _calls(addresses, timeline):
+                    timeline.begin(f"A call over {over}")
+                    result = await place()
+                    await timeline.call_ended()
+                    held.append(Held(over, suffix, result))
+                    await trio.to_thread.run_sync(_write, held[-1], directory, timeline.entries)
             finally:
                 with trio.move_on_after(STOP_LIMIT_S, shield=True):
                     await _stop(daemon, timeline)
                 nursery.cancel_scope.cancel()
-        transcript = _transcript(Path(state))
-    result.write_wav(directory / "call.wav")
-    (directory / "transcript.txt").write_text(transcript, "utf-8")
-    document = {"timeline": timeline.entries, "call": result.to_json()}
-    (directory / "timeline.json").write_text(
+        for each in held:
+            transcript = _transcript(Path(state), each.result.call_sid)
+            each.file(directory, "transcript.txt").write_text(transcript, "utf-8")
+            click.echo(f"\nWhat was said over {each.over}:\n{transcript}", nl=False)
+    return held
+
+
+def _calls(
+    addresses: Addresses, timeline: Timeline
+) -> list[tuple[str, str, Callable[[], Awaitable[CallResult]]]]:
+    """The calls of the demo: over what, the suffix of its files, and how it is placed."""
+    options: dict[str, Any] = {"observer": timeline.observe, "deadline_s": CALL_LIMIT_S}
+    twilio, sip = SCRIPTS["conversation"], SCRIPTS["interruption"]
+    webhook, uri = f"{addresses.http}/twilio/voice", f"sip:+15550100@{addresses.sip}"
+    return [
+        ("Twilio", "", partial(call, twilio, webhook_url=webhook, **options)),
+        ("SIP", "-sip", partial(sip_caller.call, sip, uri=uri, **options)),
+    ]
+
+
+def _write(held: Held, directory: Path, entries: list[dict[str, Any]]) -> None:
+    held.result.write_wav(held.file(directory, "call.wav"))
+    document = {"timeline": entries, "call": held.result.to_json()}
+    held.file(directory, "timeline.json").write_text(
         json.dumps(document, indent=1, ensure_ascii=False) + "\n", "utf-8"
     )
-    click.echo(f"\n{transcript}", nl=False)
-    return result
 
 
 async def _follow_log(
-    daemon: trio.Process, timeline: Timeline, *, task_status: trio.TaskStatus[str]
+    daemon: trio.Process, timeline: Timeline, *, task_status: trio.TaskStatus[Addresses]
 ) -> None:
-    """Read the daemon's log; the started value is its address."""
+    """Read the daemon's log; the started value is where it listens."""
     assert daemon.stderr is not None
-    waiting, buffer, seen = True, b"", []
+    waiting, sip, buffer, seen = True, "", b"", []
     with trio.CancelScope(deadline=trio.current_time() + START_LIMIT_S) as limit:
         async for data in daemon.stderr:
             *lines, buffer = (buffer + data).split(b"\n")
@@ -210,10 +287,12 @@ async def _follow_log(
                 except ValueError:
                     seen.append(raw.decode("utf-8", "replace"))
                     continue
+                if line.get("event") == "sip listening":
+                    sip = line["addresses"][0].removeprefix("udp://")
                 if waiting and line.get("event") == "listening":
                     waiting, limit.deadline = False, float("inf")
-                    timeline.add("daemon", f"listens on {line['address']}")
-                    task_status.started(line["address"])
+                    timeline.add("daemon", f"listens on {line['address']} and udp://{sip}")
+                    task_status.started(Addresses(line["address"], sip))
                 timeline.log_line(line)
     if waiting:
         raise DemoFailed("the daemon did not start: " + (" ".join(seen) or "it said nothing"))
@@ -231,10 +310,10 @@ async def _stop(daemon: trio.Process, timeline: Timeline) -> None:
     timeline.add("daemon", f"has stopped, exit code {daemon.returncode}")
 
 
-def _transcript(state_dir: Path) -> str:
+def _transcript(state_dir: Path, call_sid: str) -> str:
     """The conversation as the journal has it: what was heard, not what was generated."""
     with closing(Journal(state_dir)) as journal:
-        rows = journal.calls(1)
+        rows = [row for row in journal.calls(10) if row["carrier_call_id"] == call_sid]
     return "".join(
         f"{entry['role']}: {entry['text']}{' —' if entry['cut'] else ''}\n"
         for entry in (rows[0]["transcript"] if rows else ())

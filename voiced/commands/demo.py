@@ -13,14 +13,15 @@ import click
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("voiced-demo"),
     show_default=True,
-    help="Where the recording, the transcript and the timeline are left.",
+    help="Where recordings, transcripts and timelines are left.",
 )
 @click.pass_context
 def command(ctx: click.Context, directory: Path) -> None:
-    """Place a call to an agent on this machine, offline, and show what happens.
+    """Call an agent on this machine over Twilio and over SIP, offline, and show what happens.
 
-    Needs no account, key or network. Exit code 0 means that the caller heard the greeting, an
-    answer, and silence at once when interrupting.
+    Needs no account, key or network. Leaves call.wav, transcript.txt and timeline.json of the first
+    call, and the same names with -sip of the second. Exit code 0 means that in both the caller
+    heard the greeting, an answer, and silence at once when interrupting.
     """
     from voiced import demo
 

@@ -146,6 +146,18 @@ SCRIPTS: dict[str, Script] = {
             ),
         ),
         Script(
+            "interruption",
+            "hears the greeting, asks, interrupts the answer, hears another",
+            (
+                *_GREETING,
+                Say("hours"),
+                SayWhileAgentSpeaks("interrupt"),
+                WaitForAgentSpeech(300),
+                WaitForAgentSilence(),
+                HangUp(),
+            ),
+        ),
+        Script(
             "question",
             "hears the greeting, says hello, hears the answer",
             (*_GREETING, Say("hello"), WaitForAgentSpeech(300), WaitForAgentSilence(), HangUp()),
