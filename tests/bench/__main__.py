@@ -15,6 +15,7 @@ PARTS: Final = {
     "sip": "the daemon as a SIP endpoint under load: set-up, delays, pacing, strangers",
     "native": "codec and resampling steps beside their peers, ns per frame",
     "websocket": "what a WebSocket message costs, by codec",
+    "rtp": "what a packet costs, and how evenly 200 streams leave beside other work",
     "playclock": "error of the heard position at barge-in, on a simulated carrier",
 }
 

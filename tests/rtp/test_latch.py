@@ -120,6 +120,19 @@ def test_learning_again_does_not_reopen_what_the_sdp_confirms() -> None:
     assert feed(it, STRANGER, count=9, now=103) == [Verdict.STRANGER] * 9
 
 
+def test_hold_by_a_null_address_changes_nothing() -> None:
+    it = latch()
+    feed(it, OUTSIDE)
+    it.learn(("0.0.0.0", 4000), 100)
+    assert it.destination == OUTSIDE
+    assert feed(it, STRANGER, count=9, now=101) == [Verdict.STRANGER] * 9
+
+
+def test_ways_to_write_an_address() -> None:
+    it = latch(("2001:DB8:0::1", 4000))
+    assert feed(it, ("2001:db8::1", 4000), count=1) == [Verdict.ACCEPT]
+
+
 def test_a_new_address_in_the_sdp_begins_anew() -> None:
     it = latch()
     feed(it, OUTSIDE)

@@ -24,7 +24,7 @@ from typing import Final
 
 from voiced.rtp.media import Address
 
-__all__ = ["PROBATION", "QUIET_S", "WINDOW_S", "Latch", "Verdict"]
+__all__ = ["PROBATION", "QUIET_S", "WINDOW_S", "Latch", "Verdict", "is_numeric"]
 
 PROBATION: Final = 4
 WINDOW_S: Final = 5.0
@@ -54,7 +54,7 @@ class Latch:
 
     def __init__(self) -> None:
         self.source: Address | None = None  # the address learnt; compare with it first
-        self._expected: Address | None = None
+        self.expected: Address | None = None  # what the SDP says
         self._same_host = False
         self._until = 0.0
         self._again = False  # probation is open although an address has been learnt
@@ -65,15 +65,22 @@ class Latch:
     @property
     def destination(self) -> Address | None:
         """Where to send: the address learnt, before that the SDP's, None where it has none."""
-        return self.source or self._expected
+        return self.source or self.expected
 
     def learn(self, expected: Address, now: float) -> None:
-        """The SDP says `expected` (again). The address learnt stays unless the SDP's changes."""
+        """The SDP says `expected` (again). The address learnt stays unless the SDP's changes.
+
+        0.0.0.0 is hold in the old way (RFC 3264 section 8.4), not an address: nothing changes.
+        """
         host = _numeric(expected[0])
-        address = expected if expected[1] and host and not host.is_unspecified else None
-        if address != self._expected:
+        address = None
+        if host is not None and not host.is_unspecified and expected[1]:
+            address = (str(host), expected[1])  # as sockets write it
+        elif self.expected is not None:
+            return
+        if address != self.expected:
             self.source = None
-        self._expected = address
+        self.expected = address
         self._again = self.source is not None and self.source != address
         self._same_host = address is not None and host is not None and host.is_global
         self._until = now + WINDOW_S
@@ -92,9 +99,9 @@ class Latch:
         """Judge a datagram that did not come from `self.source`."""
         if not self.open(now):
             return Verdict.STRANGER
-        if source == self._expected:
+        if source == self.expected:
             return self._settle(source, now)
-        if self._same_host and self._expected is not None and source[0] != self._expected[0]:
+        if self._same_host and self.expected is not None and source[0] != self.expected[0]:
             return Verdict.STRANGER
         if self.source is not None and not (self._again and now - self._heard_at >= QUIET_S):
             return Verdict.STRANGER
@@ -113,7 +120,7 @@ class Latch:
 
     def open(self, now: float) -> bool:
         """Another address could still be learnt."""
-        return self.source is None or (now < self._until and self.source != self._expected)
+        return self.source is None or (now < self._until and self.source != self.expected)
 
     def release(self) -> list[bytes]:
         """What the address just accepted had sent while on probation, in order, once."""
@@ -129,8 +136,13 @@ class Latch:
 
 
 def _numeric(host: str) -> IPv4Address | IPv6Address | None:
-    """None for a name: it cannot be compared, and sending to it would wait for the DNS."""
+    """None for a name."""
     try:
         return ip_address(host)
     except ValueError:
         return None
+
+
+def is_numeric(host: str) -> bool:
+    """An address and not a name: sending to a name would wait for the DNS."""
+    return _numeric(host) is not None

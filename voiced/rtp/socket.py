@@ -29,6 +29,7 @@ _ROUNDS: Final = 8
 """Packets of one socket in one go: 160 ms of a stall of ours at once, while a flood of one port
 takes no more than its share from the others."""
 
+_EXPEDITED: Final = 46 << 2  # DSCP EF, for telephony (RFC 4594 section 4.1)
 _TAKEN: Final = {errno.EADDRINUSE, errno.EACCES}
 
 _log = structlog.get_logger("voiced.rtp")
@@ -308,6 +309,9 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket 
     try:
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, _EXPEDITED)
+        else:
+            opened.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, _EXPEDITED)
         opened.bind((host, port))
     except OSError as error:
         opened.close()

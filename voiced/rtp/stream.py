@@ -10,7 +10,7 @@ from typing import Final
 from voiced.formats import AudioFormat
 from voiced.leg import CallerAudio, Digit
 from voiced.rtp import codec, rtcp
-from voiced.rtp.latch import Latch, Verdict
+from voiced.rtp.latch import Latch, Verdict, is_numeric
 from voiced.rtp.media import (
     TELEPHONE_EVENT,
     Address,
@@ -48,7 +48,7 @@ class MediaStream:
         transport: MediaTransport,
         *,
         now: Callable[[], float],
-        on_media: Callable[[], None] = lambda: None,
+        on_media: Callable[[], object] = lambda: None,
         cname: str = "",
         reorder_ms: int = 40,
         first_timeout_s: float = 30.0,
@@ -61,7 +61,8 @@ class MediaStream:
             transport: ports and time.
             now: seconds, monotonic; the clock by which the transport calls `tick`.
             on_media: called when there is something to `take`, or `timed_out` became true; once
-                until the next `take`. Must not block. May be set later as an attribute.
+                until the next `take`. Must not block. May be set later as an attribute. A task
+                that waits for it takes first: nothing is told twice.
             cname: RTCP's name for us (RFC 3550 section 6.5.1); random when empty.
             reorder_ms: how long a packet waits for one before it, 0 to 60.
             first_timeout_s: patience for the first packet after `begin`; 0: for ever.
@@ -468,6 +469,7 @@ class MediaStream:
             return None
         if known.rtcp_mux:
             return rtp
-        if rtp == known.remote_rtp and known.remote_rtcp is not None:
-            return known.remote_rtcp
+        named = known.remote_rtcp
+        if named is not None and rtp == self._latch.expected and is_numeric(named[0]):
+            return named
         return rtp[0], min(rtp[1] + 1, 65535)
