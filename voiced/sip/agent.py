@@ -27,7 +27,7 @@ from voiced.sip.uri import NameAddr, SipUri
 if TYPE_CHECKING:
     from voiced.sip.events import MediaControl, Observer
     from voiced.sip.message import Request, Response
-    from voiced.sip.policy import Policy
+    from voiced.sip.policy import Admit, Policy
     from voiced.sip.session import Session
     from voiced.sip.timers import Timers
     from voiced.sip.transactions import ServerTransaction
@@ -206,9 +206,11 @@ class UserAgent:
         elif tag is not None:
             self._answer(tx, 481)
         else:
-            self._outside(tx, request, flow, admission.peer)
+            self._outside(tx, request, flow, admission)
 
-    def _outside(self, tx: ServerTransaction, request: Request, flow: Flow, peer: str) -> None:
+    def _outside(
+        self, tx: ServerTransaction, request: Request, flow: Flow, admission: Admit
+    ) -> None:
         """A request outside any dialog, checked in the order of 8.2."""
         refusal = screen(request, self._core)
         if refusal is None or refusal.status not in {405, 416}:
@@ -221,7 +223,7 @@ class UserAgent:
         if refusal is not None:
             self._answer(tx, refusal.status, refusal.headers)
         elif request.method == "INVITE":
-            self._invited(tx, request, flow, peer)
+            self._invited(tx, request, flow, admission)
         elif request.method == "OPTIONS":
             # 11.2: what an INVITE would be told.
             headers = [
@@ -242,7 +244,9 @@ class UserAgent:
             seconds = options.retry_after_s
         return None if seconds is None else Refusal(503, [("Retry-After", str(seconds))])
 
-    def _invited(self, tx: ServerTransaction, request: Request, flow: Flow, peer: str) -> None:
+    def _invited(
+        self, tx: ServerTransaction, request: Request, flow: Flow, admission: Admit
+    ) -> None:
         core = self._core
         try:
             interval = session_timer.serve(
@@ -251,7 +255,9 @@ class UserAgent:
         except session_timer.IntervalTooSmall as error:
             self._answer(tx, 422, [("Min-SE", str(error.min_se))])
             return
-        session = ServerSession(core, tx, request, flow, peer, interval)
+        session = ServerSession(
+            core, tx, request, flow, admission.peer, interval, admission.authenticator
+        )
         self._sessions[session.call_id, session.local_tag] = session
         self._policy.on_invite(session)
         if session.observer is None:

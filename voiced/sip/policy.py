@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from voiced.sip.message import Request
+    from voiced.sip.outgoing import Credentials
     from voiced.sip.transport import Flow
     from voiced.sip.uas import ServerSession
 
@@ -16,9 +17,13 @@ __all__ = ["Admission", "Admit", "Drop", "Policy", "Refuse"]
 
 @dataclass(frozen=True, slots=True)
 class Admit:
-    """Let it in, as a request of the peer with this name (a trunk)."""
+    """Let it in, as a request of the peer with this name (a trunk).
+
+    `authenticator`: answers for us where the peer challenges our own requests in this call.
+    """
 
     peer: str
+    authenticator: Credentials | None = None
 
 
 @dataclass(frozen=True, slots=True)

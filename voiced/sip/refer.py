@@ -11,14 +11,19 @@ from voiced.sip.message import REASONS, response_to
 from voiced.sip.screening import Refusal
 
 if TYPE_CHECKING:
+    from voiced.sip.core import Headerlist
     from voiced.sip.message import Request, Response
     from voiced.sip.session import Session
     from voiced.sip.timers import Timer
     from voiced.sip.transactions import ServerTransaction
+    from voiced.sip.uri import Uri
 
-__all__ = ["IncomingRefer", "OutgoingRefer", "parse_sipfrag"]
+__all__ = ["IncomingRefer", "OutgoingRefer", "Transfers", "parse_sipfrag"]
 
 _STATUS_LINE = re.compile(rb"SIP/2\.0[ \t]+([1-6][0-9][0-9])(?:[ \t]+([^\r\n]*))?", re.IGNORECASE)
+
+# Transfers that a peer may ask for at a time; a telephone asks for one.
+_MOST_INCOMING: Final = 4
 
 # A non-INVITE request must be answered within 32 s (64*T1), and its answer may be lost once or
 # twice on the way: an observer has half of that to decide.
@@ -189,3 +194,60 @@ class IncomingRefer:
             self._decide()
             self._session.refuse(self._tx, Refusal(603))
         self._ended = True
+
+
+class Transfers:
+    """All REFERs of one session."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._outgoing: OutgoingRefer | None = None
+        self._incoming: list[IncomingRefer] = []
+
+    @property
+    def asked(self) -> bool:
+        """Whether a REFER of ours is under way."""
+        return self._outgoing is not None
+
+    def ask(self, uri: Uri, headers: Headerlist) -> None:
+        """Send a REFER."""
+        dialog = self._session.dialog
+        assert dialog is not None
+        request = self._session.new_request(
+            "REFER",
+            headers=[
+                ("Refer-To", f"<{uri}>"),
+                ("Referred-By", f"<{dialog.local.uri}>"),
+                ("Supported", "norefersub"),
+                *headers,
+            ],
+        )
+        self._outgoing = OutgoingRefer(self._session, request, self._answered)
+
+    def _answered(self) -> None:
+        self._outgoing = None
+
+    def on_notify(self, tx: ServerTransaction, request: Request) -> None:
+        """A NOTIFY inside the dialog; 481 unless it is about a REFER of ours."""
+        if self._outgoing is not None:
+            self._outgoing.on_notify(tx, request)
+        else:
+            self._session.refuse(tx, Refusal(481))
+
+    def on_refer(self, tx: ServerTransaction, request: Request) -> None:
+        """A REFER inside the dialog."""
+        session = self._session
+        if len(self._incoming) >= _MOST_INCOMING:
+            session.refuse(tx, Refusal(500, [session.core.later()]))
+            return
+        refer = IncomingRefer(session, tx, request, lambda: self._incoming.remove(refer))
+        self._incoming.append(refer)
+        refer.announce()
+
+    def stop(self) -> None:
+        """The session is over."""
+        if self._outgoing is not None:
+            self._outgoing.stop()
+        for refer in self._incoming:
+            refer.stop()
+        self._incoming.clear()

@@ -15,7 +15,7 @@ from voiced.sip.dialog import Dialog
 from voiced.sip.events import Ended, Info
 from voiced.sip.exchange import Exchange
 from voiced.sip.message import response_to
-from voiced.sip.refer import IncomingRefer, OutgoingRefer
+from voiced.sip.refer import Transfers
 from voiced.sip.requester import Requester, is_local
 from voiced.sip.screening import DTMF_TYPES, Refusal, screen
 from voiced.sip.uri import parse_uri
@@ -51,9 +51,6 @@ SUCCESSORS: Final[dict[SessionState, frozenset[SessionState]]] = {
     "ended": frozenset(),
 }
 """Which state may follow which; `early` to `calling` when a redirection is followed."""
-
-# Transfers that a peer may ask for at a time; a telephone asks for one.
-_MOST_REFERS: Final = 4
 
 
 class InvalidState(Exception):
@@ -101,8 +98,9 @@ class Session:
         self.timer = session_timer.SessionTimer(core.timers, self._refresh, self._expire)
         self.exchange = Exchange(self, owner=owner)
         self._state: SessionState = state
-        self._outgoing_refer: OutgoingRefer | None = None
-        self._incoming_refers: list[IncomingRefer] = []
+        self.transfers = Transfers(self)
+        # How it will have ended, once the peer has confirmed it or can no longer do so.
+        self.closing: Ended | None = None
 
     @property
     def state(self) -> SessionState:
@@ -152,20 +150,9 @@ class Session:
         while another REFER is under way; ParseError if `target_uri` is no URI.
         """
         self._demand_confirmed()
-        if self._outgoing_refer is not None:
+        if self.transfers.asked:
             raise InvalidState("a REFER is under way already")
-        uri = parse_uri(target_uri)
-        assert self.dialog is not None
-        request = self.new_request(
-            "REFER",
-            headers=[
-                ("Refer-To", f"<{uri}>"),
-                ("Referred-By", f"<{self.dialog.local.uri}>"),
-                ("Supported", "norefersub"),
-                *headers,
-            ],
-        )
-        self._outgoing_refer = OutgoingRefer(self, request, self._refer_over)
+        self.transfers.ask(parse_uri(target_uri), headers)
 
     def _demand_confirmed(self) -> None:
         if self._state != "confirmed":
@@ -199,11 +186,7 @@ class Session:
         """Stop every timer; subclasses have more of them."""
         self.timer.stop()
         self.exchange.stop()
-        if self._outgoing_refer is not None:
-            self._outgoing_refer.stop()
-        for refer in list(self._incoming_refers):
-            refer.stop()
-        self._incoming_refers.clear()
+        self.transfers.stop()
 
     # Media; the callers see to it that there is one
 
@@ -239,9 +222,10 @@ class Session:
 
     def hang_up(self, ended: Ended, headers: Headerlist = ()) -> None:
         """Send BYE; its answer, or none in 64*T1, brings `ended`."""
+        request = self.new_request("BYE", headers=headers)
+        self.closing = ended
         self.become("ending")
         self.clean_up()
-        request = self.new_request("BYE", headers=headers)
         self.send(request, lambda response: self.finish(ended), vital=False)
 
     def give_up(self, ended: Ended, headers: Headerlist) -> None:
@@ -345,28 +329,17 @@ class Session:
                 self.deliver(Info(kind, request.body))
         elif method == "OPTIONS":
             tx.respond(response_to(request, 200, headers=self.core.abilities()))
-        elif method == "NOTIFY" and self._outgoing_refer is not None:
-            self._outgoing_refer.on_notify(tx, request)
+        elif method == "NOTIFY":
+            self.transfers.on_notify(tx, request)
         elif method == "REFER" and self._state == "confirmed":
-            self._on_refer(tx, request)
+            self.transfers.on_refer(tx, request)
         else:
             self.refuse(tx, Refusal(481))
 
     def on_bye(self, tx: ServerTransaction, request: Request) -> None:
-        """The peer hangs up; crossing with a BYE of ours it is answered all the same."""
+        """The peer hangs up; where that crosses with a BYE of ours, ours came first."""
         tx.respond(response_to(request, 200))
-        self.finish(Ended("remote_bye", headers=fields(request)))
-
-    def _on_refer(self, tx: ServerTransaction, request: Request) -> None:
-        if len(self._incoming_refers) >= _MOST_REFERS:
-            self.refuse(tx, Refusal(500, [self.core.later()]))
-            return
-        refer = IncomingRefer(self, tx, request, lambda: self._incoming_refers.remove(refer))
-        self._incoming_refers.append(refer)
-        refer.announce()
-
-    def _refer_over(self) -> None:
-        self._outgoing_refer = None
+        self.finish(self.closing or Ended("remote_bye", headers=fields(request)))
 
     def serve_timer(self, request: Request) -> SessionInterval | None:
         """The session interval for a request of the peer's. Raises IntervalTooSmall."""

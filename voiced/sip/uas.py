@@ -19,6 +19,7 @@ from voiced.sip.session import Session, fields
 if TYPE_CHECKING:
     from voiced.sip.core import Core
     from voiced.sip.message import Request, Response
+    from voiced.sip.outgoing import Credentials
     from voiced.sip.session_timer import SessionInterval
     from voiced.sip.timers import Timer
     from voiced.sip.transactions import ServerTransaction
@@ -48,11 +49,13 @@ class ServerSession(Session):
         flow: Flow,
         peer: str,
         interval: SessionInterval | None,
+        authenticator: Credentials | None = None,
     ) -> None:
         """`interval`: what `session_timer.serve` made of the INVITE. Raises ParseError."""
         super().__init__(core, request, peer, local_tag=tx.to_tag, state="incoming", owner=False)
         contact = core.contact(flow, secure=_is_secure(request))
         self.dialog = Dialog.uas(request, self.local_tag, contact)
+        self.requester.authenticator = authenticator
         self.requester.use_flow(flow, self.dialog)
         self.learn(request)
         self._tx = tx
@@ -217,6 +220,7 @@ class ServerSession(Session):
             reason = "rejected" if ended.reason == "local_bye" else ended.reason
             self._refuse(Refusal(603, headers), replace(ended, reason=reason))
         elif self._state == "accepted":
+            self.closing = ended
             self.become("ending")
             self._bye = ended, headers
 
@@ -268,12 +272,11 @@ class ServerSession(Session):
 
     def on_bye(self, tx: ServerTransaction, request: Request) -> None:
         """BYE; before the answer too, which then gets 487 (15.1.2)."""
-        tx.respond(response_to(request, 200))
-        ended = Ended("remote_bye", headers=fields(request))
         if self._state == "incoming":
-            self._refuse(Refusal(487), ended)
+            tx.respond(response_to(request, 200))
+            self._refuse(Refusal(487), Ended("remote_bye", headers=fields(request)))
         else:
-            self.finish(ended)
+            super().on_bye(tx, request)
 
     def dispatch(self, tx: ServerTransaction, request: Request) -> None:
         """PRACK besides all that a session serves."""
