@@ -50,8 +50,12 @@ this process can stall."""
 TRANSFER_TIMEOUT_S: Final = 60.0
 """From a REFER to the news that the new call was answered or not: as long as telephones ring."""
 
-DIGITS: Final = re.compile(r"[0-9A-D*#,]{1,64}")
-COMMA_S: Final = 0.5
+DIGITS: Final = re.compile(r"[0-9A-D*#][0-9A-D*#,]{0,63}")
+"""Keys to press; a comma is a pause."""
+
+_KEY: Final = re.compile(r"([0-9A-D*#])(,*)")
+GAP_MS: Final = 100  # between two keys
+COMMA_MS: Final = 500
 MAX_EVENTS: Final = 64
 """Events that wait for `receive`, audio apart: keys by INFO, holds. A call that does not take them
 is over; what comes beyond is dropped but for the end."""
@@ -267,12 +271,13 @@ class SipLeg:
     def send_digits(self, digits: str) -> None:
         """Press keys: telephone events where the peer takes them, else SIP INFO. See `Leg`."""
         if not DIGITS.fullmatch(digits):
-            raise Unsupported("keys are 0-9 * # A-D, with commas for pauses")
+            raise Unsupported("keys are 0-9 * # A-D, with commas between them for pauses")
         if self._ended is not None or self.session is None:
             raise LegClosed
         try:
             if self._stream.takes_digits:
-                self._stream.send_digits(digits)
+                for digit, commas in _KEY.findall(digits):
+                    self._stream.send_digits(digit, gap_ms=GAP_MS + COMMA_MS * len(commas))
                 return
             for digit in digits.replace(",", ""):
                 body = f"Signal={digit}\r\nDuration=100\r\n".encode()
