@@ -8,7 +8,9 @@ import pytest
 
 from tests.sip.calls import NO_CODEC, SDP, Peer, Phone, called, quiet, state_of, talking
 from tests.sip.wire import Packet, Wire
+from voiced.sip.digest import Authenticator, Credentials
 from voiced.sip.events import Confirmed, Ended, MediaChanged
+from voiced.sip.policy import Admit
 from voiced.sip.session import InvalidState, Session
 from voiced.sip.uas import ServerSession
 
@@ -168,7 +170,7 @@ def test_byes_that_cross() -> None:
     session.bye()
     peer.send("BYE")
     assert peer.statuses("BYE") == [200]
-    assert line.end().reason == "remote_bye"
+    assert line.end() == Ended("local_bye")
     peer.answer(peer.requests("BYE")[0], 200)
     quiet(wire, phone)
 
@@ -388,3 +390,25 @@ def test_sips_gets_a_sips_contact() -> None:
     peer.remote_uri = "sips:voiced@192.0.2.1"
     peer.invite()
     assert str(peer.last("INVITE").contacts[0].uri).startswith("sips:")
+
+
+def test_a_peer_that_challenges_our_bye() -> None:
+    wire = Wire()
+    phone = Phone(wire.node("192.0.2.1"))
+    phone.admission = Admit("trunk", Authenticator(Credentials("alice", "s3cret")))
+    peer = Peer(wire.node("192.0.2.9"), phone.node)
+    peer.invite()
+    peer.send("ACK")
+    session, line = phone.calls[0]
+    session.bye()
+    wire.run(0.1)
+    peer.answer(
+        peer.requests("BYE")[0],
+        401,
+        'WWW-Authenticate: Digest realm="x", nonce="n", algorithm=MD5, qop="auth"',
+    )
+    first, second = peer.requests("BYE")
+    assert second.cseq.number == first.cseq.number + 1
+    assert "Authorization" in second.headers
+    peer.answer(second, 200)
+    assert line.end() == Ended("local_bye")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from voiced.sip.session import Session
     from voiced.sip.timers import Timer
     from voiced.sip.transactions import ServerTransaction
-    from voiced.sip.uri import Uri
+    from voiced.sip.uri import NameAddr, Uri
 
 __all__ = ["IncomingRefer", "OutgoingRefer", "Transfers", "parse_sipfrag"]
 
@@ -125,12 +125,8 @@ class IncomingRefer:
             _DECISION_SHARE * session.core.timing.t1, lambda: self.reject(603)
         )
 
-    def announce(self) -> None:
-        """Ask the observer. A REFER must name one target (RFC 3515 2.1), else 400."""
-        refer_to = self._request.refer_to
-        if refer_to is None:
-            self.reject(400)
-            return
+    def announce(self, refer_to: NameAddr) -> None:
+        """Ask the observer."""
         referred_by = self._request.headers.get("Referred-By")
         self._session.deliver(ReferRequested(refer_to, referred_by, self.accept, self.reject))
 
@@ -235,14 +231,18 @@ class Transfers:
             self._session.refuse(tx, Refusal(481))
 
     def on_refer(self, tx: ServerTransaction, request: Request) -> None:
-        """A REFER inside the dialog."""
+        """A REFER inside the dialog; it must name one target (RFC 3515 2.1), else 400."""
         session = self._session
+        refer_to = request.refer_to
+        if refer_to is None:
+            session.refuse(tx, Refusal(400))
+            return
         if len(self._incoming) >= _MOST_INCOMING:
             session.refuse(tx, Refusal(500, [session.core.later()]))
             return
         refer = IncomingRefer(session, tx, request, lambda: self._incoming.remove(refer))
         self._incoming.append(refer)
-        refer.announce()
+        refer.announce(refer_to)
 
     def stop(self) -> None:
         """The session is over."""
