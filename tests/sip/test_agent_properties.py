@@ -8,21 +8,10 @@ from hypothesis import strategies as st
 from tests.sip.calls import NO_CODEC, SDP, Peer, Phone, quiet, sdp
 from tests.sip.wire import Wire
 from voiced.sip.message import Response
+from voiced.sip.options import ALLOW
 from voiced.sip.uas import ServerSession
 
-METHODS = [
-    "INVITE",
-    "ACK",
-    "BYE",
-    "CANCEL",
-    "OPTIONS",
-    "PRACK",
-    "UPDATE",
-    "INFO",
-    "NOTIFY",
-    "REFER",
-    "MESSAGE",
-]
+METHODS = [*ALLOW, "MESSAGE"]
 FIELDS = [
     "",
     "Require: 100rel",
@@ -50,13 +39,8 @@ FIELDS = [
 BODIES = ["", SDP, sdp(2, "inactive"), NO_CODEC, "v=0", "SIP/2.0 200 OK\r\n", "Signal=1"]
 TYPES = ["application/sdp", "message/sipfrag", "application/dtmf-relay", "text/plain", "/;"]
 
-OWNER = ["ring", "early", "accept", "reject", "bye"] + [
-    "hold",
-    "update",
-    "reinvite",
-    "refer",
-    "info",
-]
+OWNER = ("ring", "early", "accept", "reject", "bye")
+CHANGES = ("hold", "update", "reinvite", "refer", "info")
 
 requests = st.tuples(
     st.just("request"),

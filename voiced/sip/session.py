@@ -139,9 +139,27 @@ class Session:
         self.exchange.want("update")
 
     def info(self, body: bytes, content_type: str) -> None:
-        """Send an INFO (RFC 6086, legacy usage); raises InvalidState unless the call stands."""
+        """Send an INFO (RFC 6086, legacy usage), once those before it have been answered.
+
+        Over UDP two at a time could arrive in the wrong order, and keys are pressed in one. Raises
+        InvalidState unless the call stands, and beyond 64 that wait.
+        """
         self._demand_confirmed()
-        self.send(self.new_request("INFO", body=body, content_type=content_type), _ignore)
+        if len(self._infos) >= _MOST_INFOS:
+            raise InvalidState("too many INFOs wait to be sent")
+        self._infos.append((body, content_type))
+        if len(self._infos) == 1:
+            self._send_info()
+
+    def _send_info(self) -> None:
+        body, content_type = self._infos[0]
+        request = self.new_request("INFO", body=body, content_type=content_type)
+        self.send(request, self._info_done)
+
+    def _info_done(self, _outcome: Outcome) -> None:
+        self._infos.popleft()
+        if self._infos and self._state == "confirmed":
+            self._send_info()
 
     def refer(self, target_uri: str, headers: Headerlist = ()) -> None:
         """Ask the peer to call `target_uri` (blind transfer); `ReferProgress` events follow.
