@@ -6,6 +6,7 @@ What both sides of a call have in common. How a session begins is in `uas` (we w
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -53,6 +54,10 @@ SUCCESSORS: Final[dict[SessionState, frozenset[SessionState]]] = {
 """Which state may follow which; `early` to `calling` when a redirection is followed."""
 
 
+# INFOs that may wait: as many keys as an operator may press at once.
+_MOST_INFOS: Final = 64
+
+
 class InvalidState(Exception):
     """The caller's mistake: what was asked is impossible in this state."""
 
@@ -98,6 +103,7 @@ class Session:
         self.timer = session_timer.SessionTimer(core.timers, self._refresh, self._expire)
         self.exchange = Exchange(self, owner=owner)
         self._state: SessionState = state
+        self._infos: deque[tuple[bytes, str]] = deque()  # the first has been sent
         self.transfers = Transfers(self)
         # How it will have ended, once the peer has confirmed it or can no longer do so.
         self.closing: Ended | None = None
@@ -156,7 +162,7 @@ class Session:
         request = self.new_request("INFO", body=body, content_type=content_type)
         self.send(request, self._info_done)
 
-    def _info_done(self, _outcome: Outcome) -> None:
+    def _info_done(self, _response: Response) -> None:
         self._infos.popleft()
         if self._infos and self._state == "confirmed":
             self._send_info()
