@@ -29,6 +29,7 @@ _ROUNDS: Final = 8
 """Packets of one socket in one go: 160 ms of a stall of ours at once, while a flood of one port
 takes no more than its share from the others."""
 
+_STALL_S: Final = 0.02
 _EXPEDITED: Final = 46 << 2  # DSCP EF, for telephony (RFC 4594 section 4.1)
 _TAKEN: Final = {errno.EADDRINUSE, errno.EACCES}
 
@@ -275,9 +276,11 @@ class RtpHub:
     async def _pace(self) -> None:
         pacer = self._pacer
         while True:
-            # First what has come: after a stall of ours, what waits in the kernel was not late.
-            self._drain()
+            due = pacer.next_due()
+            if due is not None and self._now() - due > _STALL_S:
+                self._drain()  # what waits in the kernel was not late, and is no pause to be filled
             pacer.run()
+            self._drain()
             due = pacer.next_due()
             self._waits_until = float("inf") if due is None else due - EARLY_S
             with trio.CancelScope(deadline=self._waits_until):
