@@ -17,7 +17,7 @@ from tests.sip.calls import (
 )
 from tests.sip.wire import Wire
 from voiced.sip.events import Answered, Confirmed, Ended, Info, MediaChanged
-from voiced.sip.session import Session
+from voiced.sip.session import InvalidState, Session
 from voiced.sip.uri import SipUri
 
 # --- the peer's ---
@@ -292,6 +292,38 @@ def test_a_reinvite_that_nobody_answers() -> None:
     assert line.end() == Ended("timeout", 408, "no answer in time")
     assert peer.requests("BYE")
     quiet(wire, phone)
+
+
+def test_a_reinvite_that_is_never_answered_finally_is_cancelled() -> None:
+    wire, phone, peer, session, line = talking()
+    session.reinvite()
+    wire.run(0.1)
+    invite = peer.requests("INVITE")[0]
+    peer.answer(invite, 180)
+    wire.run(32)
+    peer.answer(peer.requests("CANCEL")[0], 200)
+    peer.answer(invite, 487)
+    assert line.media.rollbacks == 1
+    assert state_of(session) == "confirmed"
+    session.reinvite()
+    wire.run(0.1)
+    peer.answer(peer.requests("INVITE")[-1], 180)
+    session.bye()
+    quiet(wire, phone)
+
+
+def test_infos_go_one_at_a_time() -> None:
+    wire, _, peer, session, _ = talking()
+    for key in (b"1", b"2"):
+        session.info(b"Signal=" + key, "application/dtmf-relay")
+    wire.run(0.1)
+    (first,) = peer.requests("INFO")
+    peer.answer(first, 200)
+    assert [info.body for info in peer.requests("INFO")] == [b"Signal=1", b"Signal=2"]
+    for _ in range(63):
+        session.info(b"Signal=3", "application/dtmf-relay")
+    with pytest.raises(InvalidState):
+        session.info(b"Signal=4", "application/dtmf-relay")
 
 
 def test_a_failed_info_is_no_end() -> None:

@@ -107,6 +107,9 @@ class Requester:
             self.authenticator,
             finished,
             next_cseq=dialog.next_seq,
+            # A transaction waits for ever once a provisional has come (17.1.1.2), and an exchange
+            # that goes on for ever would keep all others out.
+            timeout_s=64 * self._core.timing.t1 if request.method == "INVITE" else None,
             repeated=lambda response, flow: again[0](),
         )
 
