@@ -332,3 +332,59 @@ def test_headers_and_route_of_the_owner() -> None:
     invite = peer.received[0]
     assert isinstance(invite, Request)
     assert invite.headers.get("X-Ticket") == "42"
+
+
+def test_no_address_at_all() -> None:
+    wire = Wire()
+    phone = Phone(wire.node("192.0.2.1"))
+    line = Line(Media("192.0.2.1"))
+    phone.agent.invite(
+        SipUri("sip", "bob", None, "nowhere.example"),
+        targets=[],
+        from_=NameAddr(None, SipUri("sip", "alice", None, "192.0.2.1")),
+        media=line.media,
+        observer=line,
+    )
+    wire.run(0.1)
+    assert (line.end().reason, line.end().status) == ("transport", 503)
+    quiet(wire, phone)
+
+
+def test_forks_are_bounded() -> None:
+    wire, phone, peer, session, line, invite = calling()
+    for number in range(20):
+        peer.answer(invite, 180, "Require: 100rel\nRSeq: 1", tag=f"t{number}", run=0)
+    wire.run(0.1)
+    assert len({prack.to.tag for prack in peer.requests("PRACK")}) == 16
+    peer.answer(invite, 200, "", SDP, tag="t3")
+    assert session.state == "confirmed"
+    session.bye()
+    quiet(wire, phone)
+    assert line.end().reason == "local_bye"
+
+
+def test_the_next_address_is_tried_and_the_first_one_is_not_forgotten() -> None:
+    wire = Wire()
+    phone = Phone(wire.node("192.0.2.1", name="phone"))
+    slow = Peer(wire.node("192.0.2.8", name="slow"), phone.node)
+    peer = Peer(wire.node("192.0.2.9", name="peer"), phone.node)
+    line = Line(Media("192.0.2.1"))
+    session = phone.agent.invite(
+        SipUri("sip", "bob", None, "pbx.example"),
+        targets=[slow.node.target(), peer.node.target()],
+        from_=NameAddr(None, SipUri("sip", "alice", None, "192.0.2.1")),
+        media=line.media,
+        observer=line,
+    )
+    wire.run(0.1)
+    slow.answer(slow.requests("INVITE")[0], 183, "", sdp(1, port=4008), tag="slow")
+    slow.answer(slow.requests("INVITE")[0], 503)
+    peer.answer(peer.requests("INVITE")[0], 200, "", SDP)
+    assert state_of(session) == "confirmed"
+    agreed = line.media.negotiator.agreed
+    assert agreed is not None
+    assert agreed.remote_rtp_port == 4000
+    slow.answer(slow.requests("INVITE")[0], 200, "", SDP, tag="late")
+    assert slow.requests("ACK")[-1].cseq.number == slow.requests("INVITE")[0].cseq.number
+    assert slow.requests("BYE") or peer.requests("BYE")
+    assert state_of(session) == "confirmed"

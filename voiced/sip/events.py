@@ -33,7 +33,9 @@ EndReason = Literal[
     "local_bye",  # `bye()` was called on an answered call
     "cancelled",  # before an answer: the caller gave up, whichever side that is
     "rejected",  # a final answer of 300 to 699, given by us or by the peer
-    "timeout",  # nobody answered in time, or a request inside the dialog was not answered
+    # Nobody answered in time, or a request inside the dialog was not answered (408), or the peer
+    # knows no such call any more (481).
+    "timeout",
     "ack_timeout",  # our 2xx was never acknowledged
     "session_expired",  # RFC 4028: nobody refreshed the session
     "transport",  # the request could not be sent anywhere
