@@ -270,3 +270,19 @@ def test_no_bytes_raise_anything_but_config_error(content: bytes) -> None:
 @given(DOCUMENTS)
 def test_no_document_raises_anything_but_config_error(document: dict[str, Any]) -> None:
     loads_or_says_why(tomli_w.dumps(document).encode("utf-8", "replace"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "module", "extra"),
+    [('srtp = "optional"', "pylibsrtp", "srtp"), ('codecs = ["g722"]', "G722", "g722")],
+)
+def test_a_package_that_is_missing_is_said_by_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str, module: str, extra: str
+) -> None:
+    file = tmp_path / "voiced.toml"
+    trunk = f'[[sip.trunk]]\nname = "a"\nhost = "192.0.2.1"\ntransport = "tls"\n{setting}\n'
+    file.write_text('[sip]\nlisten = ["udp://127.0.0.1"]\n' + trunk)
+    load(file, environ={})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"needs the package {module}.*voiced\\[{extra}"):
+        load(file, environ={})

@@ -43,6 +43,22 @@ def warnings_of(tmp_path: Path, text: str) -> list[str]:
             "refused; set auth_token_file under [twilio], or listen on 127.0.0.1",
         ),
         (
+            '[sip]\nlisten = ["udp://127.0.0.1"]\n',
+            "2: sip.listen: no trunk is named, so every call is refused; add a [[sip.trunk]] with "
+            "name and host",
+        ),
+        (
+            '[sip]\nlisten = ["udp://127.0.0.1"]\n'
+            '[[sip.trunk]]\nname = "a"\nhost = "192.0.2.1"\nsrtp = "required"\n',
+            "6: sip.trunk.srtp: the keys of the audio travel in the open: transport is not tls; "
+            'set transport = "tls" on this trunk',
+        ),
+        (
+            '[admin]\nlisten = "0.0.0.0:9180"\n',
+            "2: admin.listen: others reach this address, where tokens and metrics travel "
+            "unencrypted; listen on 127.0.0.1 or a unix socket, behind a TLS proxy",
+        ),
+        (
             '[http]\npublic_url = "https://a.example"\n'
             '[twilio]\nauth_token_env = "KEY"\nvalidate_signature = false\n',
             "5: twilio.validate_signature: anybody who finds the port can make calls that you "

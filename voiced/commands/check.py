@@ -36,8 +36,10 @@ def summary(loaded: Loaded) -> str:
     callers = "Twilio" if config.twilio.auth_token else "loopback only, no Twilio auth token"
     scheme = "https" if config.http.tls_cert else "http"
     numbers = ", ".join(f"{number.match} -> {number.agent}" for number in config.number) or "none"
+    trunks = ", ".join(f"{trunk.name} ({trunk.host})" for trunk in config.sip.trunk) or "none"
+    sip = f"SIP on {', '.join(config.sip.listen)}, trunks: {trunks}; " if config.sip.listen else ""
     sources = ", ".join(map(str, loaded.sources)) or "built-in defaults"
     return (
         f"{sources}: ok; {scheme}://{config.http.listen} for {callers}; "
-        f"agents: {agents}; numbers: {numbers}"
+        f"{sip}agents: {agents}; numbers: {numbers}"
     )

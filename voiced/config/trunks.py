@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 from typing import Final
 
@@ -139,6 +140,13 @@ def _trunk(trunk: Trunk, path: KeyPath, findings: Findings) -> None:
         findings.mistake((*path,), "has a password and no username", "add username to this trunk")
     if not trunk.codecs and findings.sound((*path, "codecs")):
         findings.mistake((*path, "codecs"), "is empty", 'write codecs = ["pcmu", "pcma"]')
+    for wanted, module, extra, key in (
+        (trunk.srtp != "off", "pylibsrtp", "srtp", "srtp"),
+        ("g722" in trunk.codecs, "G722", "g722", "codecs"),
+    ):
+        if wanted and importlib.util.find_spec(module) is None:
+            remedy = f"install it: pip install 'voiced[{extra}]'"
+            findings.mistake((*path, key), f"needs the package {module}", remedy)
     if trunk.srtp != "off" and trunk.transport != "tls":
         message = "the keys of the audio travel in the open: transport is not tls"
         findings.warn((*path, "srtp"), message, 'set transport = "tls" on this trunk')
