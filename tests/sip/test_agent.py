@@ -97,7 +97,7 @@ def test_schemes_extensions_and_bodies() -> None:
     assert peer.last("INVITE").unsupported == ("sec-agree",)
     peer.send("INVITE", body="<x/>", content_type="application/xml")
     assert peer.last("INVITE").status == 415
-    assert peer.last("INVITE").headers.get_all("Accept") == ["application/sdp"]
+    assert peer.last("INVITE").headers.get_all("Accept") == ["application/sdp", "multipart/mixed"]
     peer.send("INVITE", "Content-Encoding: gzip", SDP)
     assert peer.last("INVITE").status == 415
     assert peer.last("INVITE").headers.get("Accept-Encoding") == "identity"

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from voiced.sip import outgoing, session_timer
-from voiced.sip.core import SDP, Core, Headerlist
+from voiced.sip.bodies import SDP
+from voiced.sip.core import Core, Headerlist
 from voiced.sip.errors import ParseError
 from voiced.sip.message import request as build_request
 from voiced.sip.message import response_to

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from voiced.sip.message import Request, Response, response_to
 from voiced.sip.uri import NameAddr, SipUri
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
     from voiced.sip.transactions import TransactionLayer
     from voiced.sip.transport import Flow, Target, Transport
 
-__all__ = ["SDP", "Core", "Headerlist"]
-
-SDP: Final = "application/sdp"
+__all__ = ["Core", "Headerlist"]
 
 Headerlist = Sequence[tuple[str, str]]
 

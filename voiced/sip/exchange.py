@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from voiced.sip import session_timer
 from voiced.sip.acceptance import Acceptance
-from voiced.sip.core import SDP
+from voiced.sip.bodies import SDP, sdp_of
 from voiced.sip.errors import SipError
 from voiced.sip.events import Ended, MediaChanged
 from voiced.sip.message import response_to
 from voiced.sip.negotiation import NotAcceptable
-from voiced.sip.screening import Refusal, sdp_of
+from voiced.sip.screening import Refusal
 
 if TYPE_CHECKING:
     from voiced.sip.message import Request, Response

@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from voiced.sip.core import SDP
+from voiced.sip.bodies import MULTIPART, SDP, has_foreign_part, sdp_of
 from voiced.sip.uri import OtherUri
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from voiced.sip.core import Core
-    from voiced.sip.message import Message, Request
+    from voiced.sip.message import Request
 
-__all__ = ["DTMF_TYPES", "Refusal", "is_optional", "screen", "sdp_of"]
+__all__ = ["DTMF_TYPES", "Refusal", "is_optional", "screen"]
 
 DTMF_TYPES: Final = ("application/dtmf-relay", "application/dtmf")
 
 _SIPFRAG: Final = "message/sipfrag"
 _BODIES: Final = {
-    "INVITE": (SDP,),
-    "UPDATE": (SDP,),
-    "PRACK": (SDP,),
+    "INVITE": (SDP, MULTIPART),
+    "UPDATE": (SDP, MULTIPART),
+    "PRACK": (SDP, MULTIPART),
     "INFO": DTMF_TYPES,
     "NOTIFY": (_SIPFRAG,),
 }
@@ -68,11 +68,8 @@ def _screen_body(request: Request) -> Refusal | None:
     encodings = request.headers.get_all("Content-Encoding")
     if any(encoding.lower() != "identity" for encoding in encodings):
         return Refusal(415, [("Accept-Encoding", "identity")])
-    if request.content_type not in accepted:
+    kind = request.content_type
+    unusable = kind == MULTIPART and (sdp_of(request) is None or has_foreign_part(request))
+    if kind not in accepted or unusable:
         return Refusal(415, [("Accept", ", ".join(accepted))])
     return None
-
-
-def sdp_of(message: Message) -> bytes | None:
-    """The session description in a message, if it has one."""
-    return message.body if message.body and message.content_type == SDP else None

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from voiced.sip import outgoing, session_timer
-from voiced.sip.core import SDP, Headerlist
+from voiced.sip.bodies import SDP, sdp_of
+from voiced.sip.core import Headerlist
 from voiced.sip.dialog import Dialog
 from voiced.sip.errors import SipError
 from voiced.sip.events import Answered, Ended, MediaChanged, Progress
@@ -15,7 +16,7 @@ from voiced.sip.message import request as build_request
 from voiced.sip.negotiation import NotAcceptable
 from voiced.sip.prack import ProvisionalOrder
 from voiced.sip.requester import final_response, readable
-from voiced.sip.screening import Refusal, sdp_of
+from voiced.sip.screening import Refusal
 from voiced.sip.session import Session, fields
 from voiced.sip.uri import SipUri
 

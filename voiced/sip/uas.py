@@ -6,14 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from voiced.sip import session_timer
-from voiced.sip.core import SDP, Headerlist
+from voiced.sip.bodies import SDP, sdp_of
+from voiced.sip.core import Headerlist
 from voiced.sip.dialog import Dialog
 from voiced.sip.errors import SipError
 from voiced.sip.events import Confirmed, Ended, MediaChanged
 from voiced.sip.exchange import media_refusal
 from voiced.sip.message import REASONS, response_to
 from voiced.sip.prack import ReliableProvisionals
-from voiced.sip.screening import Refusal, sdp_of
+from voiced.sip.screening import Refusal
 from voiced.sip.session import Session, fields
 
 if TYPE_CHECKING:
