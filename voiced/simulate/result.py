@@ -24,8 +24,6 @@ from voiced.simulate.telephone import Telephone
 
 __all__ = ["CallResult", "Gap", "Interruption", "Setup", "Utterance", "judge"]
 
-GAP_FLOOR_MS = FRAME_MS
-"""A shorter one costs the caller no frame: a carrier's own packet clock covers it."""
 GAP_LIMIT_MS = 1000
 """A longer silence is taken for the end of what the agent said, not for a hole in it. Prompts that
 are meant to follow each other more closely, a tone and a delayed greeting, do look like a hole."""
@@ -208,7 +206,7 @@ def judge(setup: Setup, phone: Telephone) -> CallResult:
         agent=agent,
         caller=caller,
         interruptions=tuple(_interruption(each) for each in phone.barge_ins.all),
-        gaps=_gaps(phone.buffer.dry_spells, caller),
+        gaps=_gaps(phone.buffer.dry_spells, caller, phone.gap_floor_ms),
         violations=tuple(event for event in phone.events if isinstance(event, Violation)),
         violation_count=phone.violation_count,
         lost_frames=phone.lost_frames,
@@ -266,12 +264,14 @@ def _interruption(barge_in: BargeIn) -> Interruption:
     )
 
 
-def _gaps(spells: list[DrySpell], caller: tuple[Utterance, ...]) -> tuple[Gap, ...]:
+def _gaps(
+    spells: list[DrySpell], caller: tuple[Utterance, ...], floor_ms: float
+) -> tuple[Gap, ...]:
     """Find the silences that were not meant: short, and without a word of the caller's in them."""
     gaps: list[Gap] = []
     for spell in spells:
         start, end = spell.start_us / 1000, spell.end_us / 1000
         spoken = any(said.start_ms < end and said.end_ms > start for said in caller)
-        if GAP_FLOOR_MS <= end - start < GAP_LIMIT_MS and not spoken:
+        if floor_ms <= end - start < GAP_LIMIT_MS and not spoken:
             gaps.append(Gap(start, end - start))
     return tuple(gaps)

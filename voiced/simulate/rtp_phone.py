@@ -47,6 +47,8 @@ class RtpPhone(Telephone):
     """The media side of one call."""
 
     can_hold = True
+    gap_floor_ms = 100.0
+    # What a telephone's jitter buffer makes up for; shorter gaps are in the figures alone.
 
     def __init__(
         self,
@@ -74,7 +76,7 @@ class RtpPhone(Telephone):
         self._out: deque[tuple[int, bool, bytes]] = deque()  # of a few ticks: it is emptied at each
         self._wishes: list[Wish] = []
         self._now_us = 0
-        self._held_at_us: int | None = None
+        self._held_at_us: int | None = None  # since when audio must not come
         self._heard_on_hold = False
         self._echoes: dict[bytes, int] = {}  # loud payloads sent, when; _ECHOES
         self._echo_us: list[int] = []
@@ -137,8 +139,8 @@ class RtpPhone(Telephone):
         audio = self.receiver.audio(packet)
         if audio is None:
             return
-        if self.on_hold:
-            self._play_on_hold(at_us)
+        if self._held_at_us is not None:
+            self._play_on_hold(at_us, self._held_at_us)
             return
         sent_us = self._echoes.pop(audio.payload, None)
         if sent_us is not None:
@@ -225,6 +227,8 @@ class RtpPhone(Telephone):
     def hold(self, on: bool) -> None:
         """Ask to be held, or to come back."""
         self._wishes.append("hold" if on else "resume")
+        if not on:
+            self._held_at_us = None  # audio may come before the answer does (RFC 3264 section 8)
 
     # The course of time
 
@@ -322,9 +326,8 @@ class RtpPhone(Telephone):
         if loud or buffer.queued <= _SLACK_BYTES:
             buffer.media(now_us, payload)
 
-    def _play_on_hold(self, at_us: int) -> None:
-        assert self._held_at_us is not None
-        if at_us > self._held_at_us + _HOLD_GRACE_US and not self._heard_on_hold:
+    def _play_on_hold(self, at_us: int, since_us: int) -> None:
+        if at_us > since_us + _HOLD_GRACE_US and not self._heard_on_hold:
             self._heard_on_hold = True
             self._violate(at_us, 0, "audio came while the call was held")
 

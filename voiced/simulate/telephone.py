@@ -37,6 +37,8 @@ class Telephone(ABC):
 
     can_hold = False
     """Whether the line knows how to hold a call."""
+    gap_floor_ms: float = FRAME_MS
+    """A shorter hole in the agent's speech is none: the line's own clock or buffer covers it."""
     on_hold = False
     """Whether the other side has agreed to be held."""
 
