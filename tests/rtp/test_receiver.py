@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import pytest
 from hypothesis import given
@@ -134,7 +135,7 @@ def test_a_pause_is_filled_while_it_lasts() -> None:
     it.tick(PATIENCE_S - 0.01)
     assert it.take() == []
     it.tick(PATIENCE_S)
-    assert audio(it.take()) == SILENCE * 800
+    assert audio(it.take()) == SILENCE * (800 - 160)
     for n in range(1, 51):
         it.tick(PATIENCE_S + n * PTIME)
     assert len(audio(it.take())) == pytest.approx(8000, abs=160)
@@ -151,6 +152,25 @@ def test_words_that_were_only_late_are_all_delivered() -> None:
     assert 0 < ahead <= 2400
     it.receive(rtp(20, voice(20), timestamp=20 * 160 + 4000), 20 * PTIME + 0.09)
     assert len(audio(it.take())) == 160 + 4000 - min(ahead, MAX_AHEAD)
+
+
+@pytest.mark.parametrize("size", [160, 480])
+def test_a_bad_network_makes_the_call_no_longer(size: int) -> None:
+    """Five minutes with losses, doubles, delays of up to 50 ms and a stop of 200 ms a minute."""
+    it, chance = receiver(), random.Random(3)
+    ptime = size / 8000
+    count = int(300 / ptime)
+    arrivals = []
+    for n in range(count):
+        at = n * ptime + chance.random() ** 4 * 0.05
+        if n * ptime % 60 > 59.8:
+            at += 60 - n * ptime % 60
+        copies = chance.choices((0, 1, 2), (0.05, 0.94, 0.01))[0]
+        arrivals += [(at, rtp(n, voice(n, size), timestamp=n * size))] * copies
+    out = audio(play(it, arrivals))
+    assert len(out) / 8000 == pytest.approx(300, abs=0.3)
+    assert it.order.lost / count == pytest.approx(0.05, abs=0.02)
+    assert it.waiting == []
 
 
 def test_a_jump_of_more_than_a_second_keeps_no_time() -> None:
@@ -290,6 +310,9 @@ def test_comfort_noise_is_silence() -> None:
     ]
     out = audio(play(it, arrivals))
     assert out == voice(0) + SILENCE * 3840 + voice(2)
+    it.receive(rtp(3, b"\x40", timestamp=4160, payload_type=13), 0.52)
+    it.tick(0.521 + PATIENCE_S)
+    assert audio(it.take()) == SILENCE * 800  # it says so: nothing is waited for
 
 
 # ---- digits

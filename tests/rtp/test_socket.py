@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
@@ -162,7 +162,8 @@ async def test_two_streams_talk() -> None:
             nonlocal heard, pressed
             heard += audio(b.take())
             pressed += digits(a.take())
-            return sound in heard and pressed == "5"
+            # On a busy machine silence may have been put in for packets that came late.
+            return sound in heard.replace(b"\xff", b"") and pressed == "5"
 
         await until(done)
         assert a.heard() == 4000
@@ -172,22 +173,22 @@ async def test_two_streams_talk() -> None:
 
 
 async def test_while_many_are_paced_one_task_reads_for_all() -> None:
-    async with running() as hub:
-        streams = [stream_at(hub) for _ in range(SLOTS + 2)]
-        ring = zip(streams, streams[1:] + streams[:1], strict=True)
-        for (one, _), (_, pair) in ring:
-            one.configure(parameters(remote_rtp=address(pair)))
-            # Each hears its neighbour on one side and sends to the one on the other, until the
-            # latch has it answer where it hears from.
-            one.begin()
-        await until(lambda: all(one.statistics().packets > 10 for one, _ in streams))
-        for one, _ in streams[3:]:
+    async with running() as hub, AsyncExitStack() as stack:
+        streams: list[MediaStream] = []
+        for _ in range(SLOTS // 2 + 1):
+            streams += await stack.enter_async_context(talking(hub))
+        await until(lambda: all(one.statistics().packets > 10 for one in streams))
+        for one in streams[2:]:
             one.close()
-        before = streams[1][0].statistics().packets
-        await until(lambda: streams[1][0].statistics().packets > before + 5)
-        for one, _ in streams:
-            one.close()
-        assert hub.in_use == 0
+        left = streams[:2]
+        before = [one.statistics().packets for one in left]
+        await until(
+            lambda: all(
+                one.statistics().packets > count + 5
+                for one, count in zip(left, before, strict=True)
+            )
+        )
+        assert hub.in_use == 2
 
 
 async def test_a_plain_peer(peer: socket.socket) -> None:

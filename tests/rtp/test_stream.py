@@ -429,7 +429,7 @@ def test_reports_both_ways() -> None:
         assert known.rtt_ms is not None
         assert known.jitter_ms < 1
         assert sum(count for _, count in known.lateness) == 1500
-    first = rtcp.parse(b._reporter.report(theirs.at, None, b._receiver.source()))
+    first = rtcp.parse(b._control.reporter.report(theirs.at, None, b._receiver.source()))
     assert first.reports[0].ssrc == a.ssrc
 
 

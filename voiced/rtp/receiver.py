@@ -7,7 +7,7 @@ of silences, so time that no packet brought is filled:
 - behind lost packets, up to `CONCEAL` of it with the last frame, fading, the rest with silence;
 - without loss (the sender suppresses silence, or marks it as comfort noise) with silence;
 - while a key is held down with silence in place of its tone;
-- during a pause, once it has lasted `PATIENCE_S`, with silence in real time.
+- during a pause, once it has lasted `PATIENCE_S`, with silence in real time, one packet behind.
 
 A gap of more than a second is a new beginning, over which no time is kept. Silence that was put in
 during a pause is set off against the gap that the timestamps show afterwards. If they show less,
@@ -93,6 +93,7 @@ class Receiver:
         self._next = 0  # timestamp of the audio to come
         self._last = b""  # the newest frame, in the leg's format
         self._paused_ticks = 0  # filled since the last packet
+        self._coming = 0  # ticks that a packet brings, if one comes yet
         self._ahead = 0  # filled in real time, not yet shown by timestamps
         self._transit = 0.0
         self._previous: int | None = None  # SSRC
@@ -162,6 +163,7 @@ class Receiver:
                 following &= _MASK
                 self._transit += _MASK + 1
             self._next = following
+            self._coming = ticks
             if self._main_decode is not None:
                 payload = self._main_decode(payload)
             if ticks:
@@ -234,6 +236,7 @@ class Receiver:
                 self._audio(kind, timestamp, payload, lost, now)
             else:  # comfort noise, from its timestamp on
                 self._gap(timestamp, lost)
+                self._coming = 0  # the sender says itself that it pauses
 
     def _audio(self, kind: int, timestamp: int, payload: bytes, lost: int, now: float) -> None:
         ticks = len(payload)
@@ -252,6 +255,7 @@ class Receiver:
                 self._event_until = None
         self._gap(timestamp, lost)
         self._next = timestamp + ticks & _MASK
+        self._coming = ticks
         if ticks:
             decode = self._decoders[kind]
             self._last = payload = payload if decode is None else decode(payload)
@@ -325,10 +329,12 @@ class Receiver:
             self._deliver_all(self.order.due(now), now)
         silent = now - self.heard_at
         if silent >= PATIENCE_S and self.ssrc is not None:
-            ticks = int(silent * CLOCK) // _FRAME * _FRAME - self._paused_ticks
-            # A stall of our own is not worth a second of silence in one piece.
+            # Room is left for the packet that may come now: it brings what was said before now.
+            passed = max(int(silent * CLOCK) - self._coming, 0)
+            ticks = passed // _FRAME * _FRAME - self._paused_ticks
             self._paused_ticks += ticks
             self._ahead += ticks
+            # A stall of our own is not worth a second of silence in one piece.
             if 0 < ticks <= _RESYNC:
                 self._fill(ticks)
 

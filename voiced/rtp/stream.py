@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import Final
 
 from voiced.formats import AudioFormat
 from voiced.leg import CallerAudio, Digit
-from voiced.rtp import codec, rtcp
-from voiced.rtp.latch import Latch, Verdict, is_numeric
+from voiced.rtp import codec
+from voiced.rtp.control import Control
+from voiced.rtp.latch import Latch, Verdict
 from voiced.rtp.media import (
     TELEPHONE_EVENT,
     Address,
@@ -82,14 +82,7 @@ class MediaStream:
         self._sender = Sender(
             secrets.randbits(32), secrets.randbits(16), secrets.randbits(32), max_queued_ms
         )
-        self._reporter = rtcp.Reporter(
-            self._sender.ssrc,
-            cname or secrets.token_hex(8),
-            at,
-            time.time(),
-            secrets.SystemRandom().random,
-        )
-        self._reported_packets = 0  # of ours, at the report before
+        self._control = Control(transport, self._latch, self._sender, self._receiver, cname, at)
         self._srtp: Srtp | None = None
         self._encode: Callable[[bytes], bytes] | None = None
         self._grid: Grid | None = None
@@ -136,6 +129,7 @@ class MediaStream:
         else:
             self._srtp.rekey(new.srtp)
         self._format, self._parameters = form, new
+        self._control.parameters, self._control.srtp = new, self._srtp
         if fresh:
             others = {t: name for t, name in accepted.items() if name not in codec.FORMATS}
             self._receiver.configure(form, main, decoders, others)
@@ -215,7 +209,7 @@ class MediaStream:
     @property
     def said_bye(self) -> bool:
         """The peer's RTCP BYE came."""
-        return self._reporter.said_bye
+        return self._control.reporter.said_bye
 
     @property
     def remote(self) -> Address | None:
@@ -292,7 +286,8 @@ class MediaStream:
 
     def statistics(self) -> RtpStatistics:
         """Counts of the whole stream so far."""
-        got, order, ours, told = self._receiver, self._receiver.order, self._sender, self._reporter
+        got, order, ours = self._receiver, self._receiver.order, self._sender
+        told = self._control.reporter
         per_ms = codec.CLOCK // 1000
         jitter = told.remote_jitter
         return RtpStatistics(
@@ -304,8 +299,8 @@ class MediaStream:
             filled_ms=got.filled // per_ms,
             resyncs=got.resyncs,
             digits=got.digits,
-            strangers=self._strangers,
-            malformed=got.malformed + self._noise,
+            strangers=self._strangers + self._control.strangers,
+            malformed=got.malformed + self._noise + self._control.malformed,
             unexpected=got.unexpected,
             undecryptable=self._srtp.failures if self._srtp else 0,
             overrun_ms=got.overrun // per_ms,
@@ -330,7 +325,7 @@ class MediaStream:
             return
         self._closed = True
         if self._began:
-            self._report(self._now(), bye=True)
+            self._control.report(self._now(), bye=True)
         self._transport.close()
 
     # ---- from the transport
@@ -387,27 +382,13 @@ class MediaStream:
         """What is no RTP on the RTP port: RTCP where ports are shared, STUN, DTLS, noise."""
         if kind(data) == "rtcp":
             # Some send it here unasked; it says what it says.
-            self.rtcp_received(data, source, now)
+            self._control.received(data, source, now)
         else:
             self._noise += 1
 
     def rtcp_received(self, data: bytes, source: Address, now: float) -> None:
         """A datagram came to the RTCP port."""
-        known = self._latch.destination
-        if known is None or source[0] != known[0]:
-            self._strangers += 1
-            return
-        if self._srtp is not None:
-            plain = self._srtp.unprotect_rtcp(data)
-            if plain is None:
-                return
-            data = plain
-        try:
-            compound = rtcp.parse(data)
-        except rtcp.MalformedRtcp:
-            self._noise += 1
-            return
-        self._reporter.received(compound, now)
+        self._control.received(data, source, now)
 
     def tick(self, due: float, now: float) -> float:
         """One packet time has passed; see `Paced`."""
@@ -432,8 +413,8 @@ class MediaStream:
             receiver = self._receiver
             if receiver.order.held or now - receiver.heard_at >= PATIENCE_S:
                 self._idle(now)
-        if now >= self._reporter.due:
-            self._report(now)
+        if now >= self._control.reporter.due:
+            self._control.report(now)
         return grid.advance()
 
     def _idle(self, now: float) -> None:
@@ -447,29 +428,3 @@ class MediaStream:
             self._told_timeout = True
             self._told = False
             self._tell()
-
-    def _report(self, now: float, *, bye: bool = False) -> None:
-        sent = self._sender.packets
-        info = self._sender.info() if sent > self._reported_packets else None
-        self._reported_packets = sent
-        data: bytes | None = self._reporter.report(now, info, self._receiver.source(), bye=bye)
-        if self._srtp is not None and data is not None:
-            data = self._srtp.protect_rtcp(data)
-        to = self._rtcp_destination()
-        if data is None or to is None or self._parameters is None:
-            return
-        if self._parameters.rtcp_mux:
-            self._transport.send_rtp(data, to)
-        else:
-            self._transport.send_rtcp(data, to)
-
-    def _rtcp_destination(self) -> Address | None:
-        known, rtp = self._parameters, self._latch.destination
-        if known is None or rtp is None:
-            return None
-        if known.rtcp_mux:
-            return rtp
-        named = known.remote_rtcp
-        if named is not None and rtp == self._latch.expected and is_numeric(named[0]):
-            return named
-        return rtp[0], min(rtp[1] + 1, 65535)
