@@ -78,6 +78,13 @@ class MediaParameters:
     receive: bool = True
     srtp: SrtpKeys | None = None
 
+    def types(self) -> dict[int, str]:
+        """`accepted`, with what goes without saying."""
+        known = dict(self.accepted) or {self.payload_type: self.codec}
+        if self.telephone_event is not None and TELEPHONE_EVENT not in known.values():
+            known[self.telephone_event] = TELEPHONE_EVENT
+        return known
+
 
 class Paced(Protocol):
     """What a pacer drives."""

@@ -16,7 +16,11 @@ from voiced.rtp.packet import HEADER
 from voiced.rtp.rtcp import SenderInfo
 from voiced.rtp.telephone_event import EventSender
 
-__all__ = ["Sender"]
+__all__ = ["MAX_QUEUED_MS", "Sender"]
+
+MAX_QUEUED_MS: Final = 30_000
+"""The speaker keeps a lead of about a second and is told `seconds_until` to wait; prompt files and
+agents with a longer lead fit as well. A megabyte at the most; more is a mistake, and refused."""
 
 _MASK: Final = 0xFFFFFFFF
 _MARKER: Final = 0x80

@@ -12,7 +12,6 @@ from voiced.rtp import codec
 from voiced.rtp.control import Control
 from voiced.rtp.latch import Latch, Verdict
 from voiced.rtp.media import (
-    TELEPHONE_EVENT,
     Address,
     MediaClosed,
     MediaParameters,
@@ -22,14 +21,11 @@ from voiced.rtp.media import (
 from voiced.rtp.pacer import Grid, Lateness
 from voiced.rtp.packet import kind
 from voiced.rtp.receiver import PATIENCE_S, Receiver
-from voiced.rtp.sender import Sender
+from voiced.rtp.sender import MAX_QUEUED_MS, Sender
 from voiced.rtp.srtp import Srtp
+from voiced.rtp.statistics import collect
 
-__all__ = ["MAX_QUEUED_MS", "MediaStream"]
-
-MAX_QUEUED_MS: Final = 30_000
-"""The speaker keeps a lead of about a second and is told `seconds_until` to wait; prompt files and
-agents with a longer lead fit as well. A megabyte at the most; more is a mistake, and refused."""
+__all__ = ["MediaStream"]
 
 _HEADER: Final = 12
 _PTIMES: Final = range(10, 61, 10)
@@ -107,9 +103,7 @@ class MediaStream:
         if new.codec not in codec.FORMATS:
             raise ValueError(f"voiced speaks {', '.join(codec.FORMATS)}, not {new.codec!r}")
         form = self._format or codec.FORMATS[new.codec]
-        accepted = dict(new.accepted) or {new.payload_type: new.codec}
-        if new.telephone_event is not None and TELEPHONE_EVENT not in accepted.values():
-            accepted[new.telephone_event] = TELEPHONE_EVENT
+        accepted = new.types()
         main = next((t for t, name in accepted.items() if name == new.codec), None)
         if main is None:
             raise ValueError(f"{new.codec} is sent but not among what is accepted")
@@ -286,32 +280,15 @@ class MediaStream:
 
     def statistics(self) -> RtpStatistics:
         """Counts of the whole stream so far."""
-        got, order, ours = self._receiver, self._receiver.order, self._sender
-        told = self._control.reporter
-        per_ms = codec.CLOCK // 1000
-        jitter = told.remote_jitter
-        return RtpStatistics(
-            packets=got.packets,
-            lost=order.lost,
-            late=order.late,
-            duplicated=order.duplicated,
-            reordered=order.reordered,
-            filled_ms=got.filled // per_ms,
-            resyncs=got.resyncs,
-            digits=got.digits,
-            strangers=self._strangers + self._control.strangers,
-            malformed=got.malformed + self._noise + self._control.malformed,
-            unexpected=got.unexpected,
+        return collect(
+            self._receiver,
+            self._sender,
+            self._control,
+            self._lateness,
+            strangers=self._strangers,
+            malformed=self._noise,
             undecryptable=self._srtp.failures if self._srtp else 0,
-            overrun_ms=got.overrun // per_ms,
-            jitter_ms=got.jitter / per_ms,
-            sent_packets=ours.packets,
             skipped_ms=self._skipped_ms,
-            rtt_ms=None if told.rtt_s is None else told.rtt_s * 1000,
-            remote_lost=told.remote_lost,
-            remote_fraction_lost=told.remote_fraction_lost,
-            remote_jitter_ms=None if jitter is None else jitter / per_ms,
-            lateness=self._lateness.histogram(),
         )
 
     @property
@@ -333,12 +310,14 @@ class MediaStream:
     def rtp_received(self, data: bytes, source: Address, now: float) -> None:
         """A datagram came to the RTP port."""
         if len(data) < _HEADER or not 128 <= data[0] < 192 or 192 <= data[1] < 224:
-            self._other(data, source, now)
-            return
-        if source != self._latch.source:
+            if kind(data) == "rtcp":  # the ports are shared, or it is sent here unasked
+                self._control.received(data, source, now)
+            else:  # STUN, DTLS, noise
+                self._noise += 1
+        elif source == self._latch.source:
+            self._accept(data, now)
+        else:
             self._from_elsewhere(data, source, now)
-            return
-        self._accept(data, now)
 
     def _accept(self, data: bytes, now: float) -> None:
         if self._srtp is not None:
@@ -346,6 +325,9 @@ class MediaStream:
             if plain is None:
                 return
             data = plain
+        self._hear(data, now)
+
+    def _hear(self, data: bytes, now: float) -> None:
         if self._taking:
             self._receiver.receive(data, now)
             if self._receiver.waiting:
@@ -363,10 +345,7 @@ class MediaStream:
                 self._strangers += 1
                 return
             latch.authenticated(source)
-            if self._taking:
-                self._receiver.receive(plain, now)
-                if self._receiver.waiting:
-                    self._tell()
+            self._hear(plain, now)
             return
         sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
         latch.heard(self._receiver.heard_at)
@@ -377,14 +356,6 @@ class MediaStream:
             for held in latch.release():
                 self._accept(held, now)
             self._accept(data, now)
-
-    def _other(self, data: bytes, source: Address, now: float) -> None:
-        """What is no RTP on the RTP port: RTCP where ports are shared, STUN, DTLS, noise."""
-        if kind(data) == "rtcp":
-            # Some send it here unasked; it says what it says.
-            self._control.received(data, source, now)
-        else:
-            self._noise += 1
 
     def rtcp_received(self, data: bytes, source: Address, now: float) -> None:
         """A datagram came to the RTCP port."""
