@@ -137,7 +137,12 @@ def test_a_caller_does_without() -> None:
 def test_secure() -> None:
     secure = invite()
     secure.uri = parse_uri("sips:voiced@192.0.2.1")
-    assert Dialog.uas(secure, "ours", OURS).secure
+    dialog = Dialog.uas(secure, "ours", OURS)
+    assert dialog.secure
+    dialog.refresh(invite(contact="<sip:desk@192.0.2.8>"))
+    assert str(dialog.remote_target) == "sip:peer@192.0.2.9:5070"
+    dialog.refresh(invite(contact="<sips:desk@192.0.2.8>"))
+    assert str(dialog.remote_target) == "sips:desk@192.0.2.8"
     assert not Dialog.uas(invite(), "ours", OURS).secure
 
 

@@ -193,6 +193,18 @@ def test_hold_and_resume() -> None:
     assert session.state == "confirmed"
 
 
+def test_the_answer_to_ours_refreshes_the_target_of_its_own_ack() -> None:
+    wire, _, peer, session, _ = talking()
+    desk = wire.node("192.0.2.8", name="desk")
+    session.reinvite()
+    wire.run(0.1)
+    invite = peer.requests("INVITE")[0]
+    peer.answer(invite, 200, "Contact: <sip:desk@192.0.2.8>", sdp(2), contact=False)
+    session.bye()
+    wire.run(0.1)
+    assert [message.cseq.method for message in desk.received] == ["ACK", "BYE"]
+
+
 def test_hold_refused_is_no_hold() -> None:
     wire, _, peer, session, line = talking()
     before = line.media.negotiator.agreed

@@ -76,10 +76,10 @@ def test_record_routes_are_repeated_and_followed() -> None:
 
 def test_the_2xx_is_repeated_until_the_ack() -> None:
     wire, phone, peer = called()
-    wire.run(8)
+    wire.run(12)
     times = [p.at for p in wire.log if str(p) == "phone>peer 200 INVITE"]
     gaps = [round(after - before, 3) for before, after in pairwise(times)]
-    assert gaps == [0.5, 1.0, 2.0, 4.0]
+    assert gaps == [0.5, 1.0, 2.0, 4.0, 4.0]
     peer.send("ACK")
     count = len(peer.responses("INVITE"))
     wire.run(40)

@@ -74,6 +74,17 @@ def test_an_answer_that_changes_between_183_and_200() -> None:
     assert agreed.remote_rtp_port == 4444
 
 
+def test_the_answer_of_the_fork_that_is_answered_holds_in_the_end() -> None:
+    _, _, peer, _, line, invite = calling()
+    peer.answer(invite, 183, "", sdp(1, port=4002), tag="a")
+    peer.answer(invite, 183, "", sdp(1, port=4004), tag="b")
+    peer.answer(invite, 200, "", sdp(1, port=4002), tag="a")
+    agreed = line.media.negotiator.agreed
+    assert agreed is not None
+    assert agreed.remote_rtp_port == 4002
+    assert len(line.of(MediaChanged)) == 3
+
+
 def test_a_2xx_without_sdp_after_a_183_with_it() -> None:
     _, _, peer, session, _, invite = calling()
     peer.answer(invite, 183, "", SDP)

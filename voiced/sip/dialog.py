@@ -133,8 +133,13 @@ class Dialog:
         self.refresh(response)
 
     def refresh(self, message: Message) -> None:
-        """Target refresh: the Contact of an INVITE or UPDATE, or of a 2xx to one (12.2)."""
-        self.remote_target = _target(message) or self.remote_target
+        """Target refresh: the Contact of an INVITE or UPDATE, or of a 2xx to one (12.2).
+
+        A secure dialog is not led to an insecure target (12.1.1: every Contact in it is sips:).
+        """
+        target = _target(message)
+        if target is not None and (target.scheme == "sips" or not self.secure):
+            self.remote_target = target
 
     def matches(self, request: Request) -> bool:
         """Whether a request that came to us belongs to this dialog."""
