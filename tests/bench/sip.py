@@ -58,7 +58,7 @@ class Options(Struct, frozen=True, kw_only=True):
     seconds: float = 20.0
     rate: float = 30.0  # new calls a second
     settle: float = 3.0  # from the last call's start to the window
-    tail: float = 2.5  # from the window to hanging up, so that the fate of all in it is known
+    tail: float = 4.5  # from the window to hanging up: an answer is spoken for 4 s
     rounds: int = 1
     strangers: int = 0
     timing: Timing = Timing(fill=FILL)
@@ -308,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--seconds", type=float, default=20.0, help="length of the window (default: 20)")
     add("--rate", type=float, default=30.0, help="new calls a second (default: 30)")
     add("--settle", type=float, default=3.0, help="before the window, after the last call began")
-    add("--tail", type=float, default=2.5, help="after it, before the callers hang up")
+    add("--tail", type=float, default=4.5, help="after it, before the callers hang up")
     add("--rounds", type=int, default=1, help="all of it so many times")
     add("--strangers", type=int, default=0, help="so many INVITEs from 127.0.0.2 in each window")
     add("--timing", default="{}", help="fields of the model's script, as JSON")

@@ -304,7 +304,7 @@ def main() -> None:
     parser.add_argument("--log", type=Path, required=True)
     parser.add_argument("--sip", required=True, metavar="HOST:PORT")
     parser.add_argument("--rate", type=float, default=30.0, help="new calls a second")
-    for name, seconds in {"settle": 3.0, "seconds": 20.0, "tail": 2.5}.items():
+    for name, seconds in {"settle": 3.0, "seconds": 20.0, "tail": 4.5}.items():
         parser.add_argument(f"--{name}", type=float, default=seconds, metavar="S")
     options = parser.parse_args()
     if not 0 < options.calls <= markers.NUMBERS:

@@ -92,8 +92,8 @@ class Agent:
     # --- the wire -------------------------------------------------------------------------------
 
     def receive(self, now_s: float, data: bytes, source: tuple[str, int]) -> None:
-        """Take a message; keep-alives (CRLF alone) are passed over."""
-        if not data.strip(b"\r\n\0"):
+        """Take a message; what was never meant as one (keep-alives, strays) is passed over."""
+        if b"SIP/" not in data:
             return
         try:
             message = parse(data)
