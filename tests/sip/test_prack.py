@@ -80,7 +80,14 @@ def test_the_next_one_waits_for_the_prack() -> None:
     peer.send("PRACK", rack(first))
     second = peer.last("INVITE")
     assert (second.status, second.rseq) == (183, (first.rseq or 0) + 1)
+    assert second.body
     peer.send("PRACK", rack(second))
+    session.ring(183, early_media=True)
+    wire.run(0.1)
+    third = peer.last("INVITE")
+    assert third.rseq == (second.rseq or 0) + 1
+    assert not third.body
+    peer.send("PRACK", rack(third))
     session.accept()
     wire.run(0.1)
     assert not peer.last("INVITE").body
@@ -176,6 +183,17 @@ def test_we_acknowledge_in_order_and_once() -> None:
     peer.answer(invite, 200)
     assert line.events[-1] == Answered()
     assert session.state == "confirmed"
+
+
+def test_a_reliable_answer_is_final() -> None:
+    _, _, peer, session, line, invite = calling()
+    peer.answer(invite, 183, "Require: 100rel\nRSeq: 1", SDP)
+    peer.answer(invite, 183, "Require: 100rel\nRSeq: 2", sdp(2, port=4030))
+    peer.answer(invite, 200, "", sdp(2, port=4030))
+    assert session.state == "confirmed"
+    agreed = line.media.negotiator.agreed
+    assert agreed is not None
+    assert agreed.remote_rtp_port == 4000
 
 
 def test_each_fork_counts_for_itself() -> None:

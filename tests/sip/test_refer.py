@@ -60,6 +60,8 @@ def test_a_final_status_is_final_whatever_the_subscription_says() -> None:
     peer.answer(peer.requests("REFER")[0], 202)
     notify(peer, "active;expires=60", "SIP/2.0 486 Busy Here\r\n")
     assert line.of(ReferProgress) == [ReferProgress(486, "Busy Here", True)]
+    wire.run(200)
+    assert line.of(ReferProgress) == [ReferProgress(486, "Busy Here", True)]
     session.refer("sip:other@192.0.2.8")
 
 
@@ -78,12 +80,17 @@ def test_a_notify_that_overtakes_the_202() -> None:
     wire.run(0.1)
     refer = peer.requests("REFER")[0]
     event = f"Event: refer;id={refer.cseq.number}"
-    assert notify(peer, "active", "SIP/2.0 100 Trying\r\n", event=event) == 200
+    assert notify(peer, "active;expires=60", "SIP/2.0 100 Trying\r\n", event=event) == 200
     assert notify(peer, "active", "SIP/2.0 200 OK\r\n", event="Event: refer;id=77") == 481
     assert notify(peer, "active", "SIP/2.0 200 OK\r\n", event="Event: presence") == 481
+    wire.run(1)
     peer.answer(refer, 202)
+    wire.run(50)
     notify(peer, "terminated", "SIP/2.0 200 OK\r\n", event=event)
-    assert [progress.final for progress in line.of(ReferProgress)] == [False, True]
+    assert line.of(ReferProgress) == [
+        ReferProgress(100, "Trying", False),
+        ReferProgress(200, "OK", True),
+    ]
 
 
 @pytest.mark.parametrize("status", [403, 405, 603])

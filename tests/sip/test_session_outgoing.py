@@ -74,6 +74,18 @@ def test_an_answer_that_changes_between_183_and_200() -> None:
     assert agreed.remote_rtp_port == 4444
 
 
+def test_requests_of_a_fork_that_was_not_taken() -> None:
+    _, _, peer, session, _, invite = calling()
+    peer.answer(invite, 183, tag="a")
+    peer.answer(invite, 200, "", SDP, tag="b")
+    peer.tag = "a"
+    peer.send("OPTIONS")
+    peer.tag = "b"
+    peer.send("OPTIONS")
+    assert peer.statuses("OPTIONS") == [481, 200]
+    assert session.state == "confirmed"
+
+
 def test_the_answer_of_the_fork_that_is_answered_holds_in_the_end() -> None:
     _, _, peer, _, line, invite = calling()
     peer.answer(invite, 183, "", sdp(1, port=4002), tag="a")
