@@ -268,7 +268,7 @@ instead of `greeting`."""
     facts: tuple[str, ...] = ()
     """What the model is told of each call: `"caller"`, `"called"`, `"trunk"`, or the name of a \
 header or parameter such as `"Diversion"` or `"X-Customer"`. Callers can forge them."""
-    lead_ms: Positive | None = None
+    lead_ms: Annotated[int, Meta(ge=1, le=20_000)] | None = None
     """How much audio the carrier may hold unheard. Left out: what suits the carrier."""
     resampler: Literal["fir", "linear"] = "fir"
     """`fir` sounds better, `linear` costs less."""
