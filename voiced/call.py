@@ -170,8 +170,8 @@ class Call:
                 either.start_soon(_first, event, either.cancel_scope)
         if not outcome:
             # The carrier took the caller before it had said so, or the caller did not wait.
-            done = self.record.reason == "transferred"
-            return Transferred(done, text="" if done else "the call ended meanwhile")
+            taken = self.record.reason == "transferred"
+            return Transferred(taken, text="" if taken else "the call ended meanwhile")
         if isinstance(outcome[0], Exception):
             raise outcome[0]
         return outcome[0]

@@ -188,7 +188,7 @@ class Trunks:
         source = flow.remote[0]
         name = self._guard.trunk_of(source)
         if name is not None and name in self._states:
-            return Admit(name)
+            return Admit(name, self._states[name].authenticator)
         if self._verifier is not None:
             return self._challenge(self._verifier, request, source)
         return self._turn_away("stranger", request, source)
@@ -200,13 +200,17 @@ class Trunks:
                 found = self._passwords.get(result.username or "")
                 if found is not None:
                     self._guard.expect(source)  # from here on no stranger, whatever it sends
-                    return Admit(found[1].name)
+                    return Admit(found[1].name, found[1].authenticator)
             case Verdict.MISSING | Verdict.STALE:
                 stale = result.verdict is Verdict.STALE
                 self._guard.refused(source, "unauthenticated", request.headers.get("User-Agent"))
                 challenges = verifier.challenge(stale=stale)
                 return Refuse(401, [("WWW-Authenticate", value) for value in challenges])
-        return self._turn_away("credentials", request, source)
+        # The challenge has told that somebody is here: silence now would hide nothing, and keep
+        # whoever mistyped a password waiting. A source that guesses is banned before long.
+        log.info("wrong user name or password", source=source)
+        self._turn_away("credentials", request, source)
+        return Refuse(403)
 
     def _password(self, username: str) -> str | None:
         found = self._passwords.get(username)

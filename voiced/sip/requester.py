@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, Final
 
 from voiced.sip import outgoing
@@ -26,6 +27,13 @@ _OPTIONAL: Final = (
     ("Min-SE", "min_se"),
     ("Retry-After", "retry_after"),
     ("RSeq", "rseq"),
+)
+
+
+# RFC 1918, RFC 6598, RFC 4193.
+_PRIVATE: Final = tuple(
+    ip_network(network)
+    for network in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )
 
 
@@ -59,6 +67,17 @@ def is_local(response: Response) -> bool:
     return "Via" not in response.headers
 
 
+def _is_behind_nat(host: str, source: str) -> bool:
+    """Whether `host` is an address of a private network, and `source`, where it came from, not."""
+    try:
+        inside, outside = ip_address(host), ip_address(source)
+    except ValueError:
+        return False
+    return any(inside in network for network in _PRIVATE) and not any(
+        outside in network for network in _PRIVATE
+    )
+
+
 class Requester:
     """Of one session, for all its dialogs."""
 
@@ -69,13 +88,16 @@ class Requester:
         self._flow_hop: SipUri | None = None
 
     def use_flow(self, flow: Flow | None, dialog: Dialog) -> None:
-        """Prefer this connection for as long as the dialog's next hop stays what it is now.
+        """Prefer this flow for as long as the dialog's next hop stays what it is now.
 
-        A peer that reached us over TCP or TLS may not take a connection from us.
+        A peer that reached us over TCP or TLS may not take a connection from us; and over UDP the
+        private address in the Contact of a telephone behind a NAT leads nowhere, while the way it
+        came is open.
         """
-        if flow is not None and flow.reliable:
+        hop = dialog.next_hop()
+        if flow is not None and (flow.reliable or _is_behind_nat(hop.host, flow.remote[0])):
             self._flow = flow
-            self._flow_hop = dialog.next_hop()
+            self._flow_hop = hop
 
     def targets(self, dialog: Dialog) -> list[Target | Flow]:
         """Where requests of `dialog` go, in order of preference."""
