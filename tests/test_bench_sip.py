@@ -67,6 +67,7 @@ def test_a_run_without_a_flaw() -> None:
     assert found.to_model_ms == Spread(3, 2.0, 2.0, 2.0, 2.0)
     assert found.to_caller_ms == Spread(3, 2.0, 2.0, 2.0, 2.0)
     assert found.to_caller_beyond_ms == Spread(3, 0.0, 0.0, 0.0, 0.0)
+    assert found.to_caller_own_ms == 0.0
     assert found.barge_in_ms == Spread(1, 12.0, 12.0, 12.0, 12.0)
     assert found.silence_ms == Spread(1, 32.0, 32.0, 32.0, 32.0)
     assert found.heard_error_ms == Spread(1, 0.0, 0.0, 0.0, 0.0)
@@ -83,9 +84,10 @@ def test_a_delta_that_misses_its_slot_shows() -> None:
         mark._replace(at_ns=mark.at_ns + 20 * MS) if mark.answer == 3 else mark
         for mark in callers.heard
     ]
-    beyond = figures(callers, model).to_caller_beyond_ms
-    assert beyond is not None
-    assert beyond.max == 20.0
+    found = figures(callers, model)
+    assert found.to_caller_beyond_ms is not None
+    assert found.to_caller_beyond_ms.max == 20.0
+    assert found.to_caller_own_ms == round(20 / 3, 3)
 
 
 def test_an_answer_that_goes_on_is_not_heeded() -> None:

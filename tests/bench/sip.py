@@ -110,7 +110,7 @@ _COLUMNS: Final[tuple[tuple[str, str, int, Callable[[SipRow], str]], ...]] = (
     ("caller>model ms", "p50 p99 p99.9 max", 20, lambda r: _tail(r.figures.to_model_ms)),
     ("", "lost%", 5, lambda r: percent(r.figures.to_model_missing_pct)),
     ("model>caller ms", "p50 p99 p99.9 max", 20, lambda r: _tail(r.figures.to_caller_ms)),
-    ("beyond slot", "p50 p99", 11, lambda r: spread(r.figures.to_caller_beyond_ms, most=False)),
+    ("own", "mean", 5, lambda r: percent(r.figures.to_caller_own_ms)),
     ("", "lost%", 5, lambda r: percent(r.figures.to_caller_missing_pct)),
     ("pacing late ms", "p50 p99 p99.9 max", 20, lambda r: _tail(r.figures.lateness_ms)),
     (

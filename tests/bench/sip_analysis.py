@@ -34,7 +34,9 @@ class SipFigures(Struct):
     """What was measured inside the window; percentages from 0 to 100.
 
     A delta waits for the next packet that is due: `to_caller_ms` holds that wait of up to 20 ms,
-    `to_caller_beyond_ms` is what comes on top of it. Lateness is that of each packet behind the
+    `to_caller_beyond_ms` is what comes on top of it: next to nothing, or a whole slot more where it
+    came too late for the next one. Since deltas meet every part of a slot alike, the mean of that
+    is how long the bridge itself takes. Lateness is that of each packet behind the
     grid of 20 ms that its call's earliest packet began.
     """
 
@@ -44,6 +46,7 @@ class SipFigures(Struct):
     to_model_late_pct: float | None  # over 20 ms
     to_caller_ms: Spread | None  # an answer's first delta sent -> the packet with its mark
     to_caller_beyond_ms: Spread | None
+    to_caller_own_ms: float | None  # its mean: what the bridge itself takes
     to_caller_missing_pct: float | None  # deltas of answers that were not interrupted
     barge_in_ms: Spread | None  # `speech_started` sent -> the last packet of the answer, 0: none
     silence_ms: Spread | None  # `speech_started` sent -> the first packet of silence
@@ -72,8 +75,11 @@ def analyse(callers: SipLog, model: ModelLog, window: Window, calls: int) -> Sip
     call_of = calls_of_sessions(model)
     to_model, missing_frames, frames = frames_to_model(callers, model, window)
     first, missing_deltas, deltas = Answers(callers, model, call_of).delays(window)
-    barge_ins = _BargeIns(callers, model, window, call_of)
     grids = {stream.call: stream.grid_ns for stream in callers.streams}
+    beyond = [
+        (at - _next_slot(grids[call], sent)) / 1e6 for call, sent, at in first if call in grids
+    ]
+    barge_ins = _BargeIns(callers, model, window, call_of)
     gaps = _gaps(callers, model, window, call_of)
     late: array.array[int] = array.array("I")
     for stream in callers.streams:
@@ -87,9 +93,8 @@ def analyse(callers: SipLog, model: ModelLog, window: Window, calls: int) -> Sip
         to_model_missing_pct=percent(missing_frames, frames),
         to_model_late_pct=percent(sum(value > LATE_MS for value in to_model), len(to_model)),
         to_caller_ms=Spread.of((at - sent) / 1e6 for _, sent, at in first),
-        to_caller_beyond_ms=Spread.of(
-            (at - _next_slot(grids[call], sent)) / 1e6 for call, sent, at in first if call in grids
-        ),
+        to_caller_beyond_ms=Spread.of(beyond),
+        to_caller_own_ms=round(sum(beyond) / len(beyond), 3) if beyond else None,
         to_caller_missing_pct=percent(missing_deltas, deltas),
         barge_in_ms=Spread.of(barge_ins.delays_ms),
         silence_ms=Spread.of(barge_ins.silences_ms),
