@@ -134,7 +134,9 @@ class SipCalls:
         session.observer = leg
         session.media = incoming.audio
         if self._sip.ringing:
-            session.ring()
+            # A 180 that must be acknowledged delays the answer: it has the description, so that
+            # the call's format is known now.
+            session.ring(early_media="100rel" in session.request.require)
         session.accept()
         if incoming.ended is not None:
             # No common codec, most likely; the session has answered and the ports are closed.

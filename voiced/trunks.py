@@ -12,7 +12,7 @@ from voiced import metrics
 from voiced.config import parse_host
 from voiced.config.types import Sip, Trunk
 from voiced.sip.digest import Authenticator, Credentials, Verdict, Verifier
-from voiced.sip.guard import Guard
+from voiced.sip.guard import Guard, is_scanner
 from voiced.sip.message import Request, Response
 from voiced.sip.policy import Admission, Admit, Drop, Refuse
 from voiced.sip.registration import Registration
@@ -189,6 +189,10 @@ class Trunks:
         name = self._guard.trunk_of(source)
         if name is not None and name in self._states:
             return Admit(name, self._states[name].authenticator)
+        if is_scanner(request.headers.get("User-Agent") or ""):
+            # Banned by this very request: whatever it were told, it would note that we are here.
+            self._turn_away("scanner", request, source)
+            return Drop()
         if self._verifier is not None:
             return self._challenge(self._verifier, request, source)
         return self._turn_away("stranger", request, source)

@@ -6,27 +6,31 @@ side, and a free port there where a peer that is called can listen.
 
 from __future__ import annotations
 
+import random
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from tests.e2e.house import House, house, until
+from tests.e2e.house import House, Scenes, house, until
 from voiced import daemon, sipservice
 from voiced.config.types import Config
 from voiced.operations import DaemonOperations
+from voiced.sip.resolver import Resolver
+from voiced.sip.session import Session
 from voiced.sip.transaction import Timing
 from voiced.sipservice import SipService
 from voiced.starting import start_admin
 from voiced.switchboard import Switchboard
 from voiced.web.operations import DialRequest
 
-__all__ = ["AGENTS", "QUICK", "STRANGER", "SipHouse", "free_port", "sip_house"]
+__all__ = ["AGENTS", "QUICK", "STRANGER", "SipHouse", "SipScenes", "free_port", "sip_house"]
 
 STRANGER = "127.0.9.99"
 """On no trunk's list."""
@@ -51,18 +55,20 @@ agent = "reception"
 """Engine, agent and numbers of a house that does not say otherwise."""
 
 
+_PORTS = range(10000, 19996, 4)
+"""Below those that a system gives to whoever does not choose, and those of voiced's RTP."""
+
+
 def free_port(host: str) -> int:
-    """A port that UDP and TCP may use at `host`, and UDP the next one as well."""
+    """An even port that UDP and TCP may use at `host`, and UDP the next three as well."""
     for _ in range(100):
+        port = random.choice(_PORTS)
         with ExitStack() as stack:
-            udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-            udp.bind((host, 0))
-            port: int = udp.getsockname()[1]
             try:
-                tcp = stack.enter_context(socket.socket())
-                tcp.bind((host, port))
-                more = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
-                more.bind((host, port + 1))
+                stack.enter_context(socket.socket()).bind((host, port))
+                for more in range(4):
+                    udp = stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+                    udp.bind((host, port + more))
             except OSError:
                 continue
             return port
@@ -124,6 +130,15 @@ class SipHouse:
         await until(there, f"the call {carrier_call_id}")
         return found[0]
 
+    def session(self, carrier_call_id: str) -> Session:
+        """The SIP session with this Call-ID, for what operators cannot ask for."""
+        (found,) = (
+            session
+            for session in self.service.agent._sessions.values()
+            if session.call_id == carrier_call_id
+        )
+        return found
+
     def lines(self, event: str, **data: Any) -> list[Mapping[str, Any]]:
         """Log lines of this event with these data."""
         return [
@@ -132,11 +147,26 @@ class SipHouse:
 
     async def nothing_left(self) -> None:
         """Wait until no call, session or RTP port is in use; no bug of ours came to light."""
+        await until(lambda: not len(self.switchboard), "the end of all calls")
         await self.here.idle()
         await until(lambda: self.service.agent.sessions == 0, "the end of all SIP sessions")
         await until(lambda: self.service.hub.in_use == 0, "the release of all RTP ports")
         assert not any(state.calls for state in self.service.trunks), "a trunk counts ended calls"
         assert not self.here.tracebacks(), self.here.tracebacks()[0]["exception"]
+
+
+class SipScenes(Scenes[SipHouse]):
+    """Scenarios that share a house."""
+
+    def add(
+        self, scenario_name: str, action: Callable[..., Awaitable[object]], **arguments: Any
+    ) -> None:
+        """Add one that is `action(house, **arguments)`."""
+
+        async def play(house: SipHouse) -> None:
+            await action(house, **arguments)
+
+        self[scenario_name] = play
 
 
 @asynccontextmanager
@@ -149,11 +179,14 @@ async def sip_house(
     timing: Timing | None = None,
     listen: Sequence[str] = ("udp", "tcp"),
     max_calls: int = 100,
+    hosts: str = "127.0.0.1 localhost\n",
+    drain_s: float = 1,
 ) -> AsyncIterator[SipHouse]:
     """A daemon with `trunks`, by name what their tables say besides `name`, `host` and `allow`.
 
     One that sets `host` or `allow` itself keeps its own. `sip`: more lines of `[sip]`. `text`: the
-    rest of the configuration. `timing`: other times than SIP's own.
+    rest of the configuration. `timing`: other times than SIP's own. `hosts`: instead of /etc/hosts;
+    `{NAME}` stands for the address of the trunk NAME.
     """
     ports = {transport: free_port("127.0.0.1") for transport in listen}
     addresses = {name: f"127.0.9.{index}" for index, name in enumerate(trunks, 1)}
@@ -171,6 +204,11 @@ async def sip_house(
         if "options_s" not in more:
             lines.append("options_s = 0")
         lines.append(more)
+    names = folder / "hosts"
+    names.write_text(hosts.format_map(addresses), "ascii")
+    drop_ins = folder / "conf.d"
+    drop_ins.mkdir()
+    (drop_ins / "drain.toml").write_text(f"[daemon]\ndrain_s = {drain_s}\n", "ascii")
     caught: list[DaemonOperations] = []
     services: list[tuple[SipService, Switchboard]] = []
 
@@ -189,6 +227,7 @@ async def sip_house(
         patch.setattr(daemon, "sip_service", sip_service)
         patch.setattr(daemon, "start_admin", catch)
         patch.setattr(sipservice, "TIMING", timing)
+        patch.setattr(sipservice, "Resolver", partial(Resolver, hosts=names))
         async with house(folder, "\n".join(lines) + "\n" + text, max_calls=max_calls) as here:
             service, switchboard = services[0]
             yield SipHouse(here, folder, ports, where, service, caught[0], switchboard, here.logs)

@@ -159,29 +159,108 @@ def _request(words: Sequence[str]) -> str:
     )
 
 
+def _refused(words: Sequence[str]) -> str:
+    """`STATUS CSEQ`: the caller is refused finally, and acknowledges in the same transaction."""
+    status, number = words
+    return f"""<recv response="100" optional="true"/>
+  <recv response="180" optional="true"/>
+  <recv response="{status}"/>
+  {_send(_NACK + f"CSeq: {number} ACK", EMPTY)}"""
+
+
+_NACK = """ACK sip:[service]@[remote_ip]:[remote_port] SIP/2.0
+[last_Via:]
+[last_From:]
+[last_To:]
+[last_Call-ID:]
+Max-Forwards: 70
+"""
+
+
+def _send(*parts: str, attributes: str = "") -> str:
+    return f"<send{attributes}><![CDATA[\n" + "\n".join(parts) + "\n]]></send>"
+
+
+def _ack(words: Sequence[str]) -> str:
+    """`CSEQ`: the caller's ACK to a 2xx."""
+    return _send(_within(["ACK", *words]), EMPTY)
+
+
+def _hangup(words: Sequence[str]) -> str:
+    """`CSEQ`: the caller's BYE and its answer."""
+    return "\n  ".join(
+        [
+            _send(_within(["BYE", *words]), EMPTY, attributes=' retrans="500"'),
+            '<recv response="200"/>',
+        ]
+    )
+
+
+def _call(words: Sequence[str]) -> str:
+    """The caller's INVITE, with a body as `sdp` makes it, up to its ACK."""
+    return "\n  ".join(
+        [
+            _send(_invite([]), _sdp(words), attributes=' retrans="500"'),
+            '<recv response="100" optional="true"/>',
+            '<recv response="180"/>',
+            '<recv response="200" rrs="true"/>',
+            _ack(["1"]),
+        ]
+    )
+
+
+def _ok(_: Sequence[str]) -> str:
+    """200 to a request of ours in the caller's dialog."""
+    return '<recv response="100" optional="true"/>\n  <recv response="200"/>'
+
+
+def _called(words: Sequence[str]) -> str:
+    """The called one rings and answers, with a body as `sdp` makes it, up to the ACK."""
+    return "\n  ".join(
+        [
+            f'<recv request="INVITE">{_remember([])}</recv>',
+            _send(_reply(["180", "Ringing"]), EMPTY),
+            _send(_reply(["200", "OK"]), _sdp(words), attributes=' retrans="500"'),
+            '<recv request="ACK"/>',
+            '<Reference variables="caller,called,contact,cseq"/>',
+        ]
+    )
+
+
+def _hung_up(_: Sequence[str]) -> str:
+    """The daemon's BYE, answered."""
+    return f'<recv request="BYE"/>\n  {_send(_answer(["200", "OK"]), EMPTY)}'
+
+
 _FRAGMENTS = {
-    "head": lambda words: HEAD,
-    "to": lambda words: TO,
+    "ack": _ack,
+    "answer": _answer,
+    "call": _call,
+    "called": _called,
     "contact": lambda words: CONTACT,
     "empty": lambda words: EMPTY,
+    "hangup": _hangup,
+    "head": lambda words: HEAD,
+    "hung-up": _hung_up,
     "invite": _invite,
-    "within": _within,
-    "sdp": _sdp,
-    "reply": _reply,
-    "answer": _answer,
+    "ok": _ok,
+    "refused": _refused,
     "remember": _remember,
+    "reply": _reply,
     "request": _request,
+    "sdp": _sdp,
+    "to": lambda words: TO,
+    "within": _within,
 }
 
 
 def expand(text: str, values: Mapping[str, object]) -> str:
-    """A scenario as sipp reads it: fragments, and `{{name}}` of `values`, put in."""
+    """A scenario as sipp reads it: `{{name}}` of `values`, then fragments, put in."""
+    for name, value in values.items():
+        text = text.replace(f"{{{{{name}}}}}", str(value))
 
     def part(match: re.Match[str]) -> str:
-        name, words = match[1], match[2]
-        if name in values:
-            return str(values[name])
-        return expand(_FRAGMENTS[name]((words or "").split()), values)
+        return expand(_FRAGMENTS[match[1]]((match[2] or "").split()), values)
 
     return _FRAGMENT.sub(part, text)
 
