@@ -342,10 +342,8 @@ loadmodule "siputils.so"
 loadmodule "xlog.so"
 loadmodule "sanity.so"
 loadmodule "auth.so"
-loadmodule "jsonrpcs.so"
 loadmodule "ctl.so"
 modparam("ctl", "binrpc", "unix:{control}")
-modparam("jsonrpcs", "transport", 0)
 modparam("auth", "qop", "auth")
 modparam("auth", "nonce_count", 1)
 modparam("usrloc", "db_mode", 0)
@@ -355,7 +353,8 @@ modparam("rr", "enable_full_lr", 1)
 modparam("rr", "append_fromtag", 1)
 
 request_route {{
-    xlog("L_NOTICE", "SEEN $rm from $si:$sp $ci cseq $cs route [$hdr(Route)]\\n");
+    xlog("L_NOTICE", "SEEN $rm user $fU from $si:$sp $ci cseq $cs route [$hdr(Route)] "
+        "expires [$hdr(Expires)]\\n");
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     if (!sanity_check("1511", "7")) exit;
     if (is_method("CANCEL")) {{ if (t_check_trans()) t_relay(); exit; }}
@@ -379,6 +378,11 @@ request_route {{
     if (uri == myself) {{
         if (lookup("location")) {{ t_relay(); exit; }}
         if ($rU =~ "^out-") {{
+            if (!pv_proxy_authenticate("$fd", "{password}", "0")) {{
+                proxy_challenge("$fd", "1");
+                exit;
+            }}
+            consume_credentials();
             $ru = "{onward}";
             t_relay();
             exit;
@@ -393,7 +397,7 @@ request_route {{
 
 @dataclass
 class Kamailio:
-    """A registrar and proxy. Calls to `out-…` at its address go to `onward`."""
+    """A registrar and proxy. Calls to `out-…` at its address go to `onward`, for a password."""
 
     folder: Path
     address: str

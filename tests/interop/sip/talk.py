@@ -69,7 +69,7 @@ class Talk:
     """A daemon, and what its callers pressed, by Call-ID."""
 
     house: SipHouse
-    papers: Certificates
+    papers: Certificates | None
     ports: Mapping[str, int]
     """Where telephones that we call wait."""
     pressed: Mapping[str, str] = field(default_factory=dict)
@@ -90,15 +90,15 @@ class Talk:
         rate = 16000 if codecs.startswith("G722") else 8000
         voice = self.house.folder / f"{name}.wav"
         words(voice, [lead_s, question, 120.0], rate)
-        more.setdefault("certificate", self.papers.both)
-        more.setdefault("ca", self.papers.ca)
+        if self.papers is not None:
+            more = {"certificate": self.papers.both, "ca": self.papers.ca, **more}
         folder = self.house.folder / name
         async with baresip(folder, voice, codecs=codecs, **more) as phone:
             yield phone
 
     async def calls(self, phone: Baresip, to: str, transport: str = "udp") -> str:
-        """It calls us; returns the Call-ID when it has been answered."""
-        uri = f"sip:{to}@{LOOPBACK}:{self.house.ports[transport]}"
+        """It calls us (or another host, `user@host`); returns the Call-ID when answered."""
+        uri = f"sip:{to}" if "@" in to else f"sip:{to}@{LOOPBACK}:{self.house.ports[transport]}"
         await phone.command("dial", uri + ("" if transport == "udp" else f";transport={transport}"))
         call: str = (await phone.told("CALL_ESTABLISHED"))["id"]
         return call
