@@ -193,6 +193,19 @@ async def keys_by_info(house: SipHouse) -> None:
 
 
 @scenes
+async def keys_by_rfc_4733(house: SipHouse) -> None:
+    """Ours come back by sipp's echo and are understood."""
+    async with calling(house, "uas_basic", options=["-rtp_echo"]) as call:
+        await call.answered()
+        await trio.sleep(0.3)
+        house.operations.digits(call.call_id, "42#")
+        await trio.sleep(1.5)
+        call.hang_up()
+    (line,) = house.lines("call ended", call=call.call_id)
+    assert line["digits"] == 3
+
+
+@scenes
 async def unusable_answer(house: SipHouse) -> None:
     """A codec in the answer that nobody offered: ACK, then BYE at once."""
     async with calling(house, "uas_bad_answer") as call:

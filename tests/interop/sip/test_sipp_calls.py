@@ -20,6 +20,11 @@ TRUNKS = {
     "hurried": "",
 }
 
+RTP_TIMEOUT_S = 8
+"""More than any other scenario is without audio, but on hold."""
+
+SIP = f"rtp_timeout_s = {RTP_TIMEOUT_S}"
+
 TEXT = """
 [agent.reception]
 engine = "offline"
@@ -130,6 +135,16 @@ async def own_codec(house: SipHouse) -> None:
 
 
 @scenes
+async def video_rejected(house: SipHouse) -> None:
+    """Three m-lines: the answer has them in their order, the two that are not ours at port 0."""
+    result = await held(house, "uac_video")
+    (answer,) = (each for each in result.received("SIP/2.0 200") if "m=audio" in each)
+    lines = [line.split()[:2] for line in answer.splitlines() if line.startswith("m=")]
+    assert [kind for kind, _ in lines] == ["m=video", "m=audio", "m=application"]
+    assert [port == "0" for _, port in lines] == [True, False, True]
+
+
+@scenes
 async def codec_change(house: SipHouse) -> None:
     """PCMU to PCMA by re-INVITE: the port stays, the description's version rises by one."""
     result = await held(house, "uac_codec_change")
@@ -174,6 +189,7 @@ scenes.add("cancel_crosses_200", held, scenario="uac_cancel_race")
 scenes.add("compact_forms", held, scenario="uac_compact")
 scenes.add("max_forwards_0", held, scenario="uac_last_hop")
 scenes.add("options_in_dialog", held, scenario="uac_options_in_dialog")
+scenes.add("bye_twice_481", held, scenario="uac_bye_twice")
 scenes.add("cseq_too_low", held, scenario="uac_old_cseq")
 scenes.add("bad_reoffer_488", held, scenario="uac_bad_reoffer")
 scenes.add("reliable_180", held, scenario="uac_100rel")
@@ -229,6 +245,38 @@ async def hold_by_update(house: SipHouse) -> None:
 async def hold_by_late_reoffer(house: SipHouse) -> None:
     """The caller asks for our offer, and holds by its answer."""
     assert (await states(house, await held(house, "uac_late_reoffer"))).count("on_hold") == 1
+
+
+@scenes
+async def held_from_the_start(house: SipHouse) -> None:
+    """An INVITE that offers sendonly: the agent holds its tongue at once."""
+    result = await held(house, "uac_on_hold")
+    began = (await house.here.row(result.call_id))["states"]
+    assert [state for state, _ in began[:5]] == [
+        "ringing",
+        "answering",
+        "media_ready",
+        "greeting",
+        "on_hold",
+    ]
+    assert began[4][1] - began[2][1] < 1000
+
+
+@scenes
+async def held_for_long(house: SipHouse) -> None:
+    """On hold no audio is waited for; without hold its absence ends the call."""
+    values = {"ms": round(1500 * RTP_TIMEOUT_S)}
+    seen = await states(house, await held(house, "uac_long_hold", values=values))
+    assert "on_hold" in seen
+
+
+@scenes
+async def no_audio(house: SipHouse) -> None:
+    """A caller that sends none is hung up on."""
+    result = await sipp(house, "uac_silent")
+    row = await house.here.row(result.call_id)
+    assert row["reason"] == "media_timeout"
+    assert row["duration_ms"] >= 1000 * RTP_TIMEOUT_S
 
 
 @scenes
@@ -321,6 +369,35 @@ async def headers(house: SipHouse) -> None:
     assert (row["agent"], row["caller"]) == ("gold", "+15550133")
 
 
+@scenes
+async def diverted(house: SipHouse) -> None:
+    """A rule that wants a Diversion, whatever it says."""
+    result = await held(house, "uac_diverted")
+    assert (await house.here.row(result.call_id))["agent"] == "diverted"
+
+
+@scenes
+async def anonymous(house: SipHouse) -> None:
+    """RFC 3323: a caller that hides."""
+    result = await held(house, "uac_anonymous")
+    assert (await house.here.row(result.call_id))["caller"] == "anonymous"
+
+
+# ---- cancelled
+
+
+async def cancelled(house: SipHouse, scenario: str) -> None:
+    """Between 180 and 200, which a 180 that waits for its PRACK makes long enough."""
+    result = await sipp(house, scenario)
+    row = await house.here.row(result.call_id)
+    assert row["reason"] == "caller_cancelled"
+    assert "media_ready" not in [state for state, _ in row["states"]]
+
+
+scenes.add("cancel_487", cancelled, scenario="uac_cancel")
+scenes.add("bye_before_the_answer", cancelled, scenario="uac_bye_early")
+
+
 # ---- changed by us
 
 
@@ -364,7 +441,7 @@ async def transfer_refused(house: SipHouse) -> None:
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     async def main() -> Outcomes:
         folder = tmp_path_factory.mktemp("calls")
-        async with sip_house(folder, TRUNKS, text=TEXT) as house:
+        async with sip_house(folder, TRUNKS, sip=SIP, text=TEXT) as house:
             return await scenes.play(house, SipHouse.nothing_left)
 
     return run_strictly(main)

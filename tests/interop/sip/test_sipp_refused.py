@@ -17,6 +17,7 @@ pytestmark = pytest.mark.interop
 TRUNKS = {
     "plain": "",
     "one": "max_calls = 1",
+    "secret": 'srtp = "required"',
     "telephone": (
         'host = "192.0.2.50"\nauthenticate = true\nusername = "alice"\npassword = "wonderland"'
     ),
@@ -73,6 +74,17 @@ scenes.add(
     why="media refused",
     values={"status": 400},
 )
+scenes.add(
+    "srtp_not_offered_488",
+    refused,
+    scenario="uac_refused",
+    why="media refused",
+    trunk="secret",
+    values={"status": 488},
+)
+scenes.add("srtp_not_spoken_488", refused, scenario="uac_savp", why="media refused")
+scenes.add("malformed_400", refused, scenario="uac_malformed")
+scenes.add("unknown_scheme_416", refused, scenario="uac_scheme")
 scenes.add(
     "unknown_number_404",
     refused,

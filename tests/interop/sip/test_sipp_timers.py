@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 import trio
@@ -10,6 +11,7 @@ import trio
 from tests.e2e.house import Outcomes, judge, run_strictly, until
 from tests.interop.sip.house import QUICK, SipHouse, SipScenes, free_port, sip_house
 from tests.interop.sip.sipp import Sipp, listening, sipp
+from voiced.web.operations import TrunkView
 
 pytestmark = pytest.mark.interop
 
@@ -19,6 +21,7 @@ TRUNKS = {
     **dict.fromkeys(("plain", "first", "second", "third"), ""),
     "dead": f'host = "dead.test:{DEAD}"',
     "asked": "options_s = 0.5",
+    "registered": 'register = true\nusername = "alice"\npassword = "wonderland"',
 }
 
 HOSTS = "{dead} dead.test\n{plain} dead.test\n"
@@ -36,6 +39,18 @@ async def lost_ack(house: SipHouse) -> None:
     row = await house.here.row(result.call_id)
     assert row["reason"] == "ack_timeout"
     assert row["duration_ms"] >= 3000
+    assert "media_ready" not in [state for state, _ in row["states"]]
+
+
+@scenes
+async def lost_prack(house: SipHouse) -> None:
+    """The 180 is repeated until 64*T1 is over, then the call is refused."""
+    result = await sipp(house, "uac_no_prack")
+    rings = result.received("SIP/2.0 180")
+    assert len(rings) >= 5
+    assert len(set(rings)) == 1
+    row = await house.here.row(result.call_id)
+    assert row["reason"] == "timeout"
     assert "media_ready" not in [state for state, _ in row["states"]]
 
 
@@ -161,6 +176,29 @@ async def options_keepalive(house: SipHouse) -> None:
     async with listening(house, "uas_options", "asked"):
         await until(lambda: bool(house.lines("trunk answers", trunk="asked")), "an answer")
     await until(lambda: complaint in house.operations.ready().degraded, complaint)
+
+
+@scenes
+async def registered(house: SipHouse) -> None:
+    """423 raises what we ask for, 401 is answered, of several Contacts ours counts."""
+
+    def view() -> TrunkView:
+        (found,) = (each for each in house.operations.trunks() if each.name == "registered")
+        return found
+
+    async with listening(house, "uas_registrar", "registered", port=None) as peer:
+        await until(lambda: view().registration == "registered", "the registration")
+    until_when = view().until
+    assert until_when is not None
+    assert 7000 < until_when - time.time() <= 7200
+    assert peer.result is not None
+    numbers = [
+        line
+        for each in peer.result.received("REGISTER ")
+        for line in each.splitlines()
+        if line.startswith("CSeq:")
+    ]
+    assert len(set(numbers)) == 3
 
 
 @pytest.fixture(scope="module")
