@@ -49,8 +49,11 @@ RESOLVE_S: Final = 300.0
 
 RETRY_RESOLVE_S: Final = 15.0
 
-FAREWELL_S: Final = 5.0
-"""At the end, for registrars and peers to answer; bindings and calls expire by themselves."""
+FAREWELL_S: Final = 2.0
+"""At the end, for peers to answer a BYE, and again for registrars to forget us: time for two
+copies over UDP. Calls and bindings expire by themselves."""
+
+POLL_S: Final = 0.05
 
 
 class SipService(Collector):
@@ -99,6 +102,7 @@ class SipService(Collector):
         )
         self._nursery: trio.Nursery | None = None
         self._cares: dict[str, trio.CancelScope] = {}
+        self._leaving: dict[str, Registration] = {}  # of trunks that a reload has changed
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises SipError where an address cannot be listened on."""
@@ -124,6 +128,7 @@ class SipService(Collector):
             if name not in kept:
                 if state.registration is not None:
                     state.registration.stop()
+                    self._leaving[name] = state.registration
                 if scope := self._cares.pop(name, None):
                     scope.cancel()
         if self._nursery is not None:
@@ -131,22 +136,13 @@ class SipService(Collector):
                 self._nursery.start_soon(self._care, state)
 
     async def close(self) -> None:
-        """Say goodbye to peers and registrars, in `FAREWELL_S` at the most."""
+        """Say goodbye to peers and registrars; whoever does not answer is not waited for long."""
         self.agent.shutdown()
         registrations = [state.registration for state in self.trunks if state.registration]
-        news = trio.Event()
-
-        def changed() -> None:
-            nonlocal news
-            news.set()
-            news = trio.Event()
-
         for registration in registrations:
-            registration.changed = changed
             registration.stop()
-        with trio.move_on_after(FAREWELL_S):
-            while any(each.state == "unregistering" for each in registrations):
-                await news.wait()
+        await _while(lambda: self.agent.sessions > 0)
+        await _while(lambda: any(each.state == "unregistering" for each in registrations))
 
     # ---- a trunk's upkeep
 
@@ -155,13 +151,19 @@ class SipService(Collector):
             self._cares[state.name] = scope
             async with trio.open_nursery() as nursery:
                 if state.trunk.register:
-                    state.registration = self._registration(state, nursery)
+                    await self._left(state.name)
+                    state.registration = self._registration(state)
                     state.registration.start()
                 if not state.trunk.allow:
                     nursery.start_soon(self._resolve, state)
                 if state.trunk.options_s:
                     nursery.start_soon(self._ask, state)
                 await trio.sleep_forever()
+
+    async def _left(self, name: str) -> None:
+        """Wait for an older registration's end: it would take the new binding with it."""
+        older = self._leaving.pop(name, None)
+        await _while(lambda: older is not None and older.state == "unregistering")
 
     async def _resolve(self, state: TrunkState) -> None:
         """Keep the addresses of a trunk that names no networks."""
@@ -174,6 +176,8 @@ class SipService(Collector):
                 except ResolveError as error:
                     state.last_error = str(error)
                     log.warning("trunk has no address", trunk=state.name, why=str(error))
+            if found and state.last_error and not state.trunk.options_s:
+                state.last_error = ""
             if found and state.resolved != (resolved := tuple(dict.fromkeys(found))):
                 state.resolved = resolved
                 self.trunks.allow()
@@ -211,7 +215,7 @@ class SipService(Collector):
                 self.trunks.heard_from(state, answers[0])
             await trio.sleep(state.trunk.options_s * random.uniform(0.8, 1.2))  # noqa: S311
 
-    def _registration(self, state: TrunkState, nursery: trio.Nursery) -> Registration:
+    def _registration(self, state: TrunkState) -> Registration:
         def contact(target: Target) -> SipUri:
             host, port = self.endpoint.contact_address(target)
             shown = f"[{host}]" if ":" in host else host
@@ -221,7 +225,9 @@ class SipService(Collector):
             return uri
 
         def find(take: Callable[[Sequence[Target]], None]) -> None:
-            nursery.start_soon(self._find, state, take)
+            # Not in the trunk's own nursery, which a reload ends before the goodbye is said.
+            assert self._nursery is not None
+            self._nursery.start_soon(self._find, state, take)
 
         registration = Registration(
             self.agent.layer,
@@ -357,6 +363,13 @@ class SipService(Collector):
                 buckets=buckets,
                 sum_value=None,
             )
+
+
+async def _while(true: Callable[[], bool]) -> None:
+    """Wait for the machines below, which know no Trio; not longer than `FAREWELL_S`."""
+    with trio.move_on_after(FAREWELL_S):
+        while true():  # noqa: ASYNC110 - a few times in a daemon's life
+            await trio.sleep(POLL_S)
 
 
 def _count(what: str, why: str) -> None:
