@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import trio
 import trustme
 
@@ -54,8 +53,7 @@ _given: set[int] = set()
 def program(name: str) -> str:
     """The path of a peer's program. Its absence fails the test: these tests are the proof."""
     found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin")
-    if found is None:
-        pytest.fail(f"{name} is missing: apt-get install {_PACKAGES[name]}", pytrace=False)
+    assert found is not None, f"{name} is not installed: apt-get install {_PACKAGES[name]}"
     return found
 
 
@@ -220,7 +218,7 @@ module g722.so
 module aufile.so
 module sndfile.so
 module srtp.so
-module_tmp account.so
+{more}module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
 ctrl_tcp_listen {address}:{control}
@@ -232,7 +230,7 @@ def _modules() -> str:
     for folder in ("/usr/lib/baresip/modules", "/usr/local/lib/baresip/modules"):
         if Path(folder).is_dir():
             return folder
-    pytest.fail("baresip has no modules: apt-get install baresip-core", pytrace=False)
+    raise AssertionError("baresip has no modules: apt-get install baresip-core")
 
 
 @asynccontextmanager
@@ -244,6 +242,7 @@ async def baresip(
     address: str = LOOPBACK,
     codecs: str = "PCMU",
     account: str = "",
+    more: Sequence[str] = (),
     port: int | None = None,
     certificate: Path | None = None,
     ca: Path | None = None,
@@ -254,6 +253,7 @@ async def baresip(
         folder: made; its recordings and its log end there.
         codecs: such as `"PCMA,G722/16000"`.
         account: more parameters of its account, such as `";answermode=auto"`.
+        more: modules besides the usual ones, such as `"opus"`.
         certificate: PEM, key and certificate; it then takes TLS too.
         ca: PEM, of those whom it believes over TLS.
     """
@@ -269,6 +269,7 @@ async def baresip(
         folder=folder,
         voice=voice,
         modules=_modules(),
+        more="".join(f"module {each}.so\n" for each in more),
         control=control,
     )
     (folder / "config").write_text(text)
@@ -353,7 +354,7 @@ modparam("rr", "enable_full_lr", 1)
 modparam("rr", "append_fromtag", 1)
 
 request_route {{
-    xlog("L_NOTICE", "SEEN $rm user $fU from $si:$sp $ci cseq $cs route [$hdr(Route)] "
+    xlog("L_NOTICE", "SEEN $rm user $fU over $proto from $si:$sp $ci cseq $cs route [$hdr(Route)] "
         "expires [$hdr(Expires)]\\n");
     if (!mf_process_maxfwd_header("10")) {{ sl_send_reply("483", "Too Many Hops"); exit; }}
     if (!sanity_check("1511", "7")) exit;

@@ -82,6 +82,27 @@ async def the_offer_s_order_rules(talk: Talk, phone: Baresip) -> None:
     assert row["media"]["codec"] == "G722"
 
 
+@talks(
+    "crowded",
+    codecs="opus/48000/2,G726-32/8000/1,PCMA",
+    more=("opus", "g726", "vp8", "fakevideo"),
+)
+async def much_that_we_do_not_speak(talk: Talk, phone: Baresip) -> None:
+    """Other codecs first, and video: the one thing that we have in common is spoken."""
+    await talk.converses(phone, "hello")
+    row = await talk.hangs_up(phone)
+    talk.expect(phone, row, "hello", "who", codec="PCMA")
+
+
+@talks("dtls", account=";mediaenc=dtls_srtp", more=("dtls_srtp",))
+async def dtls_alone(talk: Talk, phone: Baresip) -> None:
+    """Keys of DTLS are none that we speak: refused, with the reason."""
+    await phone.command("dial", f"sip:hello@127.0.0.1:{talk.house.port}")
+    closed = await phone.told("CALL_CLOSED")
+    assert closed["param"].startswith("488"), closed
+    assert "CALL_ESTABLISHED" not in phone.kinds()
+
+
 @talks("echo", question="thanks")
 async def own_words(talk: Talk, phone: Baresip) -> None:
     """Through the whole daemon and back: what it says is what it hears."""

@@ -31,6 +31,10 @@ NUMBERS = """
 [[number]]
 match = "sip:alice@127.0.0.1"
 agent = "reception"
+
+[[number]]
+match = "sip:dave@127.0.0.1"
+agent = "reception"
 """
 
 
@@ -72,7 +76,9 @@ async def registered(stage: Stage) -> None:
     assert "AoR: alice" in contacts
     assert f"sip:voiced@127.0.0.1:{stage.talk.house.port}" in contacts
     # One without an answer to the challenge, one with it: no more until it runs out.
-    assert len(stage.proxies["main"].seen("REGISTER")) == 2
+    assert (
+        len([each for each in stage.proxies["main"].seen("REGISTER") if "user alice" in each]) == 2
+    )
 
 
 @scenes
@@ -122,6 +128,29 @@ async def called_by_registration(stage: Stage) -> None:
         assert stage.passed("ACK", call) == ["phone"] * 3
         assert stage.passed("BYE", call) == ["phone"]
         assert f"sip:127.0.0.1:{proxy.port};" in proxy.seen("BYE")[0]  # by its Route
+
+
+@scenes
+async def over_tcp(stage: Stage) -> None:
+    """The telephone speaks UDP, we TCP; kamailio stands with one foot on either side."""
+    await stage.registers("wire", "registered")
+    talk, proxy = stage.talk, stage.proxies["main"]
+    assert f"sip:voiced@127.0.0.1:{talk.house.ports['tcp']};transport=tcp" in await proxy.contacts()
+    async with talk.phone("over_tcp") as phone:
+        call = await talk.calls(phone, f"dave@{proxy.host}")
+        await talk.answer(call)
+        await phone.command("hold")
+        await talk.comes_to(call, "on_hold")
+        await phone.command("resume")
+        await talk.comes_to(call, "listening")
+        talk.house.operations.hangup(await talk.house.live(call), "operator")
+        await phone.told("CALL_CLOSED")
+        row = await talk.row(call)
+        assert row["called"] == "sip:dave@127.0.0.1"
+        talk.expect(phone, row, "hello", "who", codec="PCMU")
+        assert stage.passed("INVITE", call) == ["phone"] * 3
+        (bye,) = [line for line in proxy.seen("BYE") if f" {call} " in line]
+        assert "over tcp" in bye
 
 
 @scenes
@@ -218,6 +247,7 @@ async def staged(folder: Path) -> AsyncIterator[tuple[Stage, dict[str, Exception
         login = 'register = true\nusername = "{}"\npassword = "{}"\n'.format
         trunks = {
             "main": f'host = "{main.host}"\nallow = ["127.0.0.1"]\n' + login("alice", "s3cret"),
+            "wire": f'host = "{main.host}"\ntransport = "tcp"\n' + login("dave", "s3cret"),
             "short": f'host = "{short.host}"\n' + login("carol", "s3cret"),
             "wrong": f'host = "{short.host}"\n' + login("bob", "guess"),
             "alive": f'host = "127.0.0.1:{ports["alive"]}"\noptions_s = 1',
