@@ -312,6 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--rounds", type=int, default=1, help="all of it so many times")
     add("--strangers", type=int, default=0, help="so many INVITEs from 127.0.0.2 in each window")
     add("--timing", default="{}", help="fields of the model's script, as JSON")
+    add("--nice", type=int, default=0, help="of all processes of the run; -10 outdoes neighbours")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     given = parser.parse_args(arguments)
     if not all(0 < calls <= markers.NUMBERS for calls in given.calls):
@@ -320,6 +321,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--seconds: up to {MAX_SECONDS:.0f}, --rounds: up to {MAX_ROUNDS}")
     if given.rate <= 0 or given.strangers < 0:
         parser.error("--rate must be above nought, --strangers not below it")
+    try:
+        os.nice(given.nice)  # whoever is started inherits it
+    except PermissionError:
+        parser.error("--nice: only root may go below 0")
     try:
         timing = msgspec.json.decode(given.timing, type=Timing)
     except msgspec.DecodeError as error:
