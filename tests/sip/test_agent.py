@@ -196,7 +196,7 @@ def test_the_policy_is_not_asked_about_dialogs() -> None:
 def test_malformed_requests_are_answered_as_far_as_they_can_be(line: str, status: int) -> None:
     wire, phone, peer = lone()
     text = (
-        f"{line}\nVia: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKx\nFrom: <sip:a@b>;tag=1\n"
+        f"{line}\nVia: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKx;rport\nFrom: <sip:a@b>;tag=1\n"
         "To: <sip:c@d>\nCall-ID: x\nCSeq: 1 OPTIONS\nContent-Length: 0\n\n"
     )
     flow = phone.node.flow_to(peer.node)
@@ -207,6 +207,8 @@ def test_malformed_requests_are_answered_as_far_as_they_can_be(line: str, status
     (response,) = peer.got
     assert isinstance(response, Response)
     assert response.status == status
+    # RFC 3581 section 4 knows no exception for requests that are malformed elsewhere.
+    assert (response.via.rport, response.via.received) == (flow.remote[1], flow.remote[0])
     assert response.to.tag
     phone.admission = Drop()
     phone.agent.malformed(caught.value, flow)

@@ -20,7 +20,7 @@ from voiced.sip.policy import Drop, Refuse
 from voiced.sip.screening import Refusal, screen
 from voiced.sip.server_transaction import reply_flow
 from voiced.sip.transaction import Timing
-from voiced.sip.transactions import TransactionLayer
+from voiced.sip.transactions import TransactionLayer, stamp
 from voiced.sip.uac import Call, ClientSession
 from voiced.sip.uas import ServerSession
 from voiced.sip.uri import NameAddr, SipUri
@@ -187,6 +187,7 @@ class UserAgent:
             log.debug("malformed message", reason=error.reason, peer=str(flow))
             return
         log.info("malformed request", reason=error.reason, status=error.status, peer=str(flow))
+        stamp(head, flow)
         response = response_to(head, error.status, to_tag=self._core.new_tag())
         self._core.transport.send(bytes(response), reply_flow(head, flow))
 
@@ -260,7 +261,15 @@ class UserAgent:
             core, tx, request, flow, admission.peer, interval, admission.authenticator
         )
         self._sessions[session.call_id, session.local_tag] = session
-        self._policy.on_invite(session)
+        try:
+            self._policy.on_invite(session)
+        except Exception:
+            # A session that nobody looks after would live for ever, and its caller wait.
+            if session.state == "incoming":
+                session.reject(500)
+            else:
+                session.bye()
+            raise
         if session.observer is None:
             session.reject(500)
 

@@ -26,6 +26,7 @@ __all__ = [
     "ServerTransaction",
     "TransactionLayer",
     "TransactionUser",
+    "stamp",
 ]
 
 log = structlog.get_logger("voiced.sip")
@@ -199,7 +200,7 @@ class TransactionLayer:
                 self.count("stray", "CANCEL")
                 if not self._answers(request, flow):
                     return
-        self._stamp(request, flow)
+        stamp(request, flow)
         if self._full(request):
             self._refuse(request, flow)
             return
@@ -260,26 +261,6 @@ class TransactionLayer:
             retry = ("Retry-After", str(_OVERLOAD_RETRY_AFTER_S))
             refusal = response_to(request, 503, to_tag=self.tag(), headers=[retry])
             self.transport.send(bytes(refusal), reply_flow(request, flow))
-
-    def _stamp(self, request: Request, flow: Flow) -> None:
-        """Write into the top Via where the request came from (RFC 3261 18.2.1, RFC 3581 4)."""
-        via = request.via
-        host, port = flow.remote
-        parameters = dict(via.parameters)
-        if "rport" in parameters:
-            parameters["rport"] = str(port)
-            parameters["received"] = host
-        elif via.host != host:
-            parameters["received"] = host
-        else:
-            parameters.pop("received", None)
-        if parameters == via.parameters:
-            return
-        values = request.headers.get_all("Via")
-        request.headers.remove("Via")
-        for value in reversed(values[1:]):
-            request.headers.prepend("Via", value)
-        request.headers.prepend("Via", str(via.replace(parameters=parameters)))
 
     # --- matching --------------------------------------------------------------------------------
 
@@ -363,3 +344,24 @@ _METHODS: Final = frozenset(
 
 def _label(method: str) -> str:
     return method if method in _METHODS else "other"
+
+
+def stamp(request: Request, flow: Flow) -> None:
+    """Write into the top Via where the request came from (RFC 3261 18.2.1, RFC 3581 4)."""
+    via = request.via
+    host, port = flow.remote
+    parameters = dict(via.parameters)
+    if "rport" in parameters:
+        parameters["rport"] = str(port)
+        parameters["received"] = host
+    elif via.host != host:
+        parameters["received"] = host
+    else:
+        parameters.pop("received", None)
+    if parameters == via.parameters:
+        return
+    values = request.headers.get_all("Via")
+    request.headers.remove("Via")
+    for value in reversed(values[1:]):
+        request.headers.prepend("Via", value)
+    request.headers.prepend("Via", str(via.replace(parameters=parameters)))
