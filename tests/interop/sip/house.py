@@ -178,13 +178,15 @@ async def sip_house(
     text: str = AGENTS,
     timing: Timing | None = None,
     listen: Sequence[str] = ("udp", "tcp"),
+    also: Sequence[str] = (),
     max_calls: int = 100,
     hosts: str = "127.0.0.1 localhost\n",
     drain_s: float = 1,
 ) -> AsyncIterator[SipHouse]:
     """A daemon with `trunks`, by name what their tables say besides `name`, `host` and `allow`.
 
-    One that sets `host` or `allow` itself keeps its own. `sip`: more lines of `[sip]`. `text`: the
+    One that sets `host` or `allow` itself keeps its own. `sip`: more lines of `[sip]`. `also`: more
+    addresses to listen at, such as `udp://[::1]:5060`. `text`: the
     rest of the configuration. `timing`: other times than SIP's own. `hosts`: instead of /etc/hosts;
     `{NAME}` stands for the address of the trunk NAME.
     """
@@ -193,7 +195,7 @@ async def sip_house(
     where = {name: (address, free_port(address)) for name, address in addresses.items()}
     lines = ["[sip]", "listen = ["]
     lines += [f'"{transport}://127.0.0.1:{port}",' for transport, port in ports.items()]
-    lines += ["]", sip]
+    lines += [*(f'"{address}",' for address in also), "]", sip]
     for name, more in trunks.items():
         address, port = where[name]
         lines += ["[[sip.trunk]]", f'name = "{name}"']

@@ -62,6 +62,7 @@ def free_port(address: str = LOOPBACK) -> int:
 
     Given out once: who asked for it may begin to listen later.
     """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for _ in range(200):
         port = 2 * random.choice(_NEAR)
         if port in _given:
@@ -69,7 +70,7 @@ def free_port(address: str = LOOPBACK) -> int:
         try:
             for number in (port, port + 1):
                 for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
-                    with socket.socket(socket.AF_INET, kind) as probe:
+                    with socket.socket(family, kind) as probe:
                         probe.bind((address, number))
         except OSError:
             continue
@@ -197,7 +198,7 @@ class Baresip:
 
 _BARESIP: Final = """\
 poll_method epoll
-sip_listen {address}:{port}
+sip_listen {shown}:{port}
 {tls}
 call_local_timeout 60
 call_max_calls 8
@@ -221,7 +222,7 @@ module srtp.so
 {more}module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
-ctrl_tcp_listen {address}:{control}
+ctrl_tcp_listen 127.0.0.1:{control}
 snd_path {folder}
 """
 
@@ -259,11 +260,13 @@ async def baresip(
     """
     binary = program("baresip")
     folder.mkdir(parents=True)
-    port, control = port or free_port(address), free_port(address)
+    port, control = port or free_port(address), free_port()
     tls = [] if certificate is None else [f"sip_certificate {certificate}"]
     tls += [] if ca is None else [f"sip_cafile {ca}"]
+    shown = f"[{address}]" if ":" in address else address
     text = _BARESIP.format(
         address=address,
+        shown=shown,
         port=port,
         tls="\n".join(tls),
         folder=folder,
@@ -273,13 +276,13 @@ async def baresip(
         control=control,
     )
     (folder / "config").write_text(text)
-    line = f"<sip:{user}@{address}:{port}>;regint=0;audio_codecs={codecs}{account}\n"
+    line = f"<sip:{user}@{shown}:{port}>;regint=0;audio_codecs={codecs}{account}\n"
     (folder / "accounts").write_text(line)
     (folder / "contacts").write_text("")
-    here = Baresip(folder, address, port, user)
+    here = Baresip(folder, shown, port, user)
     with (folder / "baresip.log").open("wb") as log:
         async with _running([binary, "-v", "-f", str(folder)], log) as process:
-            here._stream = await _connect(address, control, process, folder / "baresip.log")
+            here._stream = await _connect(LOOPBACK, control, process, folder / "baresip.log")
             async with here._stream, trio.open_nursery() as nursery:
                 nursery.start_soon(here._read)
                 yield here

@@ -28,6 +28,8 @@ pytestmark = pytest.mark.interop
 ELSEWHERE = "127.0.8.20"
 """On no trunk's list: who comes from here must know a password."""
 
+SIX = "::1"
+
 scenes: Scenes[Talk] = Scenes()
 
 
@@ -242,6 +244,29 @@ async def password(talk: Talk) -> None:
 
 
 @scenes
+async def calls_over_ipv6(talk: Talk) -> None:
+    async with talk.phone("calls_over_ipv6", address=SIX) as phone:
+        call = await talk.calls(phone, f"hello@[{SIX}]:{talk.ports['six']}")
+        await talk.answer(call)
+        row = await talk.hangs_up(phone)
+        assert (row["called"], row["trunk"]) == (f"sip:hello@[{SIX}]", "six")
+        talk.expect(phone, row, "hello", "who", codec="PCMU")
+
+
+@scenes
+async def dialled_over_ipv6(talk: Talk) -> None:
+    async with talk.phone(
+        "dialled_over_ipv6", address=SIX, account=";answermode=auto", port=talk.ports["there"]
+    ) as phone:
+        call_id = await talk.house.dial(phone.uri(), "six")
+        await talk.answer((await phone.told("CALL_ESTABLISHED"))["id"])
+        talk.house.operations.hangup(call_id, "operator")
+        await phone.told("CALL_CLOSED")
+        row = await talk.row_of(call_id)
+        talk.expect(phone, row, "hello", "who", codec="PCMU")
+
+
+@scenes
 async def wrong_password(talk: Talk) -> None:
     async with talk.phone(
         "wrong_password", address="127.0.8.21", account=";auth_user=alice;auth_pass=wrong"
@@ -260,11 +285,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 async def play(folder: Path) -> Played:
     papers = certificates(folder)
-    ports = {"udp": free_port(), "tls": free_port()}  # where telephones wait for calls of ours
+    ports = {"udp": free_port(), "tls": free_port(), "there": free_port(SIX), "six": free_port(SIX)}
     trunks = {
         "phones": 'allow = ["127.0.0.1"]\ncodecs = ["pcmu", "pcma", "g722"]\nsrtp = "optional"',
         "desk": f'host = "127.0.0.1:{ports["udp"]}"\ncodecs = ["pcma"]',
         "safe": f'host = "127.0.0.1:{ports["tls"] + 1}"\ntransport = "tls"\nsrtp = "optional"',
+        "six": f'host = "[{SIX}]:{ports["there"]}"\nallow = ["{SIX}"]',
         "home": 'authenticate = true\nusername = "alice"\npassword = "wonder"\nallow = []',
     }
     pressed: defaultdict[str, str] = defaultdict(str)
@@ -277,7 +303,12 @@ async def play(folder: Path) -> Played:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dialogue, "digit", digit)
         async with sip_house(
-            folder, trunks, sip=papers.settings, text=AGENTS, listen=("udp", "tcp", "tls")
+            folder,
+            trunks,
+            sip=papers.settings,
+            text=AGENTS,
+            listen=("udp", "tcp", "tls"),
+            also=[f"udp://[{SIX}]:{ports['six']}"],
         ) as here:
             talk = Talk(here, papers, ports, pressed)
             return Played(await scenes.play(talk, settled), talk)
