@@ -17,6 +17,7 @@ from voiced.rtp.socket import NoPortsLeft, RtpHub
 from voiced.rtp.stream import MediaStream
 from voiced.sip.agent import UserAgent
 from voiced.sip.audio import AudioPlan, CallAudio, bind_address, resting
+from voiced.sip.bodies import sdp_of
 from voiced.sip.digest import Authenticator
 from voiced.sip.errors import ParseError
 from voiced.sip.events import Ended, Progress
@@ -113,7 +114,7 @@ class SipCalls:
         )
         try:
             # An offer decides the codec, and with it the call's format; without one ours does.
-            audio = self._audio(flow, line.trunk, offers=not request.body)
+            audio = self._audio(flow, line.trunk, offers=sdp_of(request) is None)
         except (NoPortsLeft, OSError) as error:
             self._switchboard.refuse("no RTP ports", request.call_id, error=str(error))
             session.reject(503, headers=[("Retry-After", str(RETRY_AFTER_S))])
@@ -163,16 +164,20 @@ class SipCalls:
         )
         shown = self._show_address(to)
         pair = self._hub.open(bind_address(shown))
-        stream = MediaStream(
-            pair,
-            now=trio.current_time,
-            reorder_ms=plan.reorder_ms,
-            first_timeout_s=plan.timeout_s,
-            timeout_s=plan.timeout_s,
-        )
-        pair.sink = stream
-        if offers:
-            stream.configure(resting(trunk.codecs[0]))
+        try:
+            stream = MediaStream(
+                pair,
+                now=trio.current_time,
+                reorder_ms=plan.reorder_ms,
+                first_timeout_s=plan.timeout_s,
+                timeout_s=plan.timeout_s,
+            )
+            pair.sink = stream
+            if offers:
+                stream.configure(resting(trunk.codecs[0]))
+        except BaseException:
+            pair.close()
+            raise
         return CallAudio(stream, LocalMedia(shown, pair.rtp_port, pair.rtcp_port), plan)
 
     # ---- calls of ours
@@ -212,17 +217,21 @@ class SipCalls:
             trunk=line.name or None,
         )
         outgoing = _Outbound(self, facts, agent_name, talker, audio, line)
-        session = agent.invite(
-            to,
-            targets=targets,
-            from_=from_,
-            headers=list(headers.items()),
-            media=audio,
-            observer=outgoing.leg,
-            peer=line.name,
-            authenticator=authenticator,
-            timeout_s=timeout_s,
-        )
+        try:
+            session = agent.invite(
+                to,
+                targets=targets,
+                from_=from_,
+                headers=list(headers.items()),
+                media=audio,
+                observer=outgoing.leg,
+                peer=line.name,
+                authenticator=authenticator,
+                timeout_s=timeout_s,
+            )
+        except BaseException:  # nobody else would give the ports back
+            audio.stream.close()
+            raise
         outgoing.leg.session = session
         outgoing.name(session.call_id)
         return outgoing.start(self._switchboard, media_timeout_s=timeout_s + ANSWER_GRACE_S)

@@ -23,7 +23,7 @@ from voiced.sip.agent import UserAgent
 from voiced.sip.endpoint import Endpoint, ListenAddress
 from voiced.sip.errors import ParseError
 from voiced.sip.guard import BAN_SCORE, Guard
-from voiced.sip.hosts import ResolveError
+from voiced.sip.hosts import ResolveError, is_address, split_host_port
 from voiced.sip.identity import uri_of
 from voiced.sip.message import Message, Response
 from voiced.sip.options import Options
@@ -32,7 +32,7 @@ from voiced.sip.resolver import Resolver
 from voiced.sip.tls import client_context, server_context
 from voiced.sip.transaction import Timing
 from voiced.sip.transport import Flow, Target
-from voiced.sip.uri import NameAddr, SipUri, parse_uri
+from voiced.sip.uri import NameAddr, SipUri, escape_user, parse_uri
 from voiced.sipcalls import CONTACT_USER, Line, SipCalls
 from voiced.switchboard import Switchboard
 from voiced.trunks import Trunks, TrunkState
@@ -84,9 +84,7 @@ class SipService(Collector):
             client_tls=None if sip.ca_file is None else client_context(sip.ca_file),
             count=_count,
         )
-        self.calls = SipCalls(
-            sip, switchboard, self.hub, lambda to: self.endpoint.contact_address(to)[0]
-        )
+        self.calls = SipCalls(sip, switchboard, self.hub, self._media_address)
         self.trunks = Trunks(sip, self.guard, switchboard, self.calls, trio.current_time)
         self.agent = UserAgent(
             self.endpoint,
@@ -103,12 +101,15 @@ class SipService(Collector):
         self._nursery: trio.Nursery | None = None
         self._cares: dict[str, trio.CancelScope] = {}
         self._leaving: dict[str, Registration] = {}  # of trunks that a reload has changed
+        self._advertised: str | None = None  # the address of `advertise`, where that is a name
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled. Raises SipError where an address cannot be listened on."""
         async with trio.open_nursery() as self._nursery:
             await self._nursery.start(self.hub.run)
             await self._nursery.start(self.endpoint.serve)
+            if self._sip.advertise is not None:
+                self._nursery.start_soon(self._resolve_advertised, self._sip.advertise)
             for state in self.trunks:
                 self._nursery.start_soon(self._care, state)
             REGISTRY.register(self)
@@ -144,21 +145,54 @@ class SipService(Collector):
         await _while(lambda: self.agent.sessions > 0)
         await _while(lambda: any(each.state == "unregistering" for each in registrations))
 
+    # ---- our own address
+
+    def _media_address(self, to: Target | Flow) -> str:
+        """The IP address that a peer is told in SDP. Raises OSError while it is unknown."""
+        host = self.endpoint.contact_address(to)[0]
+        if is_address(host):
+            return host
+        if self._advertised is None:
+            raise OSError(f"the address of {host}, which [sip] advertise names, is not known")
+        return self._advertised
+
+    async def _resolve_advertised(self, advertise: str) -> None:
+        """Keep the address of a name: audio is sent to addresses only."""
+        host, _ = split_host_port(advertise)
+        while not is_address(host):
+            found = True
+            try:
+                self._advertised = (await self.endpoint.resolver.addresses(host))[0]
+            except ResolveError as error:
+                found = False
+                log.warning("[sip] advertise has no address", host=host, why=str(error))
+            await trio.sleep(RESOLVE_S if found else RETRY_RESOLVE_S)
+
     # ---- a trunk's upkeep
 
     async def _care(self, state: TrunkState) -> None:
         with trio.CancelScope() as scope:
             self._cares[state.name] = scope
-            async with trio.open_nursery() as nursery:
-                if state.trunk.register:
-                    await self._left(state.name)
-                    state.registration = self._registration(state)
-                    state.registration.start()
-                if not state.trunk.allow:
-                    nursery.start_soon(self._resolve, state)
-                if state.trunk.options_s:
-                    nursery.start_soon(self._ask, state)
-                await trio.sleep_forever()
+            try:
+                await self._care_for(state)
+            except* Exception:
+                # Calls, of this trunk and of others, go on without it.
+                state.last_error = "its upkeep has failed"
+                log.exception(
+                    "trunk neglected: a bug of voiced, please report it", trunk=state.name
+                )
+
+    async def _care_for(self, state: TrunkState) -> None:
+        async with trio.open_nursery() as nursery:
+            if state.trunk.register:
+                await self._left(state.name)
+                state.registration = self._registration(state)
+                state.registration.start()
+            if not state.trunk.allow:
+                nursery.start_soon(self._resolve, state)
+            if state.trunk.options_s:
+                nursery.start_soon(self._ask, state)
+            await trio.sleep_forever()
 
     async def _left(self, name: str) -> None:
         """Wait for an older registration's end: it would take the new binding with it."""
@@ -286,7 +320,8 @@ class SipService(Collector):
             targets = await self.endpoint.resolver.resolve(uri)
             host = self.endpoint.contact_address(targets[0])[0]
             shown = f"[{host}]" if ":" in host else host
-            from_ = NameAddr(None, parse_uri(f"sip:{caller or CONTACT_USER}@{shown}"), {})
+            user = escape_user(caller or CONTACT_USER)
+            from_ = NameAddr(None, parse_uri(f"sip:{user}@{shown}"), {})
             authenticator = None
         else:
             uri = uri_of(to, state.trunk.host)

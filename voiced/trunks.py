@@ -18,7 +18,7 @@ from voiced.sip.policy import Admission, Admit, Drop, Refuse
 from voiced.sip.registration import Registration
 from voiced.sip.transport import Flow
 from voiced.sip.uas import ServerSession
-from voiced.sip.uri import NameAddr, SipUri, parse_uri
+from voiced.sip.uri import NameAddr, SipUri, escape_user, parse_uri
 from voiced.sipcalls import CONTACT_USER, RETRY_AFTER_S, Line, SipCalls
 from voiced.switchboard import Switchboard
 from voiced.web.operations import TrunkView
@@ -81,7 +81,7 @@ class TrunkState(Line):
         own = user or self.trunk.caller_id or self.trunk.username or CONTACT_USER
         host, _ = parse_host(self.trunk.host)
         shown = f"[{host}]" if ":" in host else host
-        uri = parse_uri(f"sip:{own}@{shown}")
+        uri = parse_uri(f"sip:{escape_user(own)}@{shown}")
         return NameAddr(None, uri, {})
 
     def view(self, now: Callable[[], float]) -> TrunkView:

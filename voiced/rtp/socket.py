@@ -199,7 +199,11 @@ class RtpHub:
             rtp = _bound(family, host, port)
             if rtp is None:
                 continue
-            control = _bound(family, host, port + 1)
+            try:
+                control = _bound(family, host, port + 1)
+            except OSError:
+                rtp.close()
+                raise
             if control is None:
                 rtp.close()
                 continue

@@ -164,11 +164,16 @@ class MediaStream:
         return self._sender.ssrc
 
     def begin(self) -> None:
-        """Send from now on: audio where there is some, else silence. Again: nothing happens.
+        """Send from now on: audio where there is some, else silence.
 
-        Raises RuntimeError before the first `configure`.
+        Again (early media has become a call): what came before is another source's, and patience
+        begins anew. Raises RuntimeError before the first `configure`.
         """
-        if self._began or self._closed:
+        if self._closed:
+            return
+        if self._began:
+            self._receiver.rest(self._now())
+            self._told_timeout = False
             return
         if self._parameters is None:
             raise RuntimeError("what to send is known once offer and answer have met")
