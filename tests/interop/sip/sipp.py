@@ -83,14 +83,16 @@ async def sipp(
     options: Sequence[str] = (),
     media_port: int | None = None,
     called: bool = False,
+    calls: int = 1,
     expect: int = 0,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> Sipp:
-    """Run a scenario for one call, as the caller from `trunk`'s address or as its called one.
+    """Run a scenario, as the caller from `trunk`'s address or as its called one.
 
     `values`: what `{{name}}` in the scenario stands for, besides `port` (of audio), `tone` (a
     file), `daemon` (`host:port`). Raises AssertionError with sipp's logs if it exits otherwise
-    than with `expect`, or is not installed. `started` tells the Call-ID that a caller uses, when
+    than with `expect`, or is not installed. Several `calls` have `-1`, `-2`… at the end of their
+    Call-IDs. `started` tells the Call-ID that a caller uses, when
     the process runs; for the called one see `listening`.
     """
     program = shutil.which("sipp")
@@ -118,7 +120,8 @@ async def sipp(
         command += [f"127.0.0.1:{daemon_port}"]
     command += ["-sf", str(file), "-i", host, "-p", str(local_port), "-bind_local", "-ci", host]
     command += ["-mi", host, "-mp", str(audio), "-s", service, "-t", transport]
-    command += ["-m", "1", "-nostdin", "-cid_str", name, "-timer_resol", "5"]
+    command += ["-m", str(calls), "-l", str(calls), "-r", "20"]
+    command += ["-cid_str", name if calls == 1 else f"{name}-%u", "-nostdin", "-timer_resol", "5"]
     command += ["-timeout", f"{TIMEOUT_S}s", "-timeout_error", "-recv_timeout", "30000"]
     for kind, option in (("err", "error"), ("msg", "message"), ("logs", "log")):
         command += [f"-trace_{kind}", f"-{option}_file", str(folder / option)]

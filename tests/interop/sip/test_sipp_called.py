@@ -27,6 +27,7 @@ TRUNKS = {
     "account": ACCOUNT,
     "proxied": ACCOUNT,
     "modern": ACCOUNT,
+    "strict": ACCOUNT,
     "wrong": 'username = "alice"\npassword = "guess"',
     "pair": f'host = "pair.test:{PAIR}"',
 }
@@ -311,6 +312,15 @@ FIELD = re.compile(r'(\w+)=(?:"([^"]*)"|([^," ]+))')
 
 def md5(text: str) -> str:
     return hashlib.md5(text.encode()).hexdigest()
+
+
+@scenes
+async def bye_challenged(house: SipHouse) -> None:
+    """A trunk that wants credentials inside the dialog gets them."""
+    async with calling(house, "uas_challenges_bye", "strict", dial={"trunk": "strict"}) as call:
+        await call.answered()
+        call.hang_up()
+    assert len(call.sipp.received("BYE ")) == 2
 
 
 @scenes

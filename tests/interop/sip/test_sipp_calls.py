@@ -20,7 +20,7 @@ TRUNKS = {
     "hurried": "",
 }
 
-RTP_TIMEOUT_S = 8
+RTP_TIMEOUT_S = 6
 """More than any other scenario is without audio, but on hold."""
 
 SIP = f"rtp_timeout_s = {RTP_TIMEOUT_S}"
@@ -125,6 +125,19 @@ def tags(result: Sipp) -> set[str]:
 
 
 scenes.add("over_tcp", audio, scenario="uac_basic", codec="PCMU", transport="t1")
+
+
+async def many(house: SipHouse, **more: Any) -> None:
+    """Thirty calls, twenty a second: each is answered and ends as it should."""
+    result = await sipp(house, "uac_many", calls=30, **more)
+    assert len(result.received("SIP/2.0 180")) >= 30
+    wanted = {f"{result.call_id}-{number}" for number in range(1, 31)}
+    for call_id in wanted:
+        assert (await house.here.row(call_id))["reason"] == "caller_hangup"
+
+
+scenes.add("many", many)
+scenes.add("many_over_one_connection", many, transport="t1")
 
 
 @scenes
@@ -318,6 +331,19 @@ async def operator_hangs_up(house: SipHouse) -> None:
         call_id = await nursery.start(partial(sipp, house, "uac_record_route"))
         house.operations.hangup(await house.live(call_id), "operator")
     assert (await house.here.row(call_id))["reason"] == "operator"
+
+
+async def ended_by_us(house: SipHouse, scenario: str, **more: Any) -> None:
+    async with trio.open_nursery() as nursery:
+        call_id = await nursery.start(partial(sipp, house, scenario, **more))
+        house.operations.hangup(await house.live(call_id), "operator")
+    assert (await house.here.row(call_id))["reason"] == "operator"
+
+
+scenes.add(
+    "our_bye_by_the_callers_connection", ended_by_us, scenario="uac_hangs_on", transport="t1"
+)
+scenes.add("our_bye_through_a_nat", ended_by_us, scenario="uac_nat")
 
 
 @scenes
