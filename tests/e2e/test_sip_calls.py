@@ -34,7 +34,7 @@ from voiced.simulate.script import (
     WaitForAgentSilence,
     WaitForAgentSpeech,
 )
-from voiced.simulate.sip_caller import call
+from voiced.simulate.sip_caller import Credentials, call
 
 CONFIG = """
 [engine.emulated]
@@ -47,6 +47,14 @@ listen = ["udp://127.0.0.1:0", "tcp://127.0.0.1:0"]
 name = "carrier"
 host = "127.0.0.1"
 allow = ["127.0.0.1/32"]
+
+[[sip.trunk]]
+name = "telephones"
+host = "192.0.2.7"
+username = "alice"
+password = "s3cret"
+authenticate = true
+digest = "sha-256"
 """ + agent("reception", "emulated", 'greeting_text = "Hello, this is the reception."').replace(
     'match = "sip:reception@voiced.test"', 'match = "*"'
 )
@@ -179,6 +187,20 @@ async def signalling_that_is_lost_is_sent_again(here: House) -> None:
     assert result.sip is not None
     assert result.sip.retransmissions + result.sip.repeats > 0
     await said(here, result)
+
+
+@scenes
+async def a_telephone_that_proves_who_it_is(here: House) -> None:
+    """From an address that no trunk names; both ends' digests were written apart."""
+    alice, mallory = Credentials("alice", "s3cret"), Credentials("alice", "guess")
+    result = await place(here, SCRIPTS["listener"], credentials=alice, source="127.0.0.2")
+    without_a_flaw(result)
+    assert result.sip is not None
+    assert result.sip.authenticated
+    assert (await said(here, result))["trunk"] == "telephones"
+    refused = await place(here, SCRIPTS["listener"], credentials=mallory, source="127.0.0.3")
+    assert refused.sip is not None
+    assert (refused.sip.status, refused.ended_by) == (403, None)
 
 
 @pytest.fixture(scope="module")
