@@ -13,14 +13,12 @@ from __future__ import annotations
 import argparse
 import array
 import gc
-import os
 import random
 import resource
 import signal
 import socket
 import struct
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -46,8 +44,6 @@ BURST_NS: Final = 5_000_000
 REPORT_NS: Final = 5_000_000_000
 HEAD_START_NS: Final = 300_000_000  # before the first call: idle memory is read in it
 GOODBYE_NS: Final = 1_000_000_000
-PRIORITY: Final = -5
-"""Where it is allowed: frames are due at their times, the model on the same core has time."""
 SILENCE: Final = b"\xff" * markers.FRAME
 _REST: Final = b"\xff" * (markers.FRAME - markers.BURST)
 
@@ -326,8 +322,6 @@ def main() -> None:
     for call in range(options.calls):
         callers.loop.at(after(call / options.rate), partial(callers.begin, call))
     callers.loop.at(after(steady + options.seconds + options.tail), callers.hang_up)
-    with suppress(PermissionError):
-        os.nice(PRIORITY)
     gc.disable()  # a run is short and its log grows: collections would only be late moments
     print(msgspec.json.encode(window).decode(), flush=True)
     callers.loop.run()
