@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from voiced import clips
-from voiced.audio import converter
+from voiced.audio import converter, ulaw_to_pcm
 from voiced.formats import AudioFormat, Encoding
 
-__all__ = ["Found", "Recording", "find", "of_clip", "read", "words"]
+__all__ = ["Found", "Recording", "find", "of_clip", "of_ulaw", "read", "share", "words"]
 
 Samples = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -61,6 +61,11 @@ def of_clip(name: str, rate: int = 8000) -> Recording:
     return Recording(rate, _samples(_converted(clips.load(name).pcm, rate)))
 
 
+def of_ulaw(data: bytes) -> Recording:
+    """G.711 mu-law at 8 kHz."""
+    return Recording(8000, _samples(ulaw_to_pcm(data)))
+
+
 def words(
     path: Path, plan: Sequence[str | float], rate: int = 8000
 ) -> dict[str, tuple[float, float]]:
@@ -89,15 +94,12 @@ def find(heard: Recording, wanted: Recording) -> Found:
     core = wanted.samples[loud[0] : loud[-1] + 1]
     at, alike = _best(heard.samples, core)
     within = heard.samples[at : at + len(core)]
-    piece, drift = PIECE_MS * rate // 1000, DRIFT_MS * rate // 1000
+    drift = DRIFT_MS * rate // 1000
     slips = [0.0]
-    for begin in range(0, len(core) - piece + 1, piece):
-        part = core[begin : begin + piece]
-        if np.sqrt(np.mean(part**2)) < AUDIBLE:
-            continue  # a pause between words is like any other
+    for begin, part in pieces_of(Recording(rate, core)):
         low = max(0, at + begin - drift)
-        near = heard.samples[low : at + begin + piece + drift]
-        if len(near) >= piece:
+        near = heard.samples[low : at + begin + len(part) + drift]
+        if len(near) >= len(part):
             found, _ = _best(near, part)
             slips.append(abs(found + low - at - begin) * 1000 / rate)
     power = float(np.mean(within**2)) / float(np.mean(core**2)) if len(within) else 0.0
@@ -108,6 +110,30 @@ def find(heard: Recording, wanted: Recording) -> Found:
         max(slips),
         10 * float(np.log10(max(power, 1e-9))),
     )
+
+
+def share(heard: Recording, wanted: Recording) -> float:
+    """How much of `wanted` was heard in its order, 0 to 1; small pauses between the pieces count
+    for nothing, as they are in the recording of a telephone that plays each packet as it comes."""
+    assert heard.rate == wanted.rate
+    pieces = pieces_of(wanted)
+    found, place = 0, 0
+    for _, part in pieces:
+        at, alike = _best(heard.samples[place:], part)
+        if alike > 0.9:
+            found += 1
+            place += at + len(part)
+    return found / len(pieces)
+
+
+def pieces_of(wanted: Recording) -> list[tuple[int, Samples]]:
+    """Its pieces with the sample at which they begin; pauses between words are like any other."""
+    size = PIECE_MS * wanted.rate // 1000
+    cut = [
+        (begin, wanted.samples[begin : begin + size])
+        for begin in range(0, len(wanted.samples) - size + 1, size)
+    ]
+    return [(begin, part) for begin, part in cut if np.sqrt(np.mean(part**2)) >= AUDIBLE]
 
 
 def _best(heard: Samples, wanted: Samples) -> tuple[int, float]:

@@ -311,7 +311,7 @@ async def play(folder: Path) -> Played:
             also=[f"udp://[{SIX}]:{ports['six']}"],
         ) as here:
             talk = Talk(here, papers, ports, pressed)
-            return Played(await scenes.play(talk, settled), talk)
+            return Played(await scenes.play(talk, lambda talk: settled(talk.house)), talk)
 
 
 @pytest.mark.parametrize("name", scenes.names)

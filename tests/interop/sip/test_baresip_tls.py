@@ -110,7 +110,7 @@ async def play(folder: Path, papers: Certificates) -> Played:
         folder, trunks, sip=papers.settings, text=AGENTS, listen=("udp", "tls")
     ) as here:
         talk = Talk(here, papers, ports)
-        return Played(await scenes.play(talk, settled), talk)
+        return Played(await scenes.play(talk, lambda talk: settled(talk.house)), talk)
 
 
 @pytest.mark.parametrize("name", scenes.names)

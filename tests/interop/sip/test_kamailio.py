@@ -275,10 +275,6 @@ async def _unregistered(main: Kamailio, short: Kamailio) -> None:
     assert re.search(r"expires \[0\]", last), last
 
 
-async def _settled(stage: Stage) -> None:
-    await settled(stage.talk)
-
-
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     return run_strictly(partial(play, tmp_path_factory.mktemp("kamailio")))
@@ -286,7 +282,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
 
 async def play(folder: Path) -> Played:
     async with staged(folder) as (stage, outcomes):
-        outcomes |= await scenes.play(stage, _settled)
+        outcomes |= await scenes.play(stage, lambda stage: settled(stage.talk.house))
     return Played(outcomes, stage.talk)
 
 

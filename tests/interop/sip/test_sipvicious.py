@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.ears import find
 from tests.e2e.house import Outcomes, Scenes, judge, run_strictly, sample, until
 from tests.interop.sip.house import SipHouse, sip_house
+from tests.interop.sip.listening import of_clip, of_ulaw, share
 from tests.interop.sip.peers import LOOPBACK, scan
-from tests.interop.sip.talk import AGENTS
+from tests.interop.sip.talk import AGENTS, settled
 from voiced.simulate.script import HangUp, Say, Script, WaitForAgentSilence, WaitForAgentSpeech
 from voiced.simulate.sip_caller import call
 
@@ -30,7 +30,7 @@ async def live_call(here: SipHouse) -> None:
     result = await call(ASKS, uri=f"sip:hello@{LOOPBACK}:{here.port}", source=source)
     assert result.failure is None, result.failure
     assert not result.violations, result.violations
-    assert find(result, "who") is not None
+    assert share(of_ulaw(result.agent_ulaw), of_clip("who")) > 0.5
     assert result.rtp is not None
     assert (result.rtp.lost, result.rtp.duplicated, result.rtp.malformed) == (0, 0, 0)
     assert result.rtp.longest_gap_ms < GAP_MS
@@ -74,10 +74,6 @@ async def nobody_else_is_banned(here: SipHouse) -> None:
     sources = {"127.0.0.66", "127.0.0.67", LOOPBACK}
     await until(lambda: {ban.source for ban in here.operations.bans()} == sources, "the bans")
     assert sample("voiced_sip_banned") == len(sources)
-
-
-async def settled(here: SipHouse) -> None:
-    await here.nothing_left()
 
 
 @pytest.fixture(scope="module", params=["drop", "forbid"])
