@@ -114,6 +114,15 @@ def test_the_target_follows_contact() -> None:
         assert str(dialog.remote_target) == "sip:desk@192.0.2.8"
 
 
+def test_what_a_request_uri_must_not_have_is_left_out() -> None:
+    """RFC 3261 section 19.1.1, table 1: headers and method are for the one who makes a call."""
+    contact = "<sip:peer@192.0.2.9:5070;ob;method=REGISTER?X-Evil=1&Route=%3Csip:evil%3E>"
+    dialog = Dialog.uas(invite(contact=contact), "ours", OURS)
+    assert str(dialog.request("BYE").uri) == "sip:peer@192.0.2.9:5070;ob"
+    dialog.refresh(invite(contact="<sip:other@192.0.2.9?Subject=x>"))
+    assert str(dialog.request("BYE").uri) == "sip:other@192.0.2.9"
+
+
 def test_a_callee_needs_a_contact() -> None:
     for useless in ("<tel:+4930>", "*"):
         with pytest.raises(ParseError):

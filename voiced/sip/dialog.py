@@ -20,10 +20,10 @@ _WITH_CONTACT: Final = frozenset({"INVITE", "UPDATE", "REFER", "NOTIFY", "SUBSCR
 
 
 def _target(message: Message) -> SipUri | None:
-    """The URI of the first Contact, if there is one that can be called."""
+    """The URI of the first Contact, if there is one that can be called, fit for a Request-URI."""
     contacts = message.contacts
     uri = contacts[0].uri if contacts else None
-    return uri if isinstance(uri, SipUri) else None
+    return _as_request_uri(uri) if isinstance(uri, SipUri) else None
 
 
 class Dialog:
