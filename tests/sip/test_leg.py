@@ -304,6 +304,10 @@ async def test_a_peer_that_takes_the_caller_and_hangs_up(autojump_clock: object)
         call.peer.node.send(ok(call.peer.requests("REFER")[0], 202), call.peer.other.target())
         call.wire.run(0.1)
         call.peer.send("BYE")
+        # Told to both, in an order that is the scheduler's: here `receive` is the first to know.
+        (stopped,) = await call.events()
+        assert isinstance(stopped, Stopped)
+        assert stopped.code == "transferred"
 
 
 async def test_transfers_that_cannot_be_tried(autojump_clock: object) -> None:

@@ -216,13 +216,19 @@ class SipLeg:
                 self._events = []
             if self._ended is not None:
                 self._stopped = True
-                events.append(_stop(self._ended))
+                events.append(self._stop(self._ended))
             elif self._stream.timed_out:
                 self._stopped = True
                 events.append(Stopped("no audio came for too long", code="media_timeout"))
             if events:
                 return events
             await self._news.park()
+
+    def _stop(self, ended: Ended) -> Stopped:
+        if self._referring is not None and _after_the_end(self._referring, ended).done:
+            # `transfer` is told as well; whichever of the two tasks runs first, it was no hang-up.
+            return Stopped("the other side has taken the caller", True, "transferred")
+        return _stop(ended)
 
     # ---- to the caller
 

@@ -176,7 +176,7 @@ def _hangup(words: Sequence[str]) -> str:
     """`CSEQ`: the caller's BYE and its answer."""
     return "\n  ".join(
         [
-            _send(_within(["BYE", *words]), EMPTY, attributes=' retrans="500"'),
+            _send(_within(["BYE", *words]), EMPTY, attributes=' retrans="2000"'),
             '<recv response="200"/>',
         ]
     )
@@ -186,7 +186,7 @@ def _call(words: Sequence[str]) -> str:
     """The caller's INVITE, with a body as `sdp` makes it, up to its ACK."""
     return "\n  ".join(
         [
-            _send(_invite([]), _sdp(words), attributes=' retrans="500"'),
+            _send(_invite([]), _sdp(words), attributes=' retrans="2000"'),
             '<recv response="100" optional="true"/>',
             '<recv response="180"/>',
             '<recv response="200" rrs="true"/>',
@@ -206,7 +206,7 @@ def _called(words: Sequence[str]) -> str:
         [
             f'<recv request="INVITE">{_remember([])}</recv>',
             _send(_reply(["180", "Ringing"]), EMPTY),
-            _send(_reply(["200", "OK"]), _sdp(words), attributes=' retrans="500"'),
+            _send(_reply(["200", "OK"]), _sdp(words), attributes=' retrans="2000"'),
             '<recv request="ACK"/>',
             '<Reference variables="caller,called,contact,cseq"/>',
         ]

@@ -109,6 +109,8 @@ async def talk(house: SipHouse, scenario: str = "uas_basic", **more: Any) -> Out
 
 
 scenes.add("answered", talk)
+scenes.add("answered_without_tag", talk, scenario="uas_no_tag")
+scenes.add("answered_without_contact", talk, scenario="uas_no_contact")
 scenes.add("answered_over_tcp", talk, transport="t1")
 
 
@@ -204,6 +206,36 @@ async def keys_by_rfc_4733(house: SipHouse) -> None:
         call.hang_up()
     (line,) = house.lines("call ended", call=call.call_id)
     assert line["digits"] == 3
+
+
+@scenes
+async def no_answer_in_the_200(house: SipHouse) -> None:
+    """A 200 without SDP."""
+    async with calling(house, "uas_no_sdp") as call:
+        pass
+    assert (await call.row())["reason"] == "media_refused"
+
+
+async def refresh_refused(house: SipHouse, status: str, reason: str) -> None:
+    """What the peer says to our UPDATE decides whether the call goes on."""
+    lives = reason == "operator"
+    values = {"status": status, "ending": "{{hung-up}}" if lives else ""}
+    async with calling(house, "uas_refuses_update", values=values) as call:
+        await call.answered()
+        view = house.operations.find(call.call_id)
+        assert view is not None
+        house.session(view.carrier_call_id).update()
+        if lives:
+            await trio.sleep(0.5)
+            call.hang_up()
+    assert (await call.row())["reason"] == reason
+
+
+scenes.add(
+    "refresh_refused_488", refresh_refused, status="488 Not Acceptable Here", reason="operator"
+)
+scenes.add("refresh_refused_501", refresh_refused, status="501 Not Implemented", reason="operator")
+scenes.add("refresh_refused_481", refresh_refused, status="481 Gone", reason="carrier_lost")
 
 
 @scenes
@@ -363,6 +395,16 @@ async def transferred(house: SipHouse, outcome: str, status: int) -> None:
 
 scenes.add("transfer", transferred, outcome="200 OK", status=200)
 scenes.add("transfer_busy", transferred, outcome="486 Busy Here", status=486)
+
+
+@scenes
+async def transfer_ends_with_bye(house: SipHouse) -> None:
+    """A peer that takes the REFER and hangs up."""
+    async with calling(house, "uas_hangs_up_referred") as call:
+        await call.answered()
+        result = await house.operations.transfer(call.call_id, "+15550177")
+        assert (result.done, result.status) == (True, 202)
+    assert (await call.row())["reason"] == "transferred"
 
 
 @scenes

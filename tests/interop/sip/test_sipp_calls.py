@@ -127,19 +127,6 @@ def tags(result: Sipp) -> set[str]:
 scenes.add("over_tcp", audio, scenario="uac_basic", codec="PCMU", transport="t1")
 
 
-async def many(house: SipHouse, **more: Any) -> None:
-    """Thirty calls, twenty a second: each is answered and ends as it should."""
-    result = await sipp(house, "uac_many", calls=30, **more)
-    assert len(result.received("SIP/2.0 180")) >= 30
-    wanted = {f"{result.call_id}-{number}" for number in range(1, 31)}
-    for call_id in wanted:
-        assert (await house.here.row(call_id))["reason"] == "caller_hangup"
-
-
-scenes.add("many", many)
-scenes.add("many_over_one_connection", many, transport="t1")
-
-
 @scenes
 async def own_codec(house: SipHouse) -> None:
     """The trunk's codec is chosen from an offer of several."""
@@ -164,16 +151,25 @@ async def codec_change(house: SipHouse) -> None:
     media = (await house.here.row(result.call_id))["media"]
     assert media["codec"] == "PCMA"
     assert media["sent_packets"] > 40
+    described = [each for each in result.received("SIP/2.0 200") if "m=audio" in each]
     first, second = (
         [line for line in each.splitlines() if line[:2] in ("o=", "m=")]
-        for each in result.received("SIP/2.0 200")
-        if "m=audio" in each
+        for each in dict.fromkeys(described)
     )
     assert first[1].split()[1] == second[1].split()[1]
     one, two = (line[0].split() for line in (first, second))
     assert (one[1], int(one[2]) + 1) == (two[1], int(two[2]))
 
 
+async def media_refused(house: SipHouse, scenario: str) -> None:
+    """ACKs without the answer that was owed: the call cannot go on."""
+    result = await sipp(house, scenario)
+    assert (await house.here.row(result.call_id))["reason"] == "media_refused"
+
+
+scenes.add("no_answer_in_the_ack", media_refused, scenario="uac_ack_without_answer")
+scenes.add("bad_answer_in_the_ack", media_refused, scenario="uac_ack_bad_answer")
+scenes.add("multipart_body", held, scenario="uac_multipart")
 scenes.add("late_offer", audio, scenario="uac_late_offer", codec="PCMA")
 
 
@@ -434,6 +430,28 @@ async def we_refresh_by_update(house: SipHouse) -> None:
         name = await nursery.start(partial(sipp, house, "uac_timer_refreshed"))
         await house.live(name)
         house.session(name)._refresh()
+    assert (await house.here.row(name))["reason"] == "caller_hangup"
+
+
+@scenes
+async def glare(house: SipHouse) -> None:
+    """Our re-INVITE crosses the caller's: 491 both ways, and ours comes again."""
+    results: list[Sipp] = []
+
+    async def caller(*, task_status: trio.TaskStatus[str]) -> None:
+        results.append(await sipp(house, "uac_glare", task_status=task_status))
+
+    async with trio.open_nursery() as nursery:
+        name = await nursery.start(caller)
+        await house.live(name)
+        house.session(name).reinvite()
+    numbers = {
+        line
+        for each in results[0].received("INVITE ")
+        for line in each.splitlines()
+        if line.startswith("CSeq:")
+    }
+    assert len(numbers) == 2
     assert (await house.here.row(name))["reason"] == "caller_hangup"
 
 

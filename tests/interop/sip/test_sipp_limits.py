@@ -90,3 +90,18 @@ def test_a_draining_daemon_takes_no_more_calls(tmp_path: Path) -> None:
         assert house.lines("stopped")
 
     run_strictly(main)
+
+
+@pytest.mark.parametrize("transport", ["u1", "t1"])
+def test_thirty_calls(tmp_path: Path, transport: str) -> None:
+    """Twenty a second, over UDP and over one TCP connection: each ends as it should."""
+
+    async def main() -> None:
+        async with sip_house(tmp_path, {"plain": ""}) as house:
+            result = await sipp(house, "uac_many", calls=30, transport=transport)
+            await house.nothing_left()
+            ends = {row["carrier_call_id"]: row["reason"] for row in house.here.rows()}
+            wanted = (f"{result.call_id}-{number}" for number in range(1, 31))
+            assert ends == dict.fromkeys(wanted, "caller_hangup")
+
+    run_strictly(main)

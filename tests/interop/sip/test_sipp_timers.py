@@ -43,6 +43,15 @@ async def lost_ack(house: SipHouse) -> None:
 
 
 @scenes
+async def lost_ack_to_a_reinvite(house: SipHouse) -> None:
+    """The same later in the call."""
+    result = await sipp(house, "uac_lost_ack_again")
+    row = await house.here.row(result.call_id)
+    assert row["reason"] == "ack_timeout"
+    assert row["media_ms"] >= 3000
+
+
+@scenes
 async def lost_prack(house: SipHouse) -> None:
     """The 180 is repeated until 64*T1 is over, then the call is refused."""
     result = await sipp(house, "uac_no_prack")
@@ -68,28 +77,6 @@ async def bye_repeated(house: SipHouse) -> None:
     byes = results[0].received("BYE ")
     assert len(byes) >= 3
     assert len(set(byes)) == 1
-
-
-@scenes
-async def glare(house: SipHouse) -> None:
-    """Our re-INVITE crosses the caller's: 491 both ways, and ours comes again."""
-    results: list[Sipp] = []
-
-    async def caller(*, task_status: trio.TaskStatus[str]) -> None:
-        results.append(await sipp(house, "uac_glare", task_status=task_status))
-
-    async with trio.open_nursery() as nursery:
-        name = await nursery.start(caller)
-        await house.live(name)
-        house.session(name).reinvite()
-    numbers = {
-        line
-        for each in results[0].received("INVITE ")
-        for line in each.splitlines()
-        if line.startswith("CSeq:")
-    }
-    assert len(numbers) == 2
-    assert (await house.here.row(name))["reason"] == "caller_hangup"
 
 
 # ---- calls of ours
