@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -164,6 +165,9 @@ class Call:
                     self._log.setup_ns.append(now_ns() - self._invited_ns)
                     self._to = media.address, media.port
                     self._reports_to = media.address, media.port + 1
+                    # Nobody else is heard: ports are used again, and others send to them yet.
+                    self._rtp.connect(self._to)
+                    self._flush()
                     # Callers' clocks do not agree: the frames of all are spread over the 20 ms.
                     now = now_ns()
                     spread = self._number * 2654435761 % (1 << 32) % FRAME_NS
@@ -215,7 +219,8 @@ class Call:
         if marked:
             self._log.sent.append(FrameSent(now, self._number, self._next_mark))
             self._next_mark += 1
-        self._rtp.sendto(head + payload, self._to)
+        with suppress(ConnectionError):  # the other side has gone: its BYE is on the way
+            self._rtp.send(head + payload)
         self._loop.at(due_ns + FRAME_NS, self._frame)
         window = self._callers.window
         if window.start_ns <= due_ns < window.end_ns:
@@ -223,6 +228,11 @@ class Call:
             self._log.frames += 1
             self._log.late_5ms += late > LATE_NS
             self._log.latest_ms = max(self._log.latest_ms, late / 1e6)
+
+    def _flush(self) -> None:
+        with suppress(BlockingIOError, ConnectionError):
+            while self._rtp.recv(2048):
+                pass
 
     def _report(self, due_ns: int) -> None:
         if self._ended:
@@ -248,6 +258,8 @@ class Call:
         try:
             data, notes, _, _ = self._rtp.recvmsg(2048, _ANCILLARY)
         except (BlockingIOError, ConnectionError):
+            return
+        if len(data) < _RTP.size or not notes or self._to is None:
             return
         seconds, nanoseconds = _TIMESPEC.unpack_from(notes[0][2])
         at_ns = seconds * 1_000_000_000 + nanoseconds - self._callers.offset_ns

@@ -505,6 +505,22 @@ async def test_reports_go_both_ways(autojump_clock: trio.testing.MockClock) -> N
     assert reports[1].bye
 
 
+async def test_strangers_are_not_heard(autojump_clock: trio.testing.MockClock) -> None:
+    async def agent(peer: Uas) -> None:
+        await peer.accept()
+        with trio.socket.socket(type=trio.socket.SOCK_DGRAM) as stranger:
+            own, peer.rtp = peer.rtp, stranger
+            for _ in range(5):
+                await peer.send(LOUD)
+            peer.rtp = own
+        await peer.send(SILENCE)
+        await peer.answer(await peer.until("BYE"), 200)
+
+    result, _ = await hold_call(agent, Pause(500))
+    assert result.rtp is not None
+    assert (result.rtp.strangers, result.rtp.received, result.agent) == (5, 1, ())
+
+
 async def test_a_cut_line_says_no_word(autojump_clock: trio.testing.MockClock) -> None:
     async def agent(peer: Uas) -> None:
         await peer.accept()

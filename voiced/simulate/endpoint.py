@@ -201,6 +201,9 @@ async def _bound(host: str, port: int) -> trio.socket.SocketType:
     except OSError as error:
         sock.close()
         raise Unreachable(f"cannot use {host}:{port}: {error.strerror}") from None
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 
@@ -214,5 +217,8 @@ async def _pair(host: str) -> tuple[trio.socket.SocketType, trio.socket.SocketTy
                 return rtp, await _bound(host, port + 1)
             except Unreachable:
                 pass
+            except BaseException:
+                rtp.close()
+                raise
         rtp.close()
     raise Unreachable(f"no pair of UDP ports is free on {host}")

@@ -59,6 +59,7 @@ class RtpFigures:
     reordered: int
     malformed: int
     unexpected: int  # packets of a payload type that was not agreed on
+    strangers: int  # packets from elsewhere than the agreed address
     sources: int  # SSRCs seen
     jitter_ms: float | None  # RFC 3550 section 6.4.1, at the end
     lateness_ms: Spread | None  # of packets behind the grid of their own timestamps

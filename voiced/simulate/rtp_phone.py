@@ -196,6 +196,7 @@ class RtpPhone(Telephone):
             reordered=seen.reordered,
             malformed=seen.malformed,
             unexpected=seen.unexpected,
+            strangers=seen.strangers,
             sources=seen.sources,
             jitter_ms=round(seen.jitter / 8, 3) if seen.received else None,
             lateness_ms=seen.lateness(),

@@ -49,6 +49,8 @@ class Receiver:
         self.malformed = 0
         self.unexpected = 0
         """Packets of a payload type that was not agreed on."""
+        self.strangers = 0
+        """Packets from elsewhere than the agreed address, which were not looked at."""
         self.sources = 0
         """How many SSRCs there were."""
         self.bursts = 0

@@ -245,7 +245,10 @@ class _Line:
 
     async def _read_rtp(self) -> None:
         while True:
-            at, data, _ = await self._endpoint.rtp.receive()
+            at, data, source = await self._endpoint.rtp.receive()
+            if self._media_to is not None and source != self._media_to:
+                self._phone.receiver.strangers += 1
+                continue
             if self._first_audio_ms is None:
                 self._first_audio_ms = (at - self._began) * 1000
             if self._answered_at is None:
