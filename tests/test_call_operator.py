@@ -12,7 +12,7 @@ from tests.fakes import FACTS
 from tests.test_call import TICK, answer, scene
 from voiced.call import instructions
 from voiced.config.types import Agent
-from voiced.engine import Committed, Ready, SpeechStarted, SpeechStopped
+from voiced.engine import Committed, Lost, Ready, SpeechStarted, SpeechStopped
 from voiced.leg import Transferred, Unsupported
 from voiced.states import CallState
 
@@ -124,6 +124,28 @@ async def test_transfer_of_a_carrier_that_cannot(autojump_clock: object) -> None
         with pytest.raises(Unsupported, match="nowhere"):
             await s.call.transfer("+15550111")
         assert s.at(CallState.LISTENING)
+
+
+@pytest.mark.parametrize("done", [True, False])
+async def test_model_lost_during_a_transfer(autojump_clock: object, done: bool) -> None:
+    """The caller, already handed over, is neither spoken to nor cut off for its sake."""
+    async with scene() as s:
+        s.model.emit(Ready())
+        await trio.sleep(TICK)
+
+        async def slow(target: str) -> Transferred:
+            s.model.emit(Lost("connection_lost", "gone", retryable=True))
+            await trio.sleep(30)
+            assert s.at(CallState.TRANSFERRING)
+            assert s.leg.bytes_played() == 0
+            return Transferred(done, 200 if done else 486)
+
+        s.leg.outcome = slow  # type: ignore[method-assign]
+        assert (await s.call.transfer("+15550111")).done is done
+        with trio.fail_after(30):
+            await s.call.ended.wait()
+        assert s.rows()[-1].reason == ("transferred" if done else "model_lost")
+        assert (s.leg.bytes_played() > 0) is not done  # the last words, after a failure
 
 
 async def test_caller_who_leaves_during_a_transfer(autojump_clock: object) -> None:

@@ -96,6 +96,7 @@ class Call:
         self._dialogue: Dialogue | None = None
         self._winding_down = False
         self._transferring = False
+        self._due: tuple[str, Literal["farewell", "unavailable"]] | None = None
         self._held = False
         self._clips = 0
 
@@ -125,8 +126,15 @@ class Call:
         self._scope.cancel()
 
     def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
-        """End the call with a last message, heard to its end; nothing if that is under way."""
+        """End the call with a last message, heard to its end; nothing if that is under way.
+
+        A transfer that is under way is waited for: one that succeeds ends the call without it.
+        """
         if self._winding_down or self._nursery is None or self.record.reason is not None:
+            return
+        if self._transferring:
+            # The caller is on the way to somebody else; where that fails there is still time.
+            self._due = self._due or (reason, words)
             return
         self._winding_down = True
         self.record.reason = reason
@@ -193,8 +201,11 @@ class Call:
         if isinstance(result, Transferred) and result.done:
             self.record.log.info("call transferred", status=result.status)
             self.end("transferred")
-        elif not self._winding_down:
-            self.record.log.warning("transfer failed", why=str(result)[:200])
+            return
+        self.record.log.warning("transfer failed", why=str(result)[:200])
+        if self._due is not None:
+            self.wind_down(*self._due)
+        else:
             self._resume()
 
     # ---- the nursery ----
