@@ -205,6 +205,8 @@ class _House:
                 log.error("configuration not reloaded", mistake=str(mistake))
         except StartError as error:
             log.error("configuration not reloaded", mistake=str(error))
+        except Exception:  # the calls that there are go on
+            log.exception("configuration not reloaded: a bug of voiced, please report it")
         else:
             logging.configure(new.daemon.log_level, new.daemon.log_format)
             log.info("configuration reloaded", agents=sorted(new.agent))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -162,6 +163,25 @@ async def test_patience_for_audio_begins_with_the_answer(tmp_path: Path) -> None
         assert trio.current_time() - began > 0.9
         await until(lambda: here.rows()[0]["ended_at"] is not None, "the end")
         assert here.rows()[0]["reason"] == "media_timeout"
+
+
+async def test_a_reload_with_an_address_for_its_network(tmp_path: Path) -> None:
+    async with scene(tmp_path) as (here, peer):
+        await peer.request("INVITE", "one", body=peer.sdp)
+        answer = await peer.hears("SIP/2.0 200")
+        await peer.request("ACK", "one", to_tag=tag_of(answer))
+        file = tmp_path / "voiced.toml"
+        text = file.read_text().replace('allow = ["127.0.0.1"]', 'allow = ["127.0.0.1/8"]')
+        file.write_text(text)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(0.5)
+        await peer.request("INVITE", "two", body=peer.sdp)
+        other = await peer.hears("SIP/2.0 200")
+        assert "Call-ID: two" in other
+        await peer.request("ACK", "two", to_tag=tag_of(other))
+        for call_id, message in (("one", answer), ("two", other)):
+            await peer.request("BYE", call_id, to_tag=tag_of(message), number=2)
+            assert (await here.row(call_id))["reason"] == "caller_hangup"
 
 
 @pytest.mark.parametrize("username", ["alice@example.com", "al ice", "50%", "\u00fc<x>"])

@@ -330,3 +330,9 @@ def test_whatever_happens(steps: list[tuple[str, str, float]]) -> None:
     fixture.clock.now += BAN_S
     assert fixture.guard.banned() == {}
     assert fixture.guard.judge(STRANGER, 500) == "pass"
+
+
+def test_an_address_stands_for_its_network() -> None:
+    guard = Guard([("192.0.2.7/24", "carrier")], now=lambda: 0.0)
+    assert guard.trunk_of("192.0.2.99") == "carrier"
+    assert guard.trunk_of("192.0.3.7") is None

@@ -183,7 +183,8 @@ class Guard:
 
     def set_allow(self, allow: Iterable[tuple[str | Network, str]]) -> None:
         """Put new allow lists in force; bans of sources that are now allowed end."""
-        networks = [(ip_network(network), trunk) for network, trunk in allow]
+        # An address of a network may stand for it, as in "192.0.2.7/24".
+        networks = [(ip_network(network, strict=False), trunk) for network, trunk in allow]
         self._allow = networks
         lengths: dict[tuple[int, int], dict[int, str]] = {}
         for network, trunk in networks:
