@@ -59,10 +59,14 @@ _PORTS = range(10000, 19996, 4)
 """Below those that a system gives to whoever does not choose, and those of voiced's RTP."""
 
 
+_given: set[tuple[str, int]] = set()  # to programs that may not have bound them yet
+
+
 def free_port(host: str) -> int:
-    """An even port that UDP and TCP may use at `host`, and UDP the next three as well."""
-    for _ in range(100):
-        port = random.choice(_PORTS)
+    """An even port that UDP and TCP may use at `host`, and UDP the next three; never told twice."""
+    for port in random.sample(_PORTS, 200):
+        if (host, port) in _given:
+            continue
         with ExitStack() as stack:
             try:
                 stack.enter_context(socket.socket()).bind((host, port))
@@ -71,6 +75,7 @@ def free_port(host: str) -> int:
                     udp.bind((host, port + more))
             except OSError:
                 continue
+            _given.add((host, port))
             return port
     raise AssertionError(f"no free ports at {host}")
 

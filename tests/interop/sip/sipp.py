@@ -8,10 +8,11 @@ import re
 import secrets
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -19,7 +20,7 @@ from tests.interop.sip.fragments import expand
 from tests.interop.sip.house import SipHouse, free_port
 from voiced.audio import pcm_to_ulaw
 
-__all__ = ["SCENARIOS", "Sipp", "listening", "sipp", "tone_file"]
+__all__ = ["SCENARIOS", "Listening", "Sipp", "listening", "sipp", "tone_file"]
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 
@@ -147,38 +148,34 @@ def _text(path: Path) -> str:
     return path.read_bytes().decode("utf-8", "replace") if path.exists() else ""
 
 
-class listening:  # noqa: N801 (used as a function)
-    """`async with listening(house, scenario, trunk) as peer`: sipp is called meanwhile.
+@dataclass
+class Listening:
+    """sipp, waiting to be called."""
 
-    Entering waits until it listens; leaving, until its call is over. `peer.result` is set then.
+    uri: str
+    """Where it is called."""
+    result: Sipp | None = None
+    """Set once its call is over."""
+
+
+@asynccontextmanager
+async def listening(
+    house: SipHouse, scenario: str, trunk: str = "plain", *, port: int | None = None, **more: Any
+) -> AsyncIterator[Listening]:
+    """Have sipp called meanwhile, at `port` of the trunk's address or at the trunk's own port.
+
+    Entering waits until it listens; leaving, until its call is over. `more`: see `sipp`.
     """
+    host, own_port = house.addresses[trunk]
+    peer = Listening(f"sip:bob@{host}:{port or own_port}")
 
-    def __init__(self, house: SipHouse, scenario: str, trunk: str = "plain", **more: object):
-        self._house = house
-        self._trunk = trunk
-        self._run = partial(sipp, house, scenario, trunk, called=True, **more)  # type: ignore[arg-type]
-        self._port = more.get("port")
-        self.result: Sipp | None = None
+    async def serve() -> None:
+        peer.result = await sipp(house, scenario, trunk, port=port, called=True, **more)
 
-    @property
-    def uri(self) -> str:
-        """Where it is called."""
-        host, port = self._house.addresses[self._trunk]
-        return f"sip:bob@{host}:{self._port or port}"
-
-    async def __aenter__(self) -> listening:
-        self._manager = trio.open_nursery()
-        nursery = await self._manager.__aenter__()
-        nursery.start_soon(self._serve)
-        host, port = self._house.addresses[self._trunk]
-        await _bound(host, int(str(self._port or port)))
-        return self
-
-    async def _serve(self) -> None:
-        self.result = await self._run()
-
-    async def __aexit__(self, *error: object) -> bool | None:
-        return await self._manager.__aexit__(*error)  # type: ignore[arg-type]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await _bound(host, port or own_port)
+        yield peer
 
 
 async def _bound(host: str, port: int) -> None:

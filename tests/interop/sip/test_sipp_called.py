@@ -13,7 +13,8 @@ import trio
 
 from tests.e2e.house import Outcomes, judge, run_strictly, until
 from tests.interop.sip.house import AGENTS, SipHouse, SipScenes, free_port, sip_house
-from tests.interop.sip.sipp import Sipp, listening
+from tests.interop.sip.sipp import Listening, Sipp, listening
+from voiced.web.operations import OperationRefused
 
 pytestmark = pytest.mark.interop
 
@@ -28,6 +29,7 @@ TRUNKS = {
     "proxied": ACCOUNT,
     "modern": ACCOUNT,
     "strict": ACCOUNT,
+    "one": "max_calls = 1",
     "wrong": 'username = "alice"\npassword = "guess"',
     "pair": f'host = "pair.test:{PAIR}"',
 }
@@ -40,7 +42,7 @@ scenes = SipScenes()
 class Outgoing:
     """A call of ours to sipp."""
 
-    def __init__(self, house: SipHouse, call_id: str, peer: listening) -> None:
+    def __init__(self, house: SipHouse, call_id: str, peer: Listening) -> None:
         self.house = house
         self.call_id = call_id
         self._peer = peer
@@ -209,6 +211,17 @@ async def keys_by_rfc_4733(house: SipHouse) -> None:
 
 
 @scenes
+async def headers(house: SipHouse) -> None:
+    """What the operator wants said in the INVITE."""
+    dial = {"headers": {"X-Campaign": "spring 7"}, "caller": "+15550166"}
+    async with calling(house, "uas_headers", dial=dial) as call:
+        await call.answered()
+        call.hang_up()
+    row = await call.row()
+    assert row["caller"] == "+15550166"
+
+
+@scenes
 async def no_answer_in_the_200(house: SipHouse) -> None:
     """A 200 without SDP."""
     async with calling(house, "uas_no_sdp") as call:
@@ -305,6 +318,26 @@ async def hung_up_while_it_rings(house: SipHouse) -> None:
         await until(lambda: bool(house.lines("ringing", call=call.call_id)), "180")
         call.hang_up()
     assert (await call.row())["reason"] == "operator"
+
+
+@scenes
+async def hung_up_at_once(house: SipHouse) -> None:
+    """Nothing has come back yet: RFC 3261 9.1 has the CANCEL wait for a provisional response."""
+    async with calling(house, "uas_slow_ringing") as call:
+        call.hang_up()
+    assert (await call.row())["reason"] == "operator"
+    assert len(set(call.sipp.received("INVITE "))) == 1
+
+
+@scenes
+async def trunk_full(house: SipHouse) -> None:
+    """The trunk's own limit holds for our calls, too."""
+    async with calling(house, "uas_basic", "one", dial={"trunk": "one"}) as call:
+        await call.answered()
+        with pytest.raises(OperationRefused) as caught:
+            await house.dial("+15550123", "one")
+        assert caught.value.code == "full"
+        call.hang_up()
 
 
 # ---- credentials

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from typing import Any
 
@@ -169,6 +170,7 @@ async def media_refused(house: SipHouse, scenario: str) -> None:
 
 scenes.add("no_answer_in_the_ack", media_refused, scenario="uac_ack_without_answer")
 scenes.add("bad_answer_in_the_ack", media_refused, scenario="uac_ack_bad_answer")
+scenes.add("tel_uri", held, scenario="uac_tel")
 scenes.add("multipart_body", held, scenario="uac_multipart")
 scenes.add("late_offer", audio, scenario="uac_late_offer", codec="PCMA")
 
@@ -301,6 +303,8 @@ async def hung_up_on_hold(house: SipHouse) -> None:
 
 
 async def digits(house: SipHouse, scenario: str, wanted: int, **more: Any) -> None:
+    if scenario == "uac_telephone_event":
+        assert os.geteuid() == 0, "sipp plays recordings by a raw socket: run this as root"
     result = await held(house, scenario, **more)
     row = await house.here.row(result.call_id)
     (line,) = house.lines("call ended", call=row["call_id"])

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.interop
 DEAD = free_port("127.0.0.1")
 
 TRUNKS = {
-    **dict.fromkeys(("plain", "first", "second", "third"), ""),
+    **dict.fromkeys(("plain", "first", "second", "third", "fourth"), ""),
     "dead": f'host = "dead.test:{DEAD}"',
     "asked": "options_s = 0.5",
     "registered": 'register = true\nusername = "alice"\npassword = "wonderland"',
@@ -126,6 +126,14 @@ async def repeated_200(house: SipHouse) -> None:
 async def answer_crosses_cancel(house: SipHouse) -> None:
     """The called one answers while we give up: its 200 is acknowledged and the call ended."""
     async with listening(house, "uas_answers_cancel", "second") as peer:
+        call_id = await house.dial(peer.uri, timeout_s=1)
+    await ended(house, call_id, "no_answer")
+
+
+@scenes
+async def cancelled_without_487(house: SipHouse) -> None:
+    """A peer that forgets the INVITE when it is cancelled."""
+    async with listening(house, "uas_no_487", "fourth") as peer:
         call_id = await house.dial(peer.uri, timeout_s=1)
     await ended(house, call_id, "no_answer")
 
