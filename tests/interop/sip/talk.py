@@ -15,7 +15,8 @@ import trio
 from tests.e2e.house import Outcomes, judge, until
 from tests.interop.sip.house import SipHouse
 from tests.interop.sip.listening import Found, find, of_clip, read, words
-from tests.interop.sip.peers import LOOPBACK, Baresip, Certificates, baresip
+from tests.interop.sip.peers import LOOPBACK, Certificates
+from tests.interop.sip.phones import Baresip, baresip
 from voiced import clips
 from voiced.call import Call
 

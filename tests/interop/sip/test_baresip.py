@@ -18,7 +18,8 @@ import trio
 
 from tests.e2e.house import Scenes, run_strictly, until
 from tests.interop.sip.house import sip_house
-from tests.interop.sip.peers import Baresip, certificates, free_port
+from tests.interop.sip.peers import certificates, free_port
+from tests.interop.sip.phones import Baresip
 from tests.interop.sip.talk import AGENTS, Played, Talk, settled
 from voiced import clips
 from voiced.dialogue import Dialogue

@@ -14,7 +14,8 @@ import trio
 
 from tests.e2e.house import Scenes, run_strictly, sample, until
 from tests.interop.sip.house import sip_house
-from tests.interop.sip.peers import Kamailio, free_port, kamailio
+from tests.interop.sip.peers import free_port
+from tests.interop.sip.registrar import Kamailio, kamailio
 from tests.interop.sip.talk import AGENTS, Played, Talk, settled
 from voiced.sip.transaction import Timing
 from voiced.web.operations import TrunkView

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -41,7 +41,7 @@ async def live_call(here: SipHouse) -> None:
 async def finds_nothing(
     here: SipHouse, tool: str, source: str, arguments: Sequence[str] = ()
 ) -> None:
-    """A scan from `source`; svwar's `-b` binds nothing, so that it comes from 127.0.0.1."""
+    """A scan from `source`; the `-b` of svwar and svcrack binds nothing: 127.0.0.1."""
     await until(lambda: here.operations.live() != [], "the live call")
     own = () if source == LOOPBACK else ("-b", source)
     printed = await scan(tool, *own, *arguments, f"-p{here.port}", LOOPBACK)
@@ -66,6 +66,9 @@ scenes["svwar_invite"] = partial(
     source=LOOPBACK,
     arguments=("-e100-110", "-m", "INVITE", "--force"),
 )
+scenes["svcrack"] = partial(
+    finds_nothing, tool="svcrack", source=LOOPBACK, arguments=("-u", "alice", "-r100-110")
+)
 
 
 @scenes
@@ -76,15 +79,26 @@ async def nobody_else_is_banned(here: SipHouse) -> None:
     assert sample("voiced_sip_banned") == len(sources)
 
 
-@pytest.fixture(scope="module", params=["drop", "forbid"])
+WAYS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "drop": ('strangers = "drop"', {}),
+    "forbid": ('strangers = "forbid"', {}),
+    "password": (
+        "",
+        {"home": 'authenticate = true\nusername = "alice"\npassword = "105"\nallow = []'},
+    ),
+}
+"""To meet strangers: lines of `[sip]`, and trunks besides that of the live call."""
+
+
+@pytest.fixture(scope="module", params=list(WAYS))
 def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     folder = tmp_path_factory.mktemp("sipvicious")
-    return run_strictly(partial(play, folder, request.param))
+    return run_strictly(partial(play, folder, *WAYS[request.param]))
 
 
-async def play(folder: Path, strangers: str) -> Outcomes:
+async def play(folder: Path, sip: str, trunks: Mapping[str, str]) -> Outcomes:
     async with sip_house(
-        folder, {"plain": ""}, sip=f'strangers = "{strangers}"', text=AGENTS, listen=("udp",)
+        folder, {"plain": "", **trunks}, sip=sip, text=AGENTS, listen=("udp",)
     ) as here:
         return await scenes.play(here, settled)
 
