@@ -291,3 +291,37 @@ def test_next_hops(uri: str, target: str) -> None:
     parsed = parse_uri(uri)
     assert isinstance(parsed, SipUri)
     assert [str(each) for each in targets_of(parsed)] == [target]
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS"])
+def test_who_is_refused_entry_holds_no_memory(method: str) -> None:
+    """A flood of forged addresses must neither fill the table nor be answered more than once."""
+    wire, phone, peer = lone()
+    phone.admission = Refuse(403)
+    for number in range(20):
+        peer.call_id = f"call-{number}"
+        peer.send(method)
+    wire.run(40)
+    assert peer.statuses(method) == [403] * 20
+    assert phone.agent.layer.server_transactions == 0
+    peer.send("ACK")
+    assert phone.agent.sessions == 0
+
+
+def test_a_fault_of_ours_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire, phone, peer = lone()
+
+    def fail(*_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(phone, "busy", fail)
+    with pytest.raises(LookupError):
+        peer.send("OPTIONS")
+    wire.run(40)
+    assert peer.statuses("OPTIONS") == [500]
+    monkeypatch.setattr(phone, "admit", fail)
+    with pytest.raises(LookupError):
+        peer.send("OPTIONS")
+    wire.run(40)
+    assert peer.statuses("OPTIONS") == [500]
+    assert phone.agent.layer.server_transactions == 0

@@ -504,6 +504,13 @@ ANSWERS: list[tuple[str, Answer]] = [
     ("nonsense", refuse(200, Contact="???", Expires="x")),
     ("400", refuse(400)),
 ]
+
+
+def falls_silent(step: tuple[str, int, float]) -> bool:
+    """The registrar is to forget what it gets, so that each repetition is new to it."""
+    return step[0] == "answer" and ANSWERS[step[1]][0] == "silence"
+
+
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(["answer", "answer", "time", "time", "start", "stop", "refresh"]),
@@ -553,7 +560,7 @@ def test_whatever_the_registrar_does(
         if net.state() in {"idle", "unregistered"}:
             assert registration.next_at is None
         numbers = [request.cseq.number for request in net.requests]
-        if not loss:
+        if not loss and not any(falls_silent(step) for step in steps):
             assert numbers == sorted(set(numbers))
     net.wire.fate = lambda packet: (0.0,)
     registration.start()

@@ -204,7 +204,11 @@ class UserAgent:
         if isinstance(admission, Drop):
             tx.drop()
         elif isinstance(admission, Refuse):
-            self._answer(tx, admission.status, admission.headers)
+            # Without state: strangers, whose addresses may be forged, take no transaction from
+            # those who are known, and have nothing sent again and again to somebody else.
+            tx.respond_stateless(
+                response_to(request, admission.status, to_tag=tx.to_tag, headers=admission.headers)
+            )
         elif tag is not None:
             self._answer(tx, 481)
         else:

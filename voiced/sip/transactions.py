@@ -226,6 +226,21 @@ class TransactionLayer:
             except ParseError as error:
                 log.debug("malformed request", reason=error.reason, peer=str(tx.flow))
                 tx.respond(response_to(request, error.status, error.reason, to_tag=tx.to_tag))
+            except Exception:
+                self._give_up(tx, request)
+                raise
+
+    def _give_up(self, tx: ServerTransaction, request: Request) -> None:
+        """The user has failed: a transaction that is never answered would never end."""
+        if tx.state in {State.TRYING, State.PROCEEDING}:
+            try:
+                answers = self._answers(request, tx.flow)
+            except Exception:
+                answers = False
+            if answers:
+                tx.respond(response_to(request, 500, to_tag=tx.to_tag))
+            else:
+                tx.drop()
 
     def _receive_ack(self, request: Request, flow: Flow) -> None:
         tx = self._servers.get(self._key(request, "INVITE", request.to.tag))
