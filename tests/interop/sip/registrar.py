@@ -110,8 +110,9 @@ class Kamailio:
         return (self.folder / "kamailio.log").read_text("utf-8", "replace")
 
     def seen(self, method: str) -> list[str]:
-        """The lines about requests of a method."""
-        return [line for line in self.log().splitlines() if f"SEEN {method} " in line]
+        """The lines about requests of a method; one that was sent again has one line."""
+        lines = [line.partition("SEEN ")[2] for line in self.log().splitlines()]
+        return list(dict.fromkeys(line for line in lines if line.startswith(f"{method} ")))
 
     async def contacts(self) -> str:
         """Its table of locations, as `kamcmd` prints it."""

@@ -99,11 +99,12 @@ async def much_that_we_do_not_speak(talk: Talk, phone: Baresip) -> None:
 
 @talks("dtls", account=";mediaenc=dtls_srtp", more=("dtls_srtp",))
 async def dtls_alone(talk: Talk, phone: Baresip) -> None:
-    """Keys of DTLS are none that we speak: refused, with the reason."""
+    """Keys of DTLS are none that we speak: refused, and the log says why."""
     await phone.command("dial", f"sip:hello@127.0.0.1:{talk.house.port}")
     closed = await phone.told("CALL_CLOSED")
     assert closed["param"].startswith("488"), closed
     assert "CALL_ESTABLISHED" not in phone.kinds()
+    assert talk.house.lines("call refused", text="transport not supported")
 
 
 @talks("echo", question="thanks")

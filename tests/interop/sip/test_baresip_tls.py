@@ -74,6 +74,7 @@ async def unencrypted(talk: Talk) -> None:
         closed = await phone.told("CALL_CLOSED")
         assert closed["param"].startswith("488"), closed
         assert "CALL_ESTABLISHED" not in phone.kinds()
+        assert talk.house.lines("call refused", text="SRTP is required")
 
 
 @scenes
