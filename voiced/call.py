@@ -202,7 +202,9 @@ class Call:
             self.record.log.info("call transferred", status=result.status)
             self.end("transferred")
             return
-        self.record.log.warning("transfer failed", why=str(result)[:200])
+        why = result.text if isinstance(result, Transferred) else str(result)
+        status = result.status if isinstance(result, Transferred) else None
+        self.record.log.warning("transfer failed", why=why[:200], status=status)
         if self._due is not None:
             self.wind_down(*self._due)
         else:
