@@ -1,17 +1,25 @@
-"""Every command in the README runs, as a newcomer would run it: from a fresh clone."""
+"""Every command in the README runs, as a newcomer would run it: from a fresh clone.
+
+The ports are the README's own, 8080, 9180 and 5060: nothing else may use them meanwhile.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
+import trio
 
+from tests.e2e.sip_peer import Peer, sip_peer
 from voiced.config import load
 
 ROOT = Path(__file__).parents[2]
@@ -24,20 +32,25 @@ def blocks(language: str) -> list[str]:
 
 
 SHELL = blocks("sh")
+INSTALL, TESTS, PREPARE, RUN, TRUNKS, SIMULATE_SIP, SIMULATE, EMULATOR, OPERATE = range(9)
 
 
 def test_second_command_is_what_ci_runs() -> None:
-    assert SHELL[1] == "tests/run"
+    assert SHELL[TESTS] == "tests/run"
     assert (ROOT / ".ci" / "run").read_text("utf-8").rstrip().endswith("exec tests/run")
 
 
 def test_commands_are_those_that_the_next_test_runs() -> None:
-    assert [shlex.split(line)[:2] for block in SHELL[2:] for line in block.splitlines()] == [
-        [".venv/bin/voiced", "init"],
-        [".venv/bin/voiced", "check"],
-        [".venv/bin/voiced", "run"],
-        [".venv/bin/voiced", "simulate"],
-        [".venv/bin/voiced", "emulator"],
+    found = [[shlex.split(line)[:2] for line in block.splitlines()] for block in SHELL[PREPARE:]]
+    assert all(program == ".venv/bin/voiced" for block in found for program, _ in block)
+    assert [[command for _, command in block] for block in found] == [
+        ["init", "check"],
+        ["run"],
+        ["trunks"],
+        ["simulate"],
+        ["simulate"],
+        ["emulator"],
+        ["calls", "show", "dial", "say", "transfer", "hangup"],
     ]
 
 
@@ -49,46 +62,128 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+def environment(folder: Path) -> dict[str, str]:
+    found = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
+    return {**found, "XDG_STATE_HOME": str(folder), "STATE_DIRECTORY": str(folder)}
+
+
+def run(command: str, folder: Path, status: int = 0) -> str:
+    """Run a command to its end; returns what it printed."""
     # The interpreter that runs the tests stands for the newcomer's python3.
-    environment = {key: value for key, value in os.environ.items() if key != "VIRTUAL_ENV"}
     command = re.sub(r"^python3 ", f"{shlex.quote(sys.executable)} ", command)
-    return subprocess.run(
-        command, shell=True, cwd=folder, env=environment, text=True, capture_output=True,
-        timeout=600, check=False,
+    done = subprocess.run(
+        command, shell=True, cwd=folder, env=environment(folder), text=True, timeout=600,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
+    assert done.returncode == status, (command, done.stdout)
+    return done.stdout
 
 
-def test_first_command_then_the_others(clone: Path) -> None:
-    first = run(SHELL[0], clone)
-    assert first.returncode == 0, first.stdout + first.stderr
-    for name in ("call.wav", "transcript.txt", "timeline.json"):
-        assert (clone / "voiced-demo" / name).stat().st_size > 0
-    for line in SHELL[2].splitlines():
-        done = run(line, clone)
-        assert done.returncode == 0, done.stdout + done.stderr
-    environment = {**os.environ, "XDG_STATE_HOME": str(clone), "STATE_DIRECTORY": str(clone)}
-    daemon = subprocess.Popen(
-        shlex.split(SHELL[3]), cwd=clone, env=environment, stderr=subprocess.PIPE, text=True
-    )
+@asynccontextmanager
+async def daemon(folder: Path) -> AsyncIterator[None]:
+    """The README's daemon, from its first call to its clean end."""
+    process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+        shlex.split(SHELL[RUN]), cwd=folder, env=environment(folder), stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
     try:
-        assert daemon.stderr is not None
-        for line in daemon.stderr:
-            if '"listening"' in line:
-                break
-        else:
-            pytest.fail("the daemon did not start")
-        simulated = run(SHELL[4], clone)
-        assert simulated.returncode == 0, simulated.stdout + simulated.stderr
+        said = await trio.to_thread.run_sync(until_it_listens, process)
+        assert '"listening"' in said[-1], said
+        yield
     finally:
-        daemon.send_signal(signal.SIGTERM)
-        _, rest = daemon.communicate(timeout=60)
-    assert daemon.returncode == 0, rest
-    assert run(SHELL[5], clone).returncode == 0
+        with trio.CancelScope(shield=True):
+            process.terminate()
+            _, rest = await trio.to_thread.run_sync(partial(process.communicate, timeout=60))
+    assert process.returncode == 0, rest
+    assert "Traceback" not in rest
 
 
-def test_configuration_passes_the_check(tmp_path: Path) -> None:
-    (text,) = blocks("toml")
+def until_it_listens(process: subprocess.Popen[str]) -> list[str]:
+    """What it says, to the line that tells that it listens, or to its end."""
+    assert process.stderr is not None
+    said = [""]
+    for line in process.stderr:
+        said.append(line)
+        if '"listening"' in line:
+            break
+    return said
+
+
+async def test_first_command_then_the_others(clone: Path) -> None:
+    run(SHELL[INSTALL], clone)
+    for name in ("call.wav", "call-sip.wav", "transcript.txt", "timeline.json"):
+        assert (clone / "voiced-demo" / name).stat().st_size > 0
+    for line in SHELL[PREPARE].splitlines():
+        run(line, clone)
+    async with daemon(clone):
+        run(SHELL[SIMULATE], clone)
+    assert "voiced emulator" in run(SHELL[EMULATOR], clone)
+
+    async with sip_peer() as peer, trio.open_nursery() as nursery:
+        file = clone / "voiced.toml"
+        file.write_text(f"{file.read_text('utf-8')}\n{on_loopback(blocks('toml')[1], peer)}\n")
+        in_thread = partial(trio.to_thread.run_sync, abandon_on_cancel=False)
+        async with daemon(clone):
+            table = await in_thread(run, SHELL[TRUNKS], clone)
+            assert re.search(r"^provider +sip", table, re.MULTILINE), table
+            await in_thread(run, SHELL[SIMULATE_SIP], clone)
+            nursery.start_soon(answers_and_takes_transfers, peer)
+            for line in SHELL[OPERATE].splitlines():
+                command = shlex.split(line)[1]
+                if command == "hangup":  # the transfer has ended the call before
+                    await in_thread(run, line, clone, 1)
+                    await in_thread(run, operate("dial"), clone)
+                if command in ("say", "hangup"):
+                    await in_thread(talked_with, clone)
+                await in_thread(run, line, clone)
+        nursery.cancel_scope.cancel()
+    assert [each.method for each in peer.log if each.method in ("INVITE", "REFER")] == [
+        "INVITE",
+        "REFER",
+        "INVITE",
+    ]
+
+
+def operate(command: str) -> str:
+    (line,) = [each for each in SHELL[OPERATE].splitlines() if shlex.split(each)[1] == command]
+    return line
+
+
+def talked_with(folder: Path) -> None:
+    """Wait until the newest call has audio, as an operator would see it."""
+    for _ in range(60):
+        shown = json.loads(run(f"{operate('show')} --json", folder))
+        if shown["live"] and shown["state"] not in ("dialling", "media_ready"):
+            return
+    raise AssertionError(shown)
+
+
+async def answers_and_takes_transfers(peer: Peer) -> None:
+    """The provider's side: whoever is called picks up; the first call is handed over."""
+    invite = await peer.called()
+    await peer.answer(invite)
+    await peer.takes_transfer()
+    await peer.answer(await peer.called())
+
+
+def on_loopback(text: str, peer: Peer) -> str:
+    """The README's trunk, with the provider on this machine and no account there."""
+    for pattern, value in (
+        (r'"sip\.example\.net"', f'"127.0.0.1:{peer.port}"'),
+        (r'"192\.0\.2\.0/24"', '"127.0.0.1/32"'),
+        (r"(?m)^(username|password_file|register) = .*$", ""),
+    ):
+        text, count = re.subn(pattern, value, text)
+        assert count, pattern
+    return text
+
+
+@pytest.mark.parametrize("which", [[0], [1], [0, 1]])
+def test_configuration_passes_the_check(tmp_path: Path, which: list[int]) -> None:
+    """Each block alone, and the second added to the first as the README has it."""
+    found = blocks("toml")
+    assert len(found) == 2
+    text = "\n\n".join(found[each] for each in which)
     for name in re.findall(r'"(/etc/voiced/[^"]+)"', text):
         secret = tmp_path / Path(name).name
         secret.write_text("a-secret\n", "utf-8")
