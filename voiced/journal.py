@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 import trio
 
+from voiced.text import encodable
 from voiced.transcript import Entry
 
 __all__ = ["Journal", "Row"]
@@ -99,7 +100,8 @@ class Row:
         ]
         for name in _JSON:
             row[name] = json.dumps(row[name], ensure_ascii=False)
-        return row
+        # What a peer said need not be UTF-8, and a row that cannot be stored takes others with it.
+        return {name: encodable(v) if isinstance(v, str) else v for name, v in row.items()}
 
 
 class Journal:

@@ -5,6 +5,7 @@ What callers say, and secrets, are never logged above `debug` (requirements F, d
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
@@ -12,6 +13,8 @@ from typing import Any, Literal, TextIO
 
 import msgspec
 import structlog
+
+from voiced.text import encodable
 
 __all__ = ["configure"]
 
@@ -55,4 +58,8 @@ def configure(
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
     """Render a line as JSON: when, how bad and what first, since people read logs too."""
     line = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
-    return msgspec.json.encode({**line, **event}, enc_hook=repr).decode()
+    whole = {**line, **event}
+    try:
+        return msgspec.json.encode(whole, enc_hook=repr).decode()
+    except UnicodeEncodeError:  # peers' words need not be UTF-8, and no call must end for that
+        return encodable(json.dumps(whole, ensure_ascii=False, default=repr))

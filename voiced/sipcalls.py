@@ -27,7 +27,7 @@ from voiced.sip.media import LocalMedia
 from voiced.sip.transport import Flow, Target
 from voiced.sip.uas import ServerSession
 from voiced.sip.uri import NameAddr, SipUri
-from voiced.switchboard import MAX_FACT, NoRoom, Switchboard, bounded, new_call_id
+from voiced.switchboard import MAX_FACT, NoRoom, Switchboard, bounded, fact, new_call_id
 
 __all__ = ["CONTACT_USER", "Line", "SipCalls", "no_answer_reason"]
 
@@ -106,9 +106,9 @@ class SipCalls:
         facts = CallFacts(
             call_id=new_call_id(),
             carrier="sip",
-            carrier_call_id=request.call_id[:MAX_FACT],
-            caller=who.caller[:MAX_FACT],
-            called=who.called[:MAX_FACT],
+            carrier_call_id=fact(request.call_id),
+            caller=fact(who.caller),
+            called=fact(who.called),
             parameters=bounded(who.headers),
             trunk=line.name,
         )
@@ -145,7 +145,7 @@ class SipCalls:
                 incoming.ended.reason.replace("_", " "),
                 session.call_id,
                 trunk=incoming.line.name,
-                text=incoming.ended.text[:MAX_FACT],
+                text=fact(incoming.ended.text),
             )
             return
         try:
@@ -210,8 +210,8 @@ class SipCalls:
             call_id=new_call_id(),
             carrier="sip",
             carrier_call_id="",
-            caller=(getattr(from_.uri, "user", None) or str(from_.uri))[:MAX_FACT],
-            called=called[:MAX_FACT],
+            caller=fact(getattr(from_.uri, "user", None) or str(from_.uri)),
+            called=fact(called),
             direction="outbound",
             parameters=bounded(headers),
             trunk=line.name or None,

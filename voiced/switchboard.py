@@ -17,8 +17,9 @@ from voiced.config.types import Agent, Config, EmulatorEngine
 from voiced.engine import Engine
 from voiced.formats import AudioFormat
 from voiced.leg import CallFacts
+from voiced.text import printable
 
-__all__ = ["MAX_FACT", "NoRoom", "Setup", "Switchboard", "bounded", "new_call_id"]
+__all__ = ["MAX_FACT", "NoRoom", "Setup", "Switchboard", "bounded", "fact", "new_call_id"]
 
 log = structlog.get_logger("voiced.switchboard")
 
@@ -56,9 +57,14 @@ def new_call_id() -> str:
 
 
 def bounded(facts: Mapping[str, str]) -> dict[str, str]:
-    """What a carrier says of a call, cut to a size that a call may keep."""
+    """What a carrier says of a call, printable and cut to a size that a call may keep."""
     items = list(facts.items())[:MAX_FACTS]
-    return {name[:MAX_FACT]: value[:MAX_FACT] for name, value in items}
+    return {fact(name): fact(value) for name, value in items}
+
+
+def fact(text: str) -> str:
+    """One thing that a carrier says, printable and cut to `MAX_FACT`."""
+    return printable(text[:MAX_FACT])
 
 
 class Switchboard:
@@ -156,7 +162,7 @@ class Switchboard:
     def refuse(self, why: str, carrier_call: str, **more: str) -> None:
         """Count and log a call that is not taken."""
         metrics.REFUSED.labels("call", why).inc()
-        log.warning("call refused", why=why, carrier_call=carrier_call[:MAX_FACT], **more)
+        log.warning("call refused", why=why, carrier_call=fact(carrier_call), **more)
 
     # ---- shutting down ----
 

@@ -87,14 +87,14 @@ class Peer:
 
     async def say(self, head: str, body: str = "") -> None:
         text = f"{head}Content-Length: {len(body)}\r\n\r\n{body}"
-        await self.sip.sendto(text.encode(), self.to)
+        await self.sip.sendto(text.encode("utf-8", "surrogateescape"), self.to)
 
     async def hears(self, start: str) -> str:
         """Wait for a message that begins so; what comes before it is dropped."""
         with trio.fail_after(SOON_S):
             while True:
                 data, _ = await self.sip.recvfrom(65535)
-                self.got.append(data.decode())
+                self.got.append(data.decode("utf-8", "surrogateescape"))
                 if self.got[-1].startswith(start):
                     return self.got[-1]
 
@@ -111,27 +111,33 @@ def tag_of(message: str) -> str:
 
 @asynccontextmanager
 async def scene(
-    folder: Path, *, sip: str = "", trunk: str = 'allow = ["127.0.0.1"]'
+    folder: Path, *, sip: str = "", trunk: str = 'allow = ["127.0.0.1"]', facts: str = ""
 ) -> AsyncIterator[tuple[House, Peer]]:
     peer = Peer()
     with peer.sip, peer.rtp:
         await peer.bind()
         text = CONFIG.format(sip=sip, port=peer.port, trunk=trunk)
+        text = text.replace("[agent.reception]", f"[agent.reception]\n{facts}")
         async with house(folder, text) as here:
             (line,) = (each for each in here.logs if each["event"] == "sip listening")
             peer.to = ("127.0.0.1", int(str(line["addresses"][0]).rpartition(":")[2]))
             yield here, peer
 
 
-async def dial(here: House, **request: Any) -> str:
+async def ask(here: House, method: str, path: str, **request: Any) -> httpx.Response:
     (listening,) = (line for line in here.logs if line["event"] == "listening")
     token = (here.state_dir / "admin.token").read_text().strip()
     async with httpx.AsyncClient(timeout=SOON_S) as client:
-        answer = await client.post(
-            f"http://{listening['admin']}/api/calls",
-            json=request,
+        return await client.request(
+            method,
+            f"http://{listening['admin']}{path}",
+            json=request or None,
             headers={"Authorization": f"Bearer {token}"},
         )
+
+
+async def dial(here: House, **request: Any) -> str:
+    answer = await ask(here, "POST", "/api/calls", **request)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
@@ -163,6 +169,23 @@ async def test_patience_for_audio_begins_with_the_answer(tmp_path: Path) -> None
         assert trio.current_time() - began > 0.9
         await until(lambda: here.rows()[0]["ended_at"] is not None, "the end")
         assert here.rows()[0]["reason"] == "media_timeout"
+
+
+async def test_bytes_that_are_no_characters(tmp_path: Path) -> None:
+    """They reach the model, the journal, the log and the operator, and harm none of these."""
+    odd = "X-Odd: a\udcff\x1b[2Jb\r\nSubject: \udced\udca0\udc80\r\n"
+    async with scene(tmp_path, facts='facts = ["X-Odd", "Subject"]') as (here, peer):
+        await peer.request("INVITE", "one\udcff", body=peer.sdp, more=odd)
+        answer = await peer.hears("SIP/2.0 200")
+        await peer.request("ACK", "one\udcff", to_tag=tag_of(answer))
+        await trio.sleep(0.2)
+        (shown,) = (await ask(here, "GET", "/api/calls")).json()["calls"]
+        shown = (await ask(here, "GET", f"/api/calls/{shown['id']}")).json()
+        assert shown["parameters"] == {"X-Odd": "a\ufffd\ufffd[2Jb", "Subject": "\ufffd" * 3}
+        await peer.request("BYE", "one\udcff", to_tag=tag_of(answer), number=2)
+        row = await here.row("one\ufffd")
+        assert row["reason"] == "caller_hangup"
+        await nothing_is_left(here)
 
 
 async def test_a_reload_with_an_address_for_its_network(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ from voiced.sip.events import (
     SessionEvent,
 )
 from voiced.sip.session import InvalidState, Session
+from voiced.text import printable
 
 __all__ = ["DIGITS", "SipLeg", "end_code"]
 
@@ -319,7 +320,7 @@ class SipLeg:
         if not news:
             return Transferred(False, 408, "the other side did not say what became of it")
         last = news[-1]
-        return Transferred(200 <= last.status < 300, last.status, last.reason)
+        return Transferred(200 <= last.status < 300, last.status, printable(last.reason))
 
     async def hang_up(self) -> None:
         """BYE (or CANCEL, or a refusal); the audio stops at once. See `Leg`."""
@@ -330,7 +331,7 @@ class SipLeg:
 
 
 def _stop(ended: Ended) -> Stopped:
-    text = f"{ended.reason} {ended.status or ''} {ended.text}".strip()
+    text = printable(f"{ended.reason} {ended.status or ''} {ended.text}".strip())
     return Stopped(text, ended.reason == "remote_bye", end_code(ended))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final, TypeVar
 
 import msgspec
@@ -9,6 +10,7 @@ import trio
 from quart import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
+from voiced.text import encodable
 from voiced.web.access import Denied, Seen
 from voiced.web.gate import joined
 from voiced.web.operations import Body, OperationRefused
@@ -59,9 +61,11 @@ def problem(denied: Denied) -> Response:
 
 def json_answer(value: object, status: int = 200) -> Response:
     """Answer with a value, structs as objects."""
-    response = Response(
-        msgspec.json.encode(value), status=status, content_type="application/json; charset=utf-8"
-    )
+    try:
+        body: str | bytes = msgspec.json.encode(value)
+    except UnicodeEncodeError:  # peers' words need not be UTF-8
+        body = encodable(json.dumps(msgspec.to_builtins(value), ensure_ascii=False))
+    response = Response(body, status=status, content_type="application/json; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Content-Type-Options"] = "nosniff"
     return response
