@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -30,7 +31,8 @@ log = structlog.get_logger("voiced.trunks")
 REALM: Final = "voiced"
 """Of our challenges; a telephone is told this and its user name."""
 
-_NOT_SERVED: Final = frozenset({"REGISTER", "SUBSCRIBE", "PUBLISH", "MESSAGE"})
+TELL_S: Final = 1.0
+"""Between two log lines about wrong passwords; whoever guesses them must not fill the disk."""
 
 
 class TrunkState(Line):
@@ -124,6 +126,7 @@ class Trunks:
         self._verifier: Verifier | None = None
         self._passwords: dict[str, tuple[str, TrunkState]] = {}  # by user name
         self._flow: Flow | None = None  # of the request that is being judged
+        self._tell_at = -math.inf  # when a wrong password may be logged again
         self.load(sip)
 
     def __iter__(self) -> Iterator[TrunkState]:
@@ -212,7 +215,9 @@ class Trunks:
                 return Refuse(401, [("WWW-Authenticate", value) for value in challenges])
         # The challenge has told that somebody is here: silence now would hide nothing, and keep
         # whoever mistyped a password waiting. A source that guesses is banned before long.
-        log.info("wrong user name or password", source=source)
+        if self._now() >= self._tell_at:
+            self._tell_at = self._now() + TELL_S
+            log.info("wrong user name or password", source=source)
         self._turn_away("credentials", request, source)
         return Refuse(403)
 

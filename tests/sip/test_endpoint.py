@@ -283,6 +283,25 @@ async def test_keep_alives_and_garbage_over_udp() -> None:
         assert [line["event"] for line in lines] == ["malformed SIP"]
 
 
+async def test_a_fault_of_the_parser_costs_one_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
+    from voiced.sip import endpoint as endpoint_module
+
+    whole = endpoint_module.sip.parse
+
+    def parse(data: bytes) -> Message:
+        if data == b"poison":
+            raise LookupError("a bug")
+        return whole(data)
+
+    monkeypatch.setattr(endpoint_module.sip, "parse", parse)
+    async with node(UDP) as one:
+        with udp_socket() as peer, structlog.testing.capture_logs() as lines:
+            await peer.sendto(b"poison", one.address("udp"))
+            await peer.sendto(request(), one.address("udp"))
+            await one.next()
+        assert [line["event"] for line in lines] == ["a SIP message could not be parsed"]
+
+
 async def test_malformed_that_can_be_answered() -> None:
     async with node(UDP) as one:
         with udp_socket() as peer:

@@ -186,7 +186,8 @@ class UserAgent:
         if head is None or isinstance(self._policy.admit(head, flow), Drop):
             log.debug("malformed message", reason=error.reason, peer=str(flow))
             return
-        log.info("malformed request", reason=error.reason, status=error.status, peer=str(flow))
+        # Told at info by the endpoint, which bounds such lines.
+        log.debug("malformed request", reason=error.reason, status=error.status, peer=str(flow))
         stamp(head, flow)
         response = response_to(head, error.status, to_tag=self._core.new_tag())
         self._core.transport.send(bytes(response), reply_flow(head, flow))

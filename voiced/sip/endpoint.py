@@ -313,6 +313,8 @@ class Endpoint:
                     message = sip.parse(data)
                 except ParseError as error:
                     self._deliver_malformed(error, flow)
+                except Exception:  # one datagram must not end every call
+                    _log.exception("a SIP message could not be parsed", peer=str(flow))
                 else:
                     self._deliver(message, flow)
                 if trio.current_time() >= end:
