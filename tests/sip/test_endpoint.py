@@ -16,6 +16,7 @@ import trustme
 
 from voiced.sip import connection as connection_module
 from voiced.sip import connections as connections_module
+from voiced.sip import message as message_module
 from voiced.sip.endpoint import Endpoint
 from voiced.sip.errors import ParseError
 from voiced.sip.guard import BURST, RATE, Guard
@@ -284,16 +285,14 @@ async def test_keep_alives_and_garbage_over_udp() -> None:
 
 
 async def test_a_fault_of_the_parser_costs_one_datagram(monkeypatch: pytest.MonkeyPatch) -> None:
-    from voiced.sip import endpoint as endpoint_module
-
-    whole = endpoint_module.sip.parse
+    whole = message_module.parse
 
     def parse(data: bytes) -> Message:
         if data == b"poison":
             raise LookupError("a bug")
         return whole(data)
 
-    monkeypatch.setattr(endpoint_module.sip, "parse", parse)
+    monkeypatch.setattr(message_module, "parse", parse)
     async with node(UDP) as one:
         with udp_socket() as peer, structlog.testing.capture_logs() as lines:
             await peer.sendto(b"poison", one.address("udp"))
