@@ -411,3 +411,26 @@ def test_the_next_address_is_tried_and_the_first_one_is_not_forgotten() -> None:
     assert slow.requests("ACK")[-1].cseq.number == slow.requests("INVITE")[0].cseq.number
     assert slow.requests("BYE") or peer.requests("BYE")
     assert state_of(session) == "confirmed"
+
+
+def test_a_silent_address_is_left_while_the_caller_still_waits() -> None:
+    wire = Wire()
+    phone = Phone(wire.node("192.0.2.1", name="phone"))
+    dead = Peer(wire.node("192.0.2.8", name="dead"), phone.node)
+    peer = Peer(wire.node("192.0.2.9", name="peer"), phone.node)
+    line = Line(Media("192.0.2.1"))
+    session = phone.agent.invite(
+        SipUri("sip", "bob", None, "pbx.example"),
+        targets=[dead.node.target(), peer.node.target()],
+        from_=NameAddr(None, SipUri("sip", "alice", None, "192.0.2.1")),
+        media=line.media,
+        observer=line,
+    )
+    wire.run(7.9)
+    assert not peer.requests("INVITE")
+    wire.run(0.2)
+    peer.answer(peer.requests("INVITE")[0], 200, "", SDP)
+    assert state_of(session) == "confirmed"
+    dead.answer(dead.requests("INVITE")[0], 200, "", SDP, tag="late")
+    assert dead.requests("BYE")
+    assert state_of(session) == "confirmed"

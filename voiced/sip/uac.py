@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "ClientSession"]
 
+PATIENCE_S: Final = 8.0
+"""How long an address may stay entirely silent while there is another: timer B, 32 s, is longer
+than whoever waits for the call does. An answer that it gives later is ended by a BYE."""
+
 # Dialogs that one INVITE may make by forking. A trunk makes one or two; each costs a kilobyte.
 _MOST_FORKS: Final = 16
 
@@ -136,6 +140,7 @@ class ClientSession(Session):
             self._finally,
             self._provisional,
             next_cseq=self._next_cseq,
+            patience_s=PATIENCE_S,
             repeated=self.on_stray_2xx,
         )
 
