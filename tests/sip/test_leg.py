@@ -223,6 +223,22 @@ async def test_positions_and_drained(autojump_clock: trio.testing.MockClock) -> 
     assert (call.leg.sent(), call.leg.heard()) == (0, 0)
 
 
+async def test_the_last_packet_is_given_time_to_be_heard(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    call = Call().stand()
+    call.leg.send(b"\x21" * 160)
+    call.rtp.run(0.1)
+    assert call.leg.heard() == call.leg.sent()
+    began = trio.current_time()
+    await call.leg.drained()
+    assert trio.current_time() - began == pytest.approx(0.2, abs=0.01)
+    call.leg.clear()
+    began = trio.current_time()
+    await call.leg.drained()  # nothing was said since
+    assert trio.current_time() - began < 0.01
+
+
 async def test_keys_are_pressed_by_event_or_by_info(autojump_clock: object) -> None:
     call = Call().stand(events=True)
     call.leg.send_digits("1,#")

@@ -61,6 +61,9 @@ MAX_EVENTS: Final = 64
 """Events that wait for `receive`, audio apart: keys by INFO, holds. A call that does not take them
 is over; what comes beyond is dropped but for the end."""
 
+PLAYED_S: Final = 0.2
+"""From a packet's leaving to its sound: the way and a jitter buffer, 60 to 200 ms."""
+
 _TICK_S: Final = 0.002
 
 _SIGNAL = re.compile(rb"^\s*Signal\s*=\s*([0-9A-Da-d*#]|1[0-5])\s*$", re.MULTILINE)
@@ -266,13 +269,20 @@ class SipLeg:
         return heard
 
     async def drained(self) -> None:
-        """Wait until the last packet has left. Returns early on a `clear`; raises LegClosed."""
+        """Wait until the last packet has left and been played.
+
+        Returns early on a `clear`; raises LegClosed.
+        """
         await trio.lowlevel.checkpoint()
         generation, end = self._generation, self._stream.sent()
         while self._generation == generation and self._stream.heard() < end:
             if self._ended is not None:
                 raise LegClosed
             with trio.move_on_after(self._stream.seconds_until(end) + _TICK_S):
+                await self._moved.park()
+        if self._generation == generation and self._ended is None and end:
+            # Telephones drop what waits in their jitter buffers when the BYE comes.
+            with trio.move_on_after(PLAYED_S):
                 await self._moved.park()
 
     def send_digits(self, digits: str) -> None:
