@@ -107,6 +107,21 @@ def test_no_ack_ends_with_bye() -> None:
     quiet(wire, phone)
 
 
+def test_the_owner_learns_at_once_that_no_ack_came() -> None:
+    """A peer that sends none is mostly gone: its answer to the BYE would take another 32 s."""
+    wire, phone, peer = called()
+    ((_, line),) = phone.calls
+    wire.run(31)
+    assert not line.over()
+    wire.run(2)
+    assert line.end() == Ended("ack_timeout")
+    assert len(peer.requests("BYE")) >= 1
+    assert phone.agent.sessions == 0
+    wire.run(40)
+    assert len(peer.requests("BYE")) > 5  # repeated all the same
+    quiet(wire, phone)
+
+
 def test_a_bye_of_ours_waits_for_the_ack() -> None:
     wire, phone, peer = called()
     session, line = phone.calls[0]

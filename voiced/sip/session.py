@@ -245,8 +245,16 @@ class Session:
             self.give_up(ended, headers)
 
     def hang_up(self, ended: Ended, headers: Headerlist = ()) -> None:
-        """Send BYE; its answer, or none in 64*T1, brings `ended`."""
+        """Send BYE; its answer, or none in 64*T1, brings `ended`.
+
+        At once where it is not the owner who ends the call: the peer is most likely gone, and the
+        owner, who knows of nothing, would keep all that the call costs for so long.
+        """
         request = self.new_request("BYE", headers=headers)
+        if ended.reason != "local_bye":
+            self.send(request, _ignore, vital=False)
+            self.finish(ended)
+            return
         self.closing = ended
         self.become("ending")
         self.clean_up()
