@@ -108,6 +108,8 @@ def taken(response: Response) -> SessionInterval | None:
 class SessionTimer:
     """Calls `refresh` at half the interval if that is our task, and `expire` before it ends.
 
+    Where nothing has come of the refresh by half of the time left, it is called once more.
+
     The end is min(32 s, a third of the interval) early (RFC 4028 10), and strikes a refresher
     whose refreshes came to nothing too.
     """
@@ -133,7 +135,9 @@ class SessionTimer:
         end = seconds - min(32.0, seconds / 3)
         self._due.append(self._timers.call_later(end, self._expire))
         if interval.refresher == "local":
-            self._due.append(self._timers.call_later(seconds / 2, self._refresh))
+            # Twice: one refusal, of a proxy that is busy for a moment, must not cost the call.
+            for at in (seconds / 2, (seconds / 2 + end) / 2):
+                self._due.append(self._timers.call_later(at, self._refresh))
 
     def stop(self) -> None:
         """No more calls; the session is over."""
