@@ -150,6 +150,20 @@ async def test_hold_and_back(autojump_clock: object) -> None:
     assert len(call.rtp.packets()) == 5
 
 
+async def test_the_end_of_a_hold_is_told_whatever_else_comes(autojump_clock: object) -> None:
+    call = Call().stand()
+    call.peer.send("INVITE", body=sdp(2, "sendonly"))
+    call.peer.send("ACK")
+    for _ in range(80):
+        call.peer.send("INFO", body="Signal=5\n", content_type="application/dtmf-relay")
+    call.peer.send("INVITE", body=sdp(3))
+    call.peer.send("ACK")
+    events = await call.events()
+    assert len(events) == 64
+    assert events[0] == Held(True)
+    assert events[-1] == Held(False)
+
+
 async def test_a_call_that_begins_on_hold(autojump_clock: object) -> None:
     call = Call()
     call.peer.invite(body=sdp(1, "sendonly"))

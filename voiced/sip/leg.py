@@ -188,6 +188,8 @@ class SipLeg:
             self._wake()
         else:
             self._dropped += 1
+            if isinstance(event, Held):  # a key less is a key less, a hold less is for ever
+                self._events[-1] = event
 
     def _on_info(self, content_type: str, body: bytes) -> None:
         if content_type == "application/dtmf-relay":
