@@ -68,7 +68,7 @@ class Peer:
         self._seen: set[tuple[str, str, int]] = set()
         self._to: tuple[str, int] = ("", 0)
         self.call_id = self._tag = self.remote_tag = self.target = self._uri = ""
-        self._cseq = 0
+        self._cseq, self._version = 0, 1
         self._formats: tuple[int, ...] = ()
         self._invite: bytes = b""
         self._rtp_to: tuple[str, int] | None = None
@@ -261,6 +261,26 @@ class Peer:
         branch = "z9hG4bK" + secrets.token_hex(8)
         data = self._request(method, branch, self._cseq, headers, body)
         await self._sip.sendto(data, self._to)
+
+    async def reinvite(self, direction: sip_sdp.Direction) -> Message:
+        """Offer the audio in another direction; returns the answer, acknowledged."""
+        self._version += 1
+        offer = sip_sdp.describe(
+            self.host,
+            self.rtp_port,
+            session=1,
+            version=self._version,
+            formats=self._formats,
+            direction=direction,
+        )
+        headers = ("Contact", self.contact), ("Content-Type", "application/sdp")
+        self._cseq += 1
+        branch = "z9hG4bK" + secrets.token_hex(8)
+        self._invite = self._request("INVITE", branch, self._cseq, headers, offer)
+        await self._sip.sendto(self._invite, self._to)
+        response = await self.status()
+        await self.ack(response)
+        return response
 
     async def hang_up(self) -> Message:
         """BYE; returns its answer."""

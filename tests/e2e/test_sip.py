@@ -217,6 +217,35 @@ scenes.add("whole_mu_law", whole, trunk="plain", payload_type=0)
 scenes.add("whole_a_law", whole, trunk="alaw", payload_type=8)
 
 
+@scenes
+async def held_in_the_midst(here: SipHouse) -> None:
+    """What was not heard before a hold is heard after it, from the next sample on."""
+    async with sip_peer(here.addresses["plain"][0]) as peer:
+        await peer.call(("127.0.0.1", here.port), "exact")
+        await until(lambda: len(peer.packets) > 60, "the greeting")
+        assert b"a=recvonly" in (await peer.reinvite("sendonly")).body
+        await trio.sleep(0.1)
+        count = len(peer.packets)
+        await trio.sleep(0.4)
+        assert len(peer.packets) == count
+        assert b"a=sendrecv" in (await peer.reinvite("sendrecv")).body
+        await until(lambda: len(peer.packets) > count + 150, "the rest")
+        await peer.hang_up()
+        heard = peer.heard()
+    greeting = pcm_to_ulaw(GREETING.pcm)
+    begun = heard.find(greeting[:1600])
+    assert heard.count(greeting[:1600]) == 1
+    at_hold = 160 * count - begun
+    assert 5000 < at_hold < len(greeting) - 1600
+    # Silence may stand where the hold was, on the frame that was the last or one before it.
+    frames = range(at_hold - 480, at_hold + 1, 160)
+    assert greeting in heard or any(
+        heard.startswith(greeting[: frames.start], begun) and greeting[part:] in heard
+        for part in frames
+    )
+    assert (await here.here.row(peer.call_id))["reason"] == "caller_hangup"
+
+
 # ---- rules and facts
 
 
