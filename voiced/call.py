@@ -128,13 +128,17 @@ class Call:
     def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
         """End the call with a last message, heard to its end; nothing if that is under way.
 
-        A transfer that is under way is waited for: one that succeeds ends the call without it.
+        A transfer that is under way is waited for: one that succeeds ends the call without it. On
+        hold nobody would hear it.
         """
         if self._winding_down or self._nursery is None or self.record.reason is not None:
             return
         if self._transferring:
             # The caller is on the way to somebody else; where that fails there is still time.
             self._due = self._due or (reason, words)
+            return
+        if self._held:
+            self.end(reason)
             return
         self._winding_down = True
         self.record.reason = reason
