@@ -25,7 +25,7 @@ from tests.e2e.house import (
     run_strictly,
     sample,
 )
-from voiced import switchboard
+from voiced import twiliocalls
 from voiced.simulate import Script
 from voiced.simulate.client import SocketClosed
 from voiced.simulate.script import HangUp, Pause
@@ -333,7 +333,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
             return outcomes
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(switchboard, "StreamTokens", partial(StreamTokens, ttl=TOKEN_S))
+        patch.setattr(twiliocalls, "StreamTokens", partial(StreamTokens, ttl=TOKEN_S))
         return run_strictly(main)
 
 
