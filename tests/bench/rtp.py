@@ -51,6 +51,9 @@ class Nowhere:
     def begin(self, paced: Paced) -> float:
         return 0.0
 
+    def keep_time(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 

@@ -44,6 +44,9 @@ class Wire:
         self.due = self.at
         return self.due
 
+    def keep_time(self) -> None:
+        pass  # `run` ticks in time
+
     def close(self) -> None:
         self.closed += 1
 

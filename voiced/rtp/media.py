@@ -105,6 +105,13 @@ class MediaTransport(Protocol):
     def begin(self, paced: Paced) -> float:
         """Call `paced.tick` from now on, at the times it returns; returns the first of them."""
 
+    def keep_time(self) -> None:
+        """Tick whatever stream is due.
+
+        Tasks that take turns call it before each piece of work, so that packets wait for one piece
+        and not for those of all calls.
+        """
+
     def close(self) -> None:
         """Stop the ticks, give the ports back. Safe to call twice."""
 

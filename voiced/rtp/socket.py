@@ -97,6 +97,10 @@ class RtpSocketPair:
         self._failed = False
         self._paced: Paced | None = None
 
+    def keep_time(self) -> None:
+        """See `MediaTransport`."""
+        self._hub.keep_time()
+
     def send_rtp(self, data: bytes, to: Address) -> None:
         """See `MediaTransport`."""
         try:
@@ -234,6 +238,13 @@ class RtpHub:
         if due < self._waits_until:
             self._news.unpark_all()
         return due
+
+    def keep_time(self) -> None:
+        """Send what is due and could not wait for the pacer's turn."""
+        if self._waits_until <= self._now():
+            self._pacer.run()
+            due = self._pacer.next_due()
+            self._waits_until = float("inf") if due is None else due - EARLY_S
 
     @property
     def in_use(self) -> int:

@@ -188,6 +188,10 @@ class MediaStream:
         self._told = False
         return self._receiver.take()
 
+    def keep_time(self) -> None:
+        """Let whatever packet of the process is due leave now; see `MediaTransport`."""
+        self._transport.keep_time()
+
     def _tell(self) -> None:
         if not self._told:
             self._told = True
