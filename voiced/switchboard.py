@@ -166,11 +166,6 @@ class Switchboard:
 
     # ---- shutting down ----
 
-    @property
-    def draining(self) -> bool:
-        """No new calls are taken any more."""
-        return self._draining
-
     async def drain(self, limit_s: float, goodbye_s: float) -> None:
         """Take no new calls; wait for the live ones, then say farewell, then cut what is left."""
         self._draining = True
