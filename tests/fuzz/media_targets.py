@@ -106,6 +106,9 @@ class _Nowhere:
     def begin(self, paced: Paced) -> float:
         return 1000.0
 
+    def keep_time(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
