@@ -310,9 +310,7 @@ class _Attempt:
 
 class _Inbound(_Attempt):
     def _reason(self, ended: Ended) -> str:
-        if ended.reason in ("remote_bye", "cancelled"):
-            return "caller_cancelled"
-        return "ack_timeout" if ended.reason == "ack_timeout" else ended.reason
+        return "caller_cancelled" if ended.reason in ("remote_bye", "cancelled") else ended.reason
 
 
 class _Outbound(_Attempt):

@@ -40,12 +40,19 @@ def check_sip(config: Config, findings: Findings) -> None:
     if sip.ca_file is not None:
         readable(sip.ca_file, ("sip", "ca_file"), findings)
     names: set[str] = set()
+    users: set[str] = set()
     for index, trunk in zip(_places(findings, len(sip.trunk)), sip.trunk, strict=True):
         path: KeyPath = ("sip", "trunk", index)
         if trunk.name in names or trunk.name in _RESERVED:
             message = f'the name "{trunk.name}" is taken'
             findings.mistake((*path, "name"), message, "give each trunk a name of its own")
         names.add(trunk.name)
+        if trunk.authenticate and trunk.username is not None:
+            if trunk.username in users:
+                message = f'another trunk authenticates as "{trunk.username}"'
+                remedy = "give each a username of its own: it tells them apart"
+                findings.mistake((*path, "username"), message, remedy)
+            users.add(trunk.username)
         _trunk(trunk, path, findings)
     if sip.listen and not sip.trunk:
         remedy = "add a [[sip.trunk]] with name and host"
