@@ -156,21 +156,15 @@ class SipCalls:
 
     def _audio(self, to: Target | Flow, trunk: Trunk, *, offers: bool) -> CallAudio:
         """Ports and stream of a call; `offers`: its format is fixed before anything is agreed."""
-        plan = AudioPlan(
-            codecs=trunk.codecs,
-            srtp=trunk.srtp,
-            reorder_ms=self._sip.reorder_ms,
-            timeout_s=self._sip.rtp_timeout_s,
-        )
         shown = self._show_address(to)
         pair = self._hub.open(bind_address(shown))
         try:
             stream = MediaStream(
                 pair,
                 now=trio.current_time,
-                reorder_ms=plan.reorder_ms,
-                first_timeout_s=plan.timeout_s,
-                timeout_s=plan.timeout_s,
+                reorder_ms=self._sip.reorder_ms,
+                first_timeout_s=self._sip.rtp_timeout_s,
+                timeout_s=self._sip.rtp_timeout_s,
             )
             pair.sink = stream
             if offers:
@@ -178,6 +172,7 @@ class SipCalls:
         except BaseException:
             pair.close()
             raise
+        plan = AudioPlan(codecs=trunk.codecs, srtp=trunk.srtp)
         return CallAudio(stream, LocalMedia(shown, pair.rtp_port, pair.rtcp_port), plan)
 
     # ---- calls of ours

@@ -21,8 +21,6 @@ class AudioPlan:
 
     codecs: Sequence[str] = ("pcmu", "pcma")
     srtp: Srtp = "off"
-    reorder_ms: int = 40
-    timeout_s: float = 30.0  # 0: never
 
 
 def resting(codec: str) -> MediaParameters:
