@@ -10,7 +10,7 @@ import trio.testing
 
 from tests.fakes import FACTS
 from tests.test_call import TICK, answer, scene
-from voiced.call import instructions
+from voiced.briefing import instructions
 from voiced.config.types import Agent
 from voiced.engine import Committed, Lost, Ready, SpeechStarted, SpeechStopped
 from voiced.leg import Transferred, Unsupported

@@ -7,7 +7,6 @@ it closes, everything that the call owned has been released.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from typing import Final, Literal
 import trio
 
 from voiced import audio, wav
+from voiced.briefing import instructions
 from voiced.config.types import Agent, Price
 from voiced.dialogue import LOCAL, Dialogue, exactly
 from voiced.engine import Engine, ModelState, Plan, Session
@@ -39,7 +39,7 @@ from voiced.record import CallRecord
 from voiced.speaker import Speaker
 from voiced.states import CallState
 
-__all__ = ["Call", "Services", "instructions"]
+__all__ = ["Call", "Services"]
 
 MEDIA_TIMEOUT_S: Final = 60.0
 """How long a call waits for its stream: as long as the token in the TwiML lives. A carrier connects
@@ -440,24 +440,6 @@ class Call:
         if self._speaker is None:  # audio that came before media: nothing of it was heard
             return self._playout.cut()
         return self._speaker.interrupt()
-
-
-def instructions(agent: Agent, facts: CallFacts) -> str:
-    """The agent's instructions, with those facts of the call that its `facts` name.
-
-    They stand quoted, one to a line, under a word of caution: a caller can write anything there.
-    """
-    text = agent.instructions or ""
-    known = {name.lower(): value for name, value in facts.parameters.items()}
-    known |= {"caller": facts.caller, "called": facts.called, "trunk": facts.trunk or facts.carrier}
-    lines = [
-        f"- {name}: {json.dumps(value, ensure_ascii=False)}"
-        for name in agent.facts
-        if (value := known.get(name.lower()))
-    ]
-    if not lines:
-        return text
-    return "\n".join([text, "", "Facts about this call, as the network tells them:", *lines])
 
 
 async def _first(event: trio.Event, scope: trio.CancelScope) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import random
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Literal
 
 import structlog
 import trio
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import REGISTRY, Collector
+from prometheus_client.registry import REGISTRY
 
 from voiced import metrics
 from voiced.call import Call
@@ -34,6 +32,7 @@ from voiced.sip.transaction import Timing
 from voiced.sip.transport import Flow, Target
 from voiced.sip.uri import NameAddr, SipUri, escape_user, parse_uri
 from voiced.sipcalls import CONTACT_USER, Line, SipCalls
+from voiced.sipmetrics import SipMetrics
 from voiced.switchboard import Switchboard
 from voiced.trunks import Trunks, TrunkState
 
@@ -56,7 +55,7 @@ copies over UDP. Calls and bindings expire by themselves."""
 POLL_S: Final = 0.05
 
 
-class SipService(Collector):
+class SipService:
     """Everything SIP of one daemon. `run` it, `close` it, then cancel `run`."""
 
     def __init__(self, config: Config, switchboard: Switchboard) -> None:
@@ -112,13 +111,14 @@ class SipService(Collector):
                 self._nursery.start_soon(self._resolve_advertised, self._sip.advertise)
             for state in self.trunks:
                 self._nursery.start_soon(self._care, state)
-            REGISTRY.register(self)
+            figures = SipMetrics(self)
+            REGISTRY.register(figures)
             try:
                 log.info("sip listening", addresses=[str(each) for each in self.endpoint.addresses])
                 task_status.started()
                 await trio.sleep_forever()
             finally:
-                REGISTRY.unregister(self)
+                REGISTRY.unregister(figures)
 
     def reload(self, sip: Sip) -> None:
         """Take the trunks of a new configuration; listeners and ports need a restart."""
@@ -350,54 +350,6 @@ class SipService(Collector):
 
     def _malformed(self, error: ParseError, flow: Flow) -> None:
         self.agent.malformed(error, flow)
-
-    # ---- metrics, made when they are asked for
-
-    def collect(self) -> Iterable[Metric]:
-        """See prometheus_client's Collector."""
-        endpoint = self.endpoint.statistics()
-        messages = CounterMetricFamily("voiced_sip_messages", "SIP messages", labels=["direction"])
-        messages.add_metric(["received"], endpoint.received)
-        messages.add_metric(["sent"], endpoint.sent)
-        yield messages
-        yield GaugeMetricFamily(
-            "voiced_sip_sessions",
-            "SIP sessions alive, those that end included",
-            self.agent.sessions,
-        )
-        connections = GaugeMetricFamily(
-            "voiced_sip_connections", "TCP and TLS connections", labels=["side"]
-        )
-        connections.add_metric(["accepted"], endpoint.accepted)
-        connections.add_metric(["opened"], endpoint.opened)
-        yield connections
-        yield GaugeMetricFamily(
-            "voiced_sip_banned", "Sources that are banned", len(self.guard.banned())
-        )
-        registered = GaugeMetricFamily(
-            "voiced_sip_registered", "1 while the trunk's registrar knows us", labels=["trunk"]
-        )
-        reachable = GaugeMetricFamily(
-            "voiced_sip_reachable", "1 while the trunk answers OPTIONS", labels=["trunk"]
-        )
-        for state in self.trunks:
-            if state.registration is not None:
-                registered.add_metric([state.name], float(state.registration.registered))
-            if state.reachable is not None:
-                reachable.add_metric([state.name], float(state.reachable))
-        yield registered
-        yield reachable
-        buckets, total = [], 0
-        for bound, count in self.hub.lateness():
-            total += count
-            buckets.append(("+Inf" if math.isinf(bound) else f"{bound / 1000:g}", float(total)))
-        if buckets:
-            yield HistogramMetricFamily(
-                "voiced_rtp_lateness_seconds",
-                "How late RTP packets left, against the ideal clock",
-                buckets=buckets,
-                sum_value=None,
-            )
 
 
 async def _while(true: Callable[[], bool]) -> None:
