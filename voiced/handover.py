@@ -67,6 +67,7 @@ class _HttpStream(trio.abc.Stream):
         self._idlers = idlers
         self._keep_alive = keep_alive  # seconds
         self._reading = False
+        self._closing = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -83,6 +84,10 @@ class _HttpStream(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """All that is there, at least what `max_bytes` asks: hypercorn takes any amount."""
+        if self._closing:
+            # hypercorn reads on after its own close, while that still waits for the client's end.
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError
         if self._early:
             await trio.lowlevel.checkpoint()
             early, self._early = self._early, b""
@@ -132,6 +137,7 @@ class _HttpStream(trio.abc.Stream):
             self._transport.close()
             await trio.lowlevel.checkpoint()
         else:
+            self._closing = True
             with trio.move_on_after(LINGER):
                 await self._transport.finish()
 
