@@ -151,7 +151,7 @@ class Call:
         """
         if not self.has_media or self._winding_down or self._dialogue is None:
             raise Unsupported("nobody hears the agent now")
-        self._dialogue.say(text, exactly=exactly)
+        self._dialogue.say(text, verbatim=exactly)
 
     def statistics(self) -> Mapping[str, int | float | str | bool | None]:
         """Figures of the leg so far; nothing before media."""

@@ -14,11 +14,9 @@ from voiced.switchboard import NoRoom, Switchboard
 from voiced.trunks import TrunkState
 from voiced.twilio.rest import TwilioError
 from voiced.twiliocalls import TwilioCalls
-from voiced.web.operations import DialRequest, OperationRefused, bad_target
+from voiced.web.operations import TWILIO, DialRequest, OperationRefused, bad_target
 
 __all__ = ["Dialler"]
-
-TWILIO = "twilio"
 
 
 class Dialler:

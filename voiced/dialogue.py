@@ -59,9 +59,6 @@ def exactly(text: str) -> str:
     return f'Say exactly the following words and nothing else: "{text}"'
 
 
-_words: Final = exactly  # where a parameter has the function's name
-
-
 class Dialogue:
     """Turn-taking between a caller and a session, over a playout."""
 
@@ -180,10 +177,10 @@ class Dialogue:
         self.patience.owe()
         self._session.respond(instructions)
 
-    def say(self, text: str, *, exactly: bool) -> None:
+    def say(self, text: str, *, verbatim: bool) -> None:
         """An operator's words: for the agent to speak, or to act on."""
-        if exactly:
-            self.ask(_words(text))
+        if verbatim:
+            self.ask(exactly(text))
         else:
             self._session.add_message("system", text)
             self.ask()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-import structlog
 import trio
 
 from voiced.call import Call
@@ -13,6 +12,8 @@ from voiced.engine import ModelState
 from voiced.leg import Unsupported
 from voiced.switchboard import Switchboard
 from voiced.web.operations import (
+    LAST,
+    TWILIO,
     BanView,
     CallView,
     DialRequest,
@@ -33,10 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DaemonOperations"]
 
-log = structlog.get_logger("voiced.operations")
-
-TWILIO = "twilio"
-
 
 class DaemonOperations:
     """The daemon as its operator sees it; see the protocol for each method."""
@@ -56,7 +53,15 @@ class DaemonOperations:
 
     def find(self, text: str) -> CallView | None:
         """See `Operations`."""
-        return by_prefix(self.live(), text)
+        # A view adds up a call's figures and words: made of those alone that may be meant.
+        calls = [
+            call
+            for call in self._switchboard
+            if text == LAST or call.facts.call_id.startswith(text)
+        ]
+        if text == LAST:
+            calls = sorted(calls, key=lambda call: call.record.row.started_at)[-1:]
+        return by_prefix(map(_view, calls), text)
 
     async def journal(self, limit: int) -> list[dict[str, Any]]:
         """See `Operations`."""
@@ -65,7 +70,7 @@ class DaemonOperations:
     async def journalled(self, text: str) -> dict[str, Any] | None:
         """See `Operations`."""
         journal = self._switchboard.services.journal
-        if text == "last":
+        if text == LAST:
             rows = await trio.to_thread.run_sync(journal.calls, 1)
         else:
             rows = await trio.to_thread.run_sync(journal.call, text)

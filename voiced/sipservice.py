@@ -20,6 +20,7 @@ from voiced.rtp.socket import RtpHub, RtpPorts
 from voiced.sip.agent import UserAgent
 from voiced.sip.endpoint import Endpoint, ListenAddress
 from voiced.sip.errors import ParseError
+from voiced.sip.grammar import format_host
 from voiced.sip.guard import BAN_SCORE, Guard
 from voiced.sip.hosts import ResolveError, is_address, split_host_port
 from voiced.sip.identity import uri_of
@@ -252,9 +253,8 @@ class SipService:
     def _registration(self, state: TrunkState) -> Registration:
         def contact(target: Target) -> SipUri:
             host, port = self.endpoint.contact_address(target)
-            shown = f"[{host}]" if ":" in host else host
             parameters = "" if target.transport == "udp" else f";transport={target.transport}"
-            uri = parse_uri(f"sip:{CONTACT_USER}@{shown}:{port}{parameters}")
+            uri = parse_uri(f"sip:{CONTACT_USER}@{format_host(host)}:{port}{parameters}")
             assert isinstance(uri, SipUri)
             return uri
 
@@ -319,9 +319,8 @@ class SipService:
             line = Line(Trunk(name="direct", host=uri.host))
             targets = await self.endpoint.resolver.resolve(uri)
             host = self.endpoint.contact_address(targets[0])[0]
-            shown = f"[{host}]" if ":" in host else host
             user = escape_user(caller or CONTACT_USER)
-            from_ = NameAddr(None, parse_uri(f"sip:{user}@{shown}"), {})
+            from_ = NameAddr(None, parse_uri(f"sip:{user}@{format_host(host)}"), {})
             authenticator = None
         else:
             uri = uri_of(to, state.trunk.host)

@@ -13,6 +13,7 @@ from voiced import metrics
 from voiced.config import parse_host
 from voiced.config.types import Sip, Trunk
 from voiced.sip.digest import Authenticator, Credentials, Verdict, Verifier
+from voiced.sip.grammar import format_host
 from voiced.sip.guard import Guard, is_scanner
 from voiced.sip.message import Request, Response
 from voiced.sip.policy import Admission, Admit, Drop, Refuse
@@ -82,8 +83,7 @@ class TrunkState(Line):
         """Our own address at the trunk: of record, and in From."""
         own = user or self.trunk.caller_id or self.trunk.username or CONTACT_USER
         host, _ = parse_host(self.trunk.host)
-        shown = f"[{host}]" if ":" in host else host
-        uri = parse_uri(f"sip:{escape_user(own)}@{shown}")
+        uri = parse_uri(f"sip:{escape_user(own)}@{format_host(host)}")
         return NameAddr(None, uri, {})
 
     def view(self, now: Callable[[], float]) -> TrunkView:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import trio
@@ -30,7 +30,7 @@ from tests.bench.processes import Cores, Cost, cost, machine_busy_s, share_out
 from tests.bench.report import Row
 from tests.bench.systems import BenchFailed, System
 
-__all__ = ["Measured", "Options", "machine", "main", "place_load", "run", "until"]
+__all__ = ["Measured", "Options", "conduct", "main", "place_load", "run", "until"]
 
 IDLE_S: Final = 1.0  # after start-up, before idle memory is read
 INVALID_LATE_PCT: Final = 1.0
@@ -299,12 +299,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Every call is two sockets of the daemon's.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    code, rows = 0, []
+    return conduct(run, options, given.json)
+
+
+Asked = TypeVar("Asked")
+
+
+def conduct(
+    measure: Callable[[Asked, Cores], Awaitable[Sequence[object]]],
+    options: Asked,
+    json: Path | None,
+) -> int:
+    """Share out the cores, measure, write the document; returns the exit code."""
+    code = 0
+    rows: Sequence[object] = ()
     available = os.sched_getaffinity(0)
     cores = share_out(available)
     os.sched_setaffinity(0, cores.load)  # the orchestrator's too
     try:
-        rows = trio.run(run, options, cores)
+        rows = trio.run(measure, options, cores)
     except* BenchFailed as failed:
         # Of a group within a group the leaves matter, and there is one.
         leaf: BaseException = failed
@@ -316,9 +329,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = 130
     finally:
         os.sched_setaffinity(0, available)
-    if code == 0 and given.json is not None:
+    if code == 0 and json is not None:
         document = {"machine": machine(), "options": options, "rows": rows}
-        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(document)))
+        json.write_bytes(msgspec.json.format(msgspec.json.encode(document)))
     return code
 
 

@@ -24,9 +24,9 @@ from msgspec import Struct
 
 from tests.bench import logs, markers, sip_analysis, sip_logs, systems
 from tests.bench.analysis import Spread
-from tests.bench.load import INVALID_LATE_PCT, Measured, machine, place_load, until
+from tests.bench.load import INVALID_LATE_PCT, Measured, conduct, place_load, until
 from tests.bench.model import Timing
-from tests.bench.processes import Cores, share_out
+from tests.bench.processes import Cores
 from tests.bench.report import cells, percent, place, spread
 from tests.bench.sip_analysis import SipFigures
 from tests.bench.strangers import Crowd
@@ -342,27 +342,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Every call is three sockets of the callers' and three of the daemon's.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    code, rows = 0, []
-    available = os.sched_getaffinity(0)
-    cores = share_out(available)
-    os.sched_setaffinity(0, cores.load)  # the orchestrator's too
-    try:
-        rows = trio.run(run, options, cores)
-    except* BenchFailed as failed:
-        # Of a group within a group the leaves matter, and there is one.
-        leaf: BaseException = failed
-        while isinstance(leaf, BaseExceptionGroup):
-            leaf = leaf.exceptions[0]
-        print(f"tests.bench: {leaf}", file=sys.stderr)
-        code = 1
-    except* KeyboardInterrupt:
-        code = 130
-    finally:
-        os.sched_setaffinity(0, available)
-    if code == 0 and given.json is not None:
-        document = {"machine": machine(), "options": options, "rows": rows}
-        given.json.write_bytes(msgspec.json.format(msgspec.json.encode(document)))
-    return code
+    return conduct(run, options, given.json)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from voiced.sip.errors import ParseError
+from voiced.sip.grammar import format_host
 from voiced.sip.message import Request
 from voiced.sip.uri import OtherUri, SipUri, TelUri, parse_name_addr, parse_uri
 
@@ -86,7 +87,7 @@ def _shown(uri: SipUri | TelUri | OtherUri) -> str:
 def _plain(uri: SipUri | TelUri | OtherUri) -> str:
     """Scheme, user and host: what a rule can match."""
     if isinstance(uri, SipUri):
-        host = f"[{uri.host}]" if ":" in uri.host else uri.host
+        host = format_host(uri.host)
         return f"{uri.scheme}:{uri.user}@{host}" if uri.user else f"{uri.scheme}:{host}"
     return str(uri)
 

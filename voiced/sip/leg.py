@@ -109,7 +109,6 @@ class SipLeg:
         self._generation = 0
         self._referring: list[ReferProgress] | None = None
         self._referred = trio.lowlevel.ParkingLot()
-        self._dropped = 0
 
     # ---- what it is
 
@@ -186,10 +185,8 @@ class SipLeg:
         if len(self._events) < MAX_EVENTS:
             self._events.append(event)
             self._wake()
-        else:
-            self._dropped += 1
-            if isinstance(event, Held):  # a key less is a key less, a hold less is for ever
-                self._events[-1] = event
+        elif isinstance(event, Held):  # a key less is a key less, a hold less is for ever
+            self._events[-1] = event
 
     def _on_info(self, content_type: str, body: bytes) -> None:
         if content_type == "application/dtmf-relay":

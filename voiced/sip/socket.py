@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from voiced.sip.errors import SipError
+from voiced.sip.grammar import format_host
 from voiced.sip.tls import names_server
 from voiced.sip.transport import TransportName
 from voiced.socket import TcpTransport, TlsTransport
@@ -89,8 +90,7 @@ class ListenAddress:
     port: int
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.transport}://{host}:{self.port}"
+        return f"{self.transport}://{format_host(self.host)}:{self.port}"
 
     @property
     def wildcard(self) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from voiced.sip.grammar import format_host
+
 __all__ = ["Flow", "Target", "Transport", "TransportName"]
 
 TransportName = Literal["udp", "tcp", "tls"]
@@ -21,8 +23,7 @@ class Target:
     name: str | None = None  # whom a TLS certificate must name; None: `host`
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.transport}:{host}:{self.port}"
+        return f"{self.transport}:{format_host(self.host)}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Flow:
 
     def __str__(self) -> str:
         host, port = self.remote
-        return f"{self.transport}:{f'[{host}]' if ':' in host else host}:{port}"
+        return f"{self.transport}:{format_host(host)}:{port}"
 
     def towards(self, host: str, port: int) -> Flow:
         """The same UDP socket, another address."""

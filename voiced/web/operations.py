@@ -14,6 +14,7 @@ from msgspec import Meta, Struct
 __all__ = [
     "LAST",
     "PATTERNS",
+    "TWILIO",
     "BanView",
     "Body",
     "CallView",
@@ -36,6 +37,9 @@ __all__ = [
 
 LAST: Final = "last"
 """In place of a call id: the newest."""
+
+TWILIO: Final = "twilio"
+"""In place of a trunk: the REST API."""
 
 # \Z, since `$` also matches before a newline at the end.
 _LINE: Final = r"^[^\x00-\x1f\x7f]+\Z"
