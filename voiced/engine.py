@@ -8,11 +8,11 @@ implementation of these two protocols; calls and legs do not notice.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from msgspec import Struct
 
@@ -32,11 +32,16 @@ __all__ = [
     "ModelState",
     "Plan",
     "Ready",
+    "Reconnecting",
     "ResponseDone",
     "ResponseStarted",
+    "Resumed",
+    "Said",
     "Session",
     "SpeechStarted",
     "SpeechStopped",
+    "ToolCall",
+    "ToolSpec",
     "Usage",
 ]
 
@@ -52,6 +57,27 @@ class ModelState(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """A text of the conversation so far; a `system` text was given to the model, not spoken."""
+
+    role: Literal["user", "assistant", "system"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A function that the model may call. `parameters`: a JSON Schema of type object."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+def _nothing_said() -> Sequence[Said]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """What a session is opened for."""
 
@@ -59,6 +85,9 @@ class Plan:
     agent: Agent
     instructions: str  # the agent's, its file read
     leg_format: AudioFormat  # the session speaks it if its server can
+    tools: tuple[ToolSpec, ...] = ()
+    history: Callable[[], Sequence[Said]] = _nothing_said
+    """The conversation as it was heard, asked for whenever a session takes over from another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +196,35 @@ class EngineFault(Struct, frozen=True, gc=False):
     action: Literal["ignore", "retry", "alarm"]
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """The model calls a function and waits for `tool_result`. `arguments`: JSON as it wrote it."""
+
+    call_id: str
+    item_id: str
+    name: str
+    arguments: str
+
+
+class Reconnecting(Struct, frozen=True, gc=False):
+    """The model was lost, and is tried again or replaced; of open answers nothing more comes."""
+
+    code: str
+    message: str
+
+
+class Resumed(Struct, frozen=True, gc=False):
+    """Another session has taken over, with the conversation's text; formats may be others.
+
+    Comes after `Reconnecting`, or without it where a session was renewed before its limit.
+    """
+
+    engine: str  # the [engine.NAME] that talks now
+    model: str  # for the price table
+    fallback: bool  # it is the agent's `fallback_engine`
+    answering: bool  # the session asks for the answer that was owed; else nothing is
+
+
 class Lost(Struct, frozen=True, gc=False):
     """The session is over; nothing follows. With `retryable` another attempt may succeed."""
 
@@ -187,12 +245,19 @@ EngineEvent = (
     | CallerTranscript
     | ResponseDone
     | EngineFault
+    | ToolCall
+    | Reconnecting
+    | Resumed
     | Lost
 )
 
 
 class Session(Protocol):
-    """One conversation with a model. Commands never block and are no-ops after `Lost`."""
+    """One conversation with a model. Commands never block and are no-ops after `Lost`.
+
+    With `barge_in = "confirm"` a session reports the caller's turns and does nothing by itself: the
+    call cancels, and asks for the answer to a turn that it has found to be one.
+    """
 
     @property
     def input_format(self) -> AudioFormat:
@@ -224,7 +289,13 @@ class Session(Protocol):
         """Tell the model that only `audio_end_ms` of its item were heard."""
 
     def delete(self, item_id: str) -> None:
-        """Tell the model that nothing of its item was heard."""
+        """Take an item out of the conversation: nothing of it was heard, or it was no speech."""
+
+    def set_tools(self, tools: Sequence[ToolSpec]) -> None:
+        """Replace the functions that the model may call."""
+
+    def tool_result(self, call_id: str, output: str) -> None:
+        """Give the model what a function returned; asks for no answer."""
 
 
 class Engine(Protocol):
@@ -233,6 +304,10 @@ class Engine(Protocol):
     @property
     def name(self) -> str:
         """The `[engine.NAME]` of the configuration."""
+
+    @property
+    def model(self) -> str:
+        """The model that talks, for the journal and the price table."""
 
     def open(self, plan: Plan) -> AbstractAsyncContextManager[Session]:
         """A session that connects in the background; leaving the context closes it, within 1 s.

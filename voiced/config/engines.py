@@ -50,7 +50,7 @@ def check_engines(config: Config, findings: Findings) -> None:
                 remedy = 'install it (apt install espeak-ng), or write speech = "auto"'
                 findings.mistake((*path, "speech"), message, remedy)
             _faults((*path, "faults"), engine, findings)
-        else:
+        elif isinstance(engine, RealtimeEngine):
             _realtime(path, engine, findings)
     _prices(config, findings)
 

@@ -8,7 +8,7 @@ Secrets stand as `x`, `x_file` or `x_env`, exactly one; `load` resolves them int
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
@@ -60,6 +60,9 @@ state directory, else `/var/lib/voiced` for root, else `~/.local/state/voiced`."
     """Calls at a time; one more is refused at once, so that live calls do not suffer."""
     drain_s: SecondsOrNever = 300.0
     """How long SIGTERM lets live calls go on before they hear a farewell."""
+    plugin_dir: Path | None = None
+    """A folder whose `*.py` files are plugins. They run as voiced does: nobody else may write \
+there."""
 
 
 class Http(Table, frozen=True):
@@ -225,6 +228,10 @@ class Agent(Table, frozen=True):
 
     engine: Name = "offline"
     """The `[engine.NAME]` that talks. Left out: the only engine there is."""
+    fallback_engine: Name | None = None
+    """The `[engine.NAME]` that takes over where `engine` cannot be reached, is lost or full."""
+    reconnect_s: SecondsOrNever = 8.0
+    """How long a lost model is tried again before the fallback engine or the end; 0: not at all."""
     voice: Name = "marin"
     """A voice of the engine's model."""
     language: str = "auto"
@@ -247,8 +254,11 @@ instead of `greeting`."""
     """440 Hz for 400 ms as soon as the call is answered."""
     turn_detection: TurnDetection = field(default_factory=ServerVad)
     """What ends a caller's turn, see below."""
-    barge_in: Literal["immediate", "off"] = "immediate"
-    """`immediate`: the agent falls silent when the caller speaks; `off`: it talks to the end."""
+    barge_in: Literal["immediate", "confirm", "off"] = "immediate"
+    """`immediate`: the agent falls silent when the caller speaks; `confirm`: it pauses, and goes \
+on if that was a cough, a key or the line's echo; `off`: it talks to the end."""
+    confirm_ms: Annotated[int, Meta(ge=100, le=2000)] = 400
+    """How long `confirm` may listen before a pause becomes an interruption."""
     transcription_model: Name | None = "gpt-4o-mini-transcribe"
     """The model that writes down the caller's words; `"off"` for none."""
     noise_reduction: Literal["near_field", "far_field", "off"] = "off"
@@ -265,6 +275,16 @@ instead of `greeting`."""
     """How long a caller may hear nothing when the model owes an answer."""
     unavailable_file: Path | None = None
     """A WAV file played when the model cannot be reached. Left out: a bundled message."""
+    one_moment_file: Path | None = None
+    """A WAV file played while the model is slow or lost. Left out: a bundled message."""
+    still_there_file: Path | None = None
+    """A WAV file that asks a silent caller. Left out: a bundled message."""
+    farewell_file: Path | None = None
+    """A WAV file for the end, where the model cannot say `farewell_text`. Left out: a bundled \
+message."""
+    transfer_when_lost: Name | None = None
+    """Where callers are transferred when no model can be reached, a number or SIP URI. Left out: \
+the call ends after the message."""
     facts: tuple[str, ...] = ()
     """What the model is told of each call: `"caller"`, `"called"`, `"trunk"`, or the name of a \
 header or parameter such as `"Diversion"` or `"X-Customer"`. Callers can forge them."""
@@ -297,6 +317,16 @@ class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
     """PEM certificates to trust instead of the system's."""
     connect_timeout_s: Seconds = 10.0
     """How long connecting may take before the call counts the model as lost."""
+    silent_s: Seconds = 15.0
+    """Without any event of the server for so long, while it owes an answer, it counts as lost."""
+    max_session_s: Seconds | None = None
+    """The longest session that the server allows; a fresh one takes over before. Left out: what \
+the server is known for."""
+    max_sessions: Positive | None = None
+    """Sessions at a time; a call that finds none free goes to its fallback engine."""
+    requests_per_minute: Positive | None = None
+    """Answers asked for in a minute, of all calls together; a call that finds none free goes to \
+its fallback engine."""
     append_ms: Annotated[int, Meta(ge=20, le=100)] = 20
     """The least caller audio that goes to the model in one message; more saves work and delays \
 the model by as much."""
@@ -313,9 +343,83 @@ class EmulatorEngine(Table, frozen=True, tag_field="kind", tag="emulator"):
     """How it speaks: espeak-ng, bundled clips, or the caller's own words played back."""
     faults: dict[str, bool | int | float | str] = {}
     """Ways to misbehave, for tests; `voiced emulator --help` names them."""
+    max_session_s: Seconds | None = None
+    """The longest session; a fresh one takes over before. Left out: an hour."""
+    max_sessions: Positive | None = None
+    """Sessions at a time; a call that finds none free goes to its fallback engine."""
+    requests_per_minute: Positive | None = None
+    """Answers asked for in a minute, of all calls together."""
 
 
-EngineConfig = RealtimeEngine | EmulatorEngine
+class Provider(Table, frozen=True):
+    """A server that does one step of a pipeline."""
+
+    provider: Name = "openai"
+    """`openai`: a server with OpenAI's HTTP API; `emulator`: voiced's own, offline; or the name \
+of a plugin's."""
+    url: str = "https://api.openai.com/v1"
+    """Where its API begins, `https://` or `http://`."""
+    api_key: str | None = None
+    """The API key; not needed by a local server."""
+    api_key_file: Path | None = None
+    """A file with it; a bare name is looked for among systemd's credentials first."""
+    api_key_env: str | None = None
+    """The environment variable with it."""
+    headers: dict[str, str] = {}
+    """Further headers of each request."""
+    timeout_s: Seconds = 10.0
+    """How long the server may send nothing before it is tried again, once, or counts as lost."""
+
+
+class SpeechToText(Provider, frozen=True):
+    """What writes down the caller's words."""
+
+    model: Name = "gpt-4o-mini-transcribe"
+    """The model."""
+
+
+class Chat(Provider, frozen=True):
+    """What thinks of an answer."""
+
+    model: Name = "gpt-4o-mini"
+    """The model."""
+    max_tokens: Positive = 400
+    """The longest answer."""
+    max_history: Positive = 40
+    """Messages of the conversation that are sent along, the newest."""
+
+
+class TextToSpeech(Provider, frozen=True):
+    """What speaks the answer."""
+
+    model: Name = "gpt-4o-mini-tts"
+    """The model."""
+    voice: Name | None = None
+    """A voice of the model. Left out: the agent's `voice`."""
+    rate: Literal[8000, 16000, 24000, 48000] = 24000
+    """The sampling rate of the raw 16-bit PCM that the server sends, in Hz."""
+
+
+class PipelineEngine(Table, frozen=True, tag_field="kind", tag="pipeline"):
+    """Speech to text, chat, text to speech, for models that do not speak themselves."""
+
+    stt: SpeechToText = field(default_factory=SpeechToText)
+    """`[engine.NAME.stt]`: speech to text."""
+    chat: Chat = field(default_factory=Chat)
+    """`[engine.NAME.chat]`: the model."""
+    tts: TextToSpeech = field(default_factory=TextToSpeech)
+    """`[engine.NAME.tts]`: text to speech."""
+    max_utterance_s: Seconds = 30.0
+    """The longest turn of a caller; one that goes on is answered in parts."""
+    detector: Name = "energy"
+    """What finds the ends of a caller's turns: `energy`, or the name of a plugin's."""
+    max_sessions: Positive | None = None
+    """Sessions at a time; a call that finds none free goes to its fallback engine."""
+    requests_per_minute: Positive | None = None
+    """Answers asked for in a minute, of all calls together."""
+
+
+EngineConfig = RealtimeEngine | PipelineEngine | EmulatorEngine
 
 
 class Price(Table, frozen=True):
@@ -337,6 +441,20 @@ class Price(Table, frozen=True):
     """For models paid by time."""
 
 
+class Cost(Table, frozen=True):
+    """Caps on what is spent, in US dollars as the price table has them. Left out: none.
+
+    Shortly before a cap strikes the caller hears the agent's farewell.
+    """
+
+    call_usd: Annotated[float, Meta(gt=0)] | None = None
+    """The most that one call may cost."""
+    number_usd: Annotated[float, Meta(gt=0)] | None = None
+    """The most that the calls of one called number may cost on one day."""
+    day_usd: Annotated[float, Meta(gt=0)] | None = None
+    """The most that all calls may cost on one day; a day begins at midnight UTC."""
+
+
 class Number(Table, frozen=True):
     """Which agent answers which called number; the first block that matches wins."""
 
@@ -355,6 +473,12 @@ stands for anything."""
     """Instead of the agent's."""
     greeting_delay_ms: NonNegative | UnsetType = UNSET
     """Instead of the agent's."""
+    plugins: tuple[Name, ...] | UnsetType = UNSET
+    """The `[plugins.NAME]` of these calls, in this order. Left out: all that there are."""
+    call_usd: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    """Instead of the one in `[cost]`."""
+    number_usd: Annotated[float, Meta(gt=0)] | UnsetType = UNSET
+    """Instead of the one in `[cost]`."""
 
 
 def default_agent() -> Agent:
@@ -374,3 +498,6 @@ class Config(Table, frozen=True):
     agent: dict[Name, Agent] = field(default_factory=lambda: {"reception": default_agent()})
     number: tuple[Number, ...] = (Number(match="*", agent="reception"),)
     price: dict[Name, Price] = {}
+    cost: Cost = field(default_factory=Cost)
+    plugins: dict[Name, dict[str, Any]] = {}
+    """Each plugin's own table, as written but for its secrets; `voiced.hooks` checks it."""

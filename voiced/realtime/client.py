@@ -57,6 +57,11 @@ class RealtimeEngine:
         """The `[engine.NAME]` of the configuration."""
         return self._name
 
+    @property
+    def model(self) -> str:
+        """The model that talks."""
+        return self._config.model
+
     @asynccontextmanager
     async def open(self, plan: Plan) -> AsyncGenerator[RealtimeSession, None]:
         """A session that connects in the background; leaving closes it within 1 s."""

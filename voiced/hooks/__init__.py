@@ -1,0 +1,1 @@
+"""Plugins: found, checked, given their calls; kept apart from them."""

@@ -1,0 +1,1 @@
+"""Was that an interruption? Confirms what the model's turn detection takes for speech."""

@@ -1,0 +1,1 @@
+"""An engine made of three: speech to text, chat, text to speech."""

@@ -1,0 +1,1 @@
+"""An engine that survives: reconnects, renews, falls back, keeps to limits."""

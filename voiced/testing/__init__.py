@@ -1,0 +1,1 @@
+"""For plugin authors: a call without a network, on a virtual clock."""
