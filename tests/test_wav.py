@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from voiced import wav
-from voiced.formats import PCM16_16K, PCMU_8K
+from voiced.formats import PCM16_16K, PCMU_8K, AudioFormat
 
 
 def riff(fmt: bytes, data: bytes, *, before: bytes = b"", size: int | None = None) -> bytes:
@@ -89,3 +89,17 @@ def test_any_bytes_are_audio_or_an_error_that_says_so(data: bytes) -> None:
     for content in (data, b"RIFF\x00\x00\x00\x00WAVE" + data, riff(data, b"")):
         with suppress(wav.WavError):
             wav.parse(content)
+
+
+@given(
+    st.sampled_from([PCM16_16K, PCMU_8K]),
+    st.binary(max_size=99),
+    st.dictionaries(st.sampled_from(["ISFT", "ICMT", "ICRD"]), st.text(max_size=9)),
+)
+def test_header_and_audio_read_back(form: AudioFormat, data: bytes, info: dict[str, str]) -> None:
+    info = {name: text.rstrip("\0") for name, text in info.items()}
+    data = data[: len(data) - len(data) % form.sample_bytes]
+    content = wav.header(form, 1, len(data), info) + data + bytes(len(data) % 2)
+    assert wav.parse(content) == wav.Wav(form, data, info)
+    assert struct.unpack_from("<I", content, 4)[0] + 8 == len(content)
+    assert len(wav.header(form, 1, 10**9, info)) == len(wav.header(form, 1, 0, info))

@@ -22,6 +22,7 @@ __all__ = [
     "Quality",
     "alaw_to_pcm",
     "alaw_to_ulaw",
+    "convert",
     "converter",
     "energy",
     "interleave",
@@ -171,6 +172,12 @@ def converter(
     Raises ValueError for rates that `quality` cannot convert.
     """
     return None if source == target else Converter(source, target, quality)
+
+
+def convert(data: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
+    """All of `data` in another format, the filter's tail included. ValueError as `converter`."""
+    stream = converter(source, target)
+    return data if stream is None else stream.convert(data) + stream.flush()
 
 
 def mean_squares(pcm16: bytes, frame_samples: int) -> list[float]:

@@ -22,8 +22,13 @@ from typing import Any, ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
+from voiced.audio import Converter, convert, converter, energy, interleave, mean_squares, mix
 from voiced.formats import PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat, Encoding
 from voiced.leg import Transferred, Unsupported
+from voiced.wav import Wav, WavError
+from voiced.wav import header as wav_header
+from voiced.wav import parse as parse_wav
+from voiced.wav import read as read_wav
 
 __all__ = [
     "PCM16_8K",
@@ -32,6 +37,7 @@ __all__ = [
     "Audio",
     "AudioFormat",
     "Call",
+    "Converter",
     "Encoding",
     "Greeting",
     "Host",
@@ -46,7 +52,18 @@ __all__ = [
     "ToolUse",
     "Transferred",
     "Unsupported",
+    "Wav",
+    "WavError",
     "Words",
+    "convert",
+    "converter",
+    "energy",
+    "interleave",
+    "mean_squares",
+    "mix",
+    "parse_wav",
+    "read_wav",
+    "wav_header",
 ]
 
 Json = str | int | float | bool | None

@@ -1,4 +1,4 @@
-"""WAV files: PCM 16-bit and G.711, mono or stereo; read whole, bounded.
+"""WAV files: PCM 16-bit and G.711; mono read whole, bounded; headers of any number of channels.
 
 The standard library's `wave` reads PCM alone, and prompt files for telephones are often G.711
 (WAVE_FORMAT_MULAW 7, WAVE_FORMAT_ALAW 6; RFC 2361).
@@ -7,15 +7,19 @@ The standard library's `wave` reads PCM alone, and prompt files for telephones a
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from voiced.formats import AudioFormat, Encoding
 
-__all__ = ["MAX_BYTES", "Wav", "WavError", "read", "write_stereo"]
+__all__ = ["MAX_BYTES", "MAX_DATA", "Wav", "WavError", "header", "parse", "read", "write_stereo"]
 
 MAX_BYTES: Final = 32 * 1024 * 1024  # more than an hour of 8 kHz G.711, minutes of anything else
+
+MAX_DATA: Final = 2**32 - 2**16
+"""Bytes of audio that a file can hold: sizes have 32 bits, and the rest needs room too."""
 
 _ENCODINGS: Final = {
     (1, 16): Encoding.PCM16,
@@ -36,6 +40,8 @@ class Wav:
 
     format: AudioFormat
     data: bytes
+    info: Mapping[str, str] = field(default_factory=dict)
+    """What stands in its INFO list before the audio, by four-letter name: `ISFT`, `ICMT`."""
 
     @property
     def duration_ms(self) -> int:
@@ -64,18 +70,22 @@ def parse(content: bytes) -> Wav:
     if len(content) < 12 or content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         raise WavError("is not a WAV file")
     offset, audio_format = 12, None
+    info: dict[str, str] = {}
     while offset + 8 <= len(content):
         kind, size = struct.unpack_from("<4sI", content, offset)
         offset += 8
         if kind == b"fmt ":
             audio_format = _format(content[offset : offset + size])
+        elif kind == b"LIST" and content[offset : offset + 4] == b"INFO":
+            info |= _info(content[offset + 4 : offset + size])
         elif kind == b"data":
             if audio_format is None:
                 raise WavError("has no format before its data")
             data = content[
                 offset : offset + size
             ]  # a crashed writer's size is cut to what is there
-            return Wav(audio_format, data[: len(data) - len(data) % audio_format.sample_bytes])
+            data = data[: len(data) - len(data) % audio_format.sample_bytes]
+            return Wav(audio_format, data, info)
         offset += size + size % 2  # chunks are padded to an even length
     raise WavError("has no audio data")
 
@@ -95,12 +105,47 @@ def _format(chunk: bytes) -> AudioFormat:
     return AudioFormat(encoding, rate)
 
 
+def _info(chunk: bytes) -> dict[str, str]:
+    found, offset = {}, 0
+    while offset + 8 <= len(chunk):
+        name, size = struct.unpack_from("<4sI", chunk, offset)
+        text = chunk[offset + 8 : offset + 8 + size].rstrip(b"\0")
+        found[name.decode("latin-1")] = text.decode("utf-8", "replace")
+        offset += 8 + size + size % 2
+    return found
+
+
+def header(
+    audio_format: AudioFormat, channels: int, data_bytes: int, info: Mapping[str, str] | None = None
+) -> bytes:
+    """All of a WAV file that stands before its audio, `data_bytes` of it.
+
+    Its length does not depend on `data_bytes`, so that a file that grows can be given a new one.
+    `info`: texts of the INFO list by four-letter name, in UTF-8. An odd number of bytes is to be
+    followed by one of padding.
+    """
+    tag, bits = next(key for key, each in _ENCODINGS.items() if each is audio_format.encoding)
+    width, rate = channels * audio_format.sample_bytes, audio_format.rate
+    fmt = struct.pack("<HHIIHH", tag, channels, rate, rate * width, width, bits)
+    if tag != 1:  # what is not PCM says how long its extension is, and how many samples there are
+        fact = struct.pack("<4sII", b"fact", 4, data_bytes // width)
+        fmt += struct.pack("<H", 0)
+    else:
+        fact = b""
+    chunks = _chunk(b"fmt ", fmt) + fact
+    if info:
+        texts = (_chunk(name.encode(), text.encode() + b"\0") for name, text in info.items())
+        chunks += _chunk(b"LIST", b"INFO" + b"".join(texts))
+    size = 4 + len(chunks) + 8 + data_bytes + data_bytes % 2
+    head = struct.pack("<4sI4s", b"RIFF", size, b"WAVE")
+    return head + chunks + struct.pack("<4sI", b"data", data_bytes)
+
+
+def _chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack("<4sI", name, len(content)) + content + bytes(len(content) % 2)
+
+
 def write_stereo(path: Path, interleaved: bytes, rate: int) -> None:
     """Write 16-bit stereo PCM, left and right sample in turn, as a WAV file."""
-    header = struct.pack(
-        "<4sI4s4sIHHIIHH4sI",
-        *(b"RIFF", 36 + len(interleaved), b"WAVE"),
-        *(b"fmt ", 16, 1, 2, rate, rate * 4, 4, 16),
-        *(b"data", len(interleaved)),
-    )
-    path.write_bytes(header + interleaved)
+    form = AudioFormat(Encoding.PCM16, rate)
+    path.write_bytes(header(form, 2, len(interleaved)) + interleaved)
