@@ -25,6 +25,7 @@ from msgspec import Struct
 from voiced.audio import Converter, convert, converter, energy, interleave, mean_squares, mix
 from voiced.formats import PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat, Encoding
 from voiced.leg import Transferred, Unsupported
+from voiced.schema import check as check_schema
 from voiced.wav import Wav, WavError
 from voiced.wav import header as wav_header
 from voiced.wav import parse as parse_wav
@@ -37,6 +38,7 @@ __all__ = [
     "Audio",
     "AudioFormat",
     "Call",
+    "Clip",
     "Converter",
     "Encoding",
     "Greeting",
@@ -55,6 +57,7 @@ __all__ = [
     "Wav",
     "WavError",
     "Words",
+    "check_schema",
     "convert",
     "converter",
     "energy",
