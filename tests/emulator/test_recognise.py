@@ -7,7 +7,14 @@ import pytest
 import trio
 
 from voiced import audio, clips
-from voiced.emulator.recognise import SIMILAR, Ear, likeness, recognise
+from voiced.emulator.recognise import (
+    SIMILAR,
+    SIMILAR_WITHOUT_GAPS,
+    Ear,
+    likeness,
+    likeness_without_gaps,
+    recognise,
+)
 from voiced.formats import PCM16_8K, PCM16_24K, PCMU_8K, AudioFormat
 
 CALLERS = clips.names("caller")
@@ -43,6 +50,15 @@ def lossy(pcm: bytes, share: float) -> bytes:
     )
 
 
+def halting(pcm: bytes, seed: int, gaps: int) -> bytes:
+    """What a sender makes of it that is kept from its processor now and then."""
+    draw = random.Random(seed)
+    for _ in range(gaps):
+        at = 320 * draw.randrange(len(pcm) // 320)
+        pcm = pcm[:at] + bytes(320 * draw.randint(3, 10)) + pcm[at:]
+    return pcm
+
+
 @pytest.mark.parametrize("name", CALLERS)
 async def test_a_line_is_known_however_the_line_sounds(name: str) -> None:
     pcm = clips.load(name).pcm
@@ -56,6 +72,16 @@ async def test_a_line_is_known_however_the_line_sounds(name: str) -> None:
         through(lossy(padded(pcm), 0.05), PCMU_8K),
     ):
         assert await recognise(heard) == name
+
+
+@pytest.mark.parametrize("name", CALLERS)
+async def test_a_line_is_known_where_the_sender_halts(name: str) -> None:
+    pcm = clips.load(name).pcm
+    for gaps in (1, 2, 4):
+        for seed in range(5):
+            assert await recognise(through(padded(halting(pcm, seed, gaps)), PCMU_8K)) == name
+    middle = len(pcm) // 640 * 320
+    assert await recognise(pcm[:middle] + bytes(320 * 20) + pcm[middle:]) == name
 
 
 async def test_other_speech_is_only_speech() -> None:
@@ -81,6 +107,8 @@ def test_lines_are_far_apart() -> None:
         known.append(ear.envelope())
     worst = max(likeness(a, b) for a in known for b in known if a is not b)
     assert worst < SIMILAR - 0.1
+    worst = max(likeness_without_gaps(a, b) for a in known for b in known if a is not b)
+    assert worst < SIMILAR_WITHOUT_GAPS - 0.04
 
 
 async def test_others_have_their_turn_meanwhile() -> None:
