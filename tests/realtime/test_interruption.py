@@ -5,8 +5,20 @@ from __future__ import annotations
 import pytest
 
 from tests.realtime.script import Script
-from voiced.config.types import RealtimeEngine
-from voiced.engine import AgentAudio, EngineEvent, EngineFault, ResponseDone, ResponseStarted, Usage
+from tests.realtime.test_turns import tone
+from voiced.config.types import Agent, OwnVad, RealtimeEngine
+from voiced.engine import (
+    AgentAudio,
+    Committed,
+    EngineEvent,
+    EngineFault,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+    Usage,
+)
+from voiced.formats import PCMU_8K
 from voiced.realtime.items import GUARD_MS, Items
 
 SECOND = b"\xff" * 8000
@@ -270,3 +282,97 @@ def test_old_items_are_forgotten() -> None:
         items.received("resp", f"item_{number}", 0, 8000)
     assert items.received_ms("item_0", 0, 8) == 0
     assert items.received_ms("item_999", 0, 8) == 1000
+
+
+# --- refused truncations and deletions ---------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        ("invalid_value", "Only model output audio messages can be truncated.", "x"),
+        ("server_error", "The server had an error.", "server_error"),
+        ("item_truncate_invalid_item_id", "no such item", "x"),
+        (None, "Audio content of 5ms is already shorter than 400ms", "x"),
+    ],
+)
+def test_refused_truncations_cost_neither_the_session_nor_the_next_answer(
+    code: str | None, message: str, kind: str
+) -> None:
+    script = Script().ready()
+    for number in range(4):
+        script.created(f"resp_{number}").delta(SECOND, f"resp_{number}", f"item_{number}")
+        script.machine.cancel()
+        script.forget()
+        script.machine.truncate(f"item_{number}", 0, 400)
+        script.machine.respond()
+        (truncate,) = script.sent()
+        script.error(code, message, truncate["event_id"], kind=kind)
+        script.done(f"resp_{number}", "cancelled")
+        assert script.kinds()[-1] == "response.create"
+    assert script.machine.ready
+
+
+@pytest.mark.parametrize("param", ["item_id", None])
+def test_a_refused_truncation_without_event_id_does_not_swallow_an_outstanding_answer(
+    param: str | None,
+) -> None:
+    script = Script().ready().created().delta(SECOND).done().forget()
+    script.machine.truncate("item_1", 0, 400)
+    script.machine.respond("Go on.")
+    script.forget()
+    script.error("invalid_value", "Error truncating item", param=param)
+    assert script.machine.owing
+    script.created("resp_2").delta(response="resp_2", item="item_2")
+    assert [type(event) for event in script.heard()] == [EngineFault, ResponseStarted, AgentAudio]
+
+
+def test_a_refused_deletion_is_passed_over() -> None:
+    script = Script().ready()
+    script.machine.delete("item_of_the_caller")
+    script.machine.respond()
+    delete, _ = script.sent()
+    script.error("server_error", "no", delete["event_id"], kind="server_error")
+    assert script.machine.owing
+    (fault,) = script.heard()
+    assert isinstance(fault, EngineFault)
+    assert fault.action == "ignore"
+
+
+# --- barge-in that the call decides about ------------------------------------------------------
+
+
+def test_with_confirm_the_server_neither_interrupts_nor_answers() -> None:
+    script = Script(agent=Agent(barge_in="confirm"))
+    script.says("session.created", session={})
+    (update,) = script.sent()
+    detection = update["session"]["audio"]["input"]["turn_detection"]
+    assert detection["type"] == "server_vad"
+    assert detection["create_response"] is detection["interrupt_response"] is False
+
+
+def test_with_confirm_a_turn_is_told_and_nothing_done_about_it() -> None:
+    script = Script(agent=Agent(barge_in="confirm")).ready().created().delta().forget()
+    buffer = "input_audio_buffer"
+    script.says(f"{buffer}.speech_started", audio_start_ms=5, item_id="item_5")
+    script.says(f"{buffer}.speech_stopped", audio_end_ms=900, item_id="item_5")
+    script.says(f"{buffer}.committed", item_id="item_5")
+    assert [type(event) for event in script.heard()] == [SpeechStarted, SpeechStopped, Committed]
+    script.delta().done()
+    assert script.sent() == []
+    assert not script.machine.owing
+    assert AgentAudio in [type(event) for event in script.heard()]  # it went on
+    script.machine.delete("item_5")  # it was a cough
+    assert script.kinds() == ["conversation.item.delete"]
+
+
+def test_with_confirm_our_own_endpointing_commits_and_asks_for_nothing() -> None:
+    agent = Agent(barge_in="confirm", turn_detection=OwnVad(silence_ms=100))
+    script = Script(agent=agent).ready().created().forget()
+    script.machine.send_audio(tone(400) + PCMU_8K.silence(400))
+    kinds = set(script.kinds())
+    assert kinds == {"input_audio_buffer.append", "input_audio_buffer.commit"}
+    assert [type(event) for event in script.heard()] == [SpeechStarted, SpeechStopped]
+    script.delta().done()
+    assert AgentAudio in [type(event) for event in script.heard()]
+    assert script.sent() == []

@@ -66,7 +66,11 @@ AGENTS = [
     Agent(turn_detection=ServerVad()),
     Agent(turn_detection=OwnVad(silence_ms=100)),
     Agent(barge_in="off"),
+    Agent(barge_in="confirm"),
+    Agent(barge_in="confirm", turn_detection=OwnVad(silence_ms=100)),
 ]
+
+NAMES = ["server", "own", "no barge-in", "confirm", "own confirm"]
 
 
 class Watch:
@@ -183,7 +187,9 @@ class Watch:
                 pass
 
 
-@pytest.mark.parametrize("agent", AGENTS, ids=["server", "own", "no barge-in"])
+@pytest.mark.parametrize(
+    "agent", AGENTS, ids=["server", "own", "no barge-in", "confirm", "own confirm"]
+)
 @settings(max_examples=150, deadline=None)
 @given(steps=st.lists(STEP, max_size=40), early=st.booleans())
 def test_invariants(agent: Agent, steps: list[tuple[Any, ...]], early: bool) -> None:

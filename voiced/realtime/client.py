@@ -7,6 +7,7 @@ call, and a call that cannot take more lets TCP push back on the model.
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, Literal, final
@@ -14,7 +15,7 @@ from typing import Final, Literal, final
 import trio
 
 from voiced.config import types
-from voiced.engine import EngineEvent, Plan
+from voiced.engine import EngineEvent, Plan, ToolSpec
 from voiced.formats import AudioFormat
 from voiced.opening import ConnectError, ConnectRefused, connect
 from voiced.realtime import errors
@@ -65,7 +66,10 @@ class RealtimeEngine:
     @asynccontextmanager
     async def open(self, plan: Plan) -> AsyncGenerator[RealtimeSession, None]:
         """A session that connects in the background; leaving closes it within 1 s."""
-        session = RealtimeSession(RealtimeMachine(plan, self._config), self._reader)
+        machine = RealtimeMachine(plan, self._config)
+        known = SERVERS[self._config.server].max_session_s
+        limit = self._config.max_session_s or known
+        session = RealtimeSession(machine, self._reader, self._config.silent_s, limit)
         # The nursery is left by hand: an exception of the body need not come out as a group.
         manager = trio.open_nursery()
         nursery = await manager.__aenter__()
@@ -124,9 +128,21 @@ def _distrusted(error: BaseException | None) -> bool:
 class RealtimeSession:
     """One conversation (`voiced.engine.Session`); from `RealtimeEngine.open`."""
 
-    def __init__(self, machine: RealtimeMachine, reader: Reader) -> None:
+    def __init__(
+        self,
+        machine: RealtimeMachine,
+        reader: Reader,
+        silent_s: float,
+        max_session_s: float | None,
+    ) -> None:
         self._machine = machine
         self._reader = reader
+        self._silent_s = silent_s
+        self._max_session_s = max_session_s
+        self._expires: float | None = None  # on Trio's clock
+        self._expires_at: float | None = None  # as the server said it
+        self._owing = trio.Event()  # an answer has come to be owed
+        self._owed_since: float | None = None
         self._ws: WebSocket | None = None
         self._settled = trio.Event()  # ready or lost: from here on `receive` reads the socket
         self._over = trio.Event()
@@ -142,6 +158,18 @@ class RealtimeSession:
     def output_format(self) -> AudioFormat:
         """What `AgentAudio.payload` is; fixed from `Ready` on."""
         return self._machine.output_format
+
+    @property
+    def expires_in_s(self) -> float | None:
+        """Seconds until the server will end the session; None before it is open, or if not known.
+
+        The least of the configured (else the server's known) limit and what the server announced.
+        An announcement is believed as far as our clock and the server's agree: one that lies in
+        the past is not.
+        """
+        if self._expires is None:
+            return None
+        return max(0.0, self._expires - trio.current_time())
 
     # --- the call's side --------------------------------------------------------------------
 
@@ -191,6 +219,16 @@ class RealtimeSession:
         self._machine.delete(item_id)
         self._flush()
 
+    def set_tools(self, tools: Sequence[ToolSpec]) -> None:
+        """Replace the functions that the model may call."""
+        self._machine.set_tools(tools)
+        self._flush()
+
+    def tool_result(self, call_id: str, output: str) -> None:
+        """Give the model what a function returned."""
+        self._machine.tool_result(call_id, output)
+        self._flush()
+
     # --- the socket's side ------------------------------------------------------------------
 
     def lose(self, code: str, message: str, *, retryable: bool) -> None:
@@ -201,6 +239,8 @@ class RealtimeSession:
     async def run(self, ws: WebSocket, deadline: float) -> None:
         """Configure the session over `ws` by `deadline` (Trio's clock), then keep it alive."""
         self._ws = ws
+        if self._max_session_s is not None:
+            self._expires = trio.current_time() + self._max_session_s
         with trio.move_on_at(deadline):
             while not (self._machine.ready or self._machine.lost):
                 await self._read(ws)
@@ -208,11 +248,35 @@ class RealtimeSession:
             self.lose("no_session", "the server did not configure a session", retryable=True)
         self._last_data = trio.current_time()
         self._settled.set()
-        while not self._over.is_set():
-            with trio.move_on_after(PING_INTERVAL_S):
-                await self._over.wait()
-                return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_alive, ws)
+            nursery.start_soon(self._watch_silence, ws)
+            await self._over.wait()
+            nursery.cancel_scope.cancel()
+
+    async def _keep_alive(self, ws: WebSocket) -> None:
+        """Ping; a server that answers neither pings nor sends events is gone."""
+        while True:
+            await trio.sleep(PING_INTERVAL_S)
             self._check_alive(ws)
+
+    async def _watch_silence(self, ws: WebSocket) -> None:
+        """End the session where the server owes an answer and sends no event for `silent_s`."""
+        while True:
+            if self._owed_since is None:
+                self._owing = trio.Event()
+                await self._owing.wait()
+                continue
+            due = max(self._owed_since, self._last_data) + self._silent_s
+            if due > trio.current_time():
+                await trio.sleep_until(due)
+            elif self._waiting is None:  # the call takes no events: nothing heard means nothing
+                await trio.sleep(self._silent_s)
+            else:
+                text = f"no event for {self._silent_s:g} s while an answer is owed"
+                self.lose("silent", text, retryable=True)
+                ws.abort("silent")
+                return
 
     def _check_alive(self, ws: WebSocket) -> None:
         if self._waiting is None:  # the call takes no events: nothing heard means nothing
@@ -253,9 +317,26 @@ class RealtimeSession:
         if event is not None:
             self._machine.receive(event)
 
+    def _note_times(self) -> None:
+        """Keep when an answer came to be owed, and when the session will end."""
+        machine = self._machine
+        if not machine.owing:
+            self._owed_since = None
+        elif self._owed_since is None:
+            self._owed_since = trio.current_time()
+            self._owing.set()
+        if machine.expires_at != self._expires_at and machine.expires_at is not None:
+            self._expires_at = machine.expires_at
+            left = machine.expires_at - time.time()
+            if left > 0:
+                expires = trio.current_time() + left
+                known = self._expires
+                self._expires = expires if known is None else min(known, expires)
+
     def _flush(self) -> None:
         """Send what the machine wants sent; wake `receive` for what it has to tell."""
         machine, ws = self._machine, self._ws
+        self._note_times()
         if ws is not None:
             for message in machine.take_messages():
                 try:

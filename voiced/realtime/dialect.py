@@ -73,6 +73,9 @@ _GA = (
     | events.OutputAudioDone
     | events.OutputAudioTranscriptDelta
     | events.OutputAudioTranscriptDone
+    | events.OutputItemAdded
+    | events.OutputItemDone
+    | events.ArgumentsDone
     | events.Error
 )
 # A beta server may have learnt some GA names already, so the beta reader knows both.
@@ -195,7 +198,7 @@ def flatten(session: dict[str, Any], pcm_name: str) -> dict[str, Any]:
     def name(wire: dict[str, Any]) -> str:
         return _BETA_NAMES.get(wire["type"], pcm_name)
 
-    return {
+    flat = {
         "modalities": ["text", "audio"],
         "instructions": session["instructions"],
         "voice": sink["voice"],
@@ -205,3 +208,4 @@ def flatten(session: dict[str, Any], pcm_name: str) -> dict[str, Any]:
         "input_audio_transcription": source["transcription"],
         "turn_detection": source["turn_detection"],
     }
+    return flat | {key: session[key] for key in ("tools", "tool_choice") if key in session}

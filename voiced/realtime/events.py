@@ -111,6 +111,7 @@ class Response(Struct, frozen=True, gc=False):
     status_details: StatusDetails | None = None
     conversation_id: str | UnsetType | None = UNSET
     usage: msgspec.Raw = msgspec.Raw(b"null")
+    output: msgspec.Raw = msgspec.Raw(b"null")  # items; read by `calls`, where one may be odd
 
 
 class ResponseCreated(ServerEvent, frozen=True, tag="response.created"):
@@ -161,6 +162,41 @@ class OutputAudioTranscriptDone(
     transcript: str | None = None
 
 
+class OutputItem(Struct, frozen=True, gc=False):
+    """An item of an answer, as far as function calls go; messages are told by other events."""
+
+    type: str | None = None
+    id: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+    status: str | None = None
+
+
+class OutputItemAdded(ServerEvent, frozen=True, tag="response.output_item.added"):
+    """An item begins; of a function call this brings the name."""
+
+    item: OutputItem
+    response_id: str = ""
+
+
+class OutputItemDone(ServerEvent, frozen=True, tag="response.output_item.done"):
+    """An item is whole, or was cut: look at its status."""
+
+    item: OutputItem
+    response_id: str = ""
+
+
+class ArgumentsDone(ServerEvent, frozen=True, tag="response.function_call_arguments.done"):
+    """The arguments of a function call, whole or cut. Older servers leave `name` out."""
+
+    response_id: str = ""
+    item_id: str = ""
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+
 class Error(ServerEvent, frozen=True, tag="error"):
     """Normally not fatal. vLLM sends `error` as a bare string."""
 
@@ -196,14 +232,11 @@ PASSED_OVER: Final = frozenset(
         "response.content_part.added",
         "response.content_part.done",
         "response.function_call_arguments.delta",
-        "response.function_call_arguments.done",
         "response.mcp_call.completed",
         "response.mcp_call.failed",
         "response.mcp_call.in_progress",
         "response.mcp_call_arguments.delta",
         "response.mcp_call_arguments.done",
-        "response.output_item.added",
-        "response.output_item.done",
         "response.output_text.delta",
         "response.output_text.done",
         "response.text.delta",
@@ -253,11 +286,20 @@ class Message(Struct, frozen=True, gc=False, tag_field="type", tag="message"):
     content: tuple[Content, ...]
 
 
+class FunctionCallOutput(
+    Struct, frozen=True, gc=False, tag_field="type", tag="function_call_output"
+):
+    """What a function returned, for the call `call_id`."""
+
+    call_id: str
+    output: str
+
+
 class ItemCreate(ClientEvent, frozen=True, tag="conversation.item.create"):
     """Append an item to the conversation."""
 
     event_id: str
-    item: Message
+    item: Message | FunctionCallOutput
 
 
 class ItemTruncate(ClientEvent, frozen=True, tag="conversation.item.truncate"):

@@ -5,6 +5,7 @@ An `error` repeats the `event_id` of the event that caused it: the only correlat
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeVar, final
 
 from msgspec import UNSET
@@ -17,6 +18,9 @@ __all__ = ["Outbox"]
 # Cancels and truncations that an error may still name: a few per barge-in, and a round trip is
 # shorter than the time between two of those.
 MAX_PENDING: Final = 16
+
+_ITEM_PARAMS: Final = frozenset({"item_id", "content_index", "audio_end_ms"})
+_ITEM_TEXT: Final = re.compile(r"truncat|deleting item|audio content of", re.I)
 
 _What = TypeVar("_What")
 
@@ -39,6 +43,7 @@ class Outbox:
         self._messages: list[bytes] = []
         self._cancels: dict[str, str] = {}
         self._truncations: dict[str, tuple[str, int, int]] = {}
+        self._items: dict[str, str] = {}
 
     def take(self) -> list[bytes]:
         """Hand over the text messages to be sent, in their order."""
@@ -81,6 +86,25 @@ class Outbox:
         self.send(events.ItemTruncate(event_id, item_id, content_index, audio_end_ms))
         _remember(self._truncations, event_id, (item_id, content_index, audio_end_ms))
 
+        _remember(self._items, event_id, item_id)
+
+    def delete(self, item_id: str) -> None:
+        """Queue a `conversation.item.delete`."""
+        event_id = self.next_id()
+        self.send(events.ItemDelete(event_id, item_id))
+        _remember(self._items, event_id, item_id)
+
+    def about_item(self, event_id: str | None, param: str | None, message: str) -> bool:
+        """Whether a refusal is about a truncation or a deletion, by its text where it names none.
+
+        Such a one must not be taken for the refusal of a response.
+        """
+        if event_id is not None:
+            return event_id in self._items
+        return bool(self._items) and (
+            param in _ITEM_PARAMS or _ITEM_TEXT.search(message) is not None
+        )
+
     def truncate_again(self, event_id: str | None, length_ms: int | None) -> bool:
         """Repeat a refused truncation with the length that the server counts.
 
@@ -92,5 +116,7 @@ class Outbox:
         asked = self._truncations.pop(event_id, None) if event_id else None
         if asked is None or length_ms is None or length_ms >= asked[2]:
             return False
-        self.send(events.ItemTruncate(self.next_id(), asked[0], asked[1], length_ms))
+        again = self.next_id()
+        self.send(events.ItemTruncate(again, asked[0], asked[1], length_ms))
+        _remember(self._items, again, asked[0])
         return True

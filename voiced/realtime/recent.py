@@ -17,7 +17,7 @@ class Recent:
         self._limit = limit
         self._names: dict[str, None] = {}
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: str | None) -> bool:
         return name in self._names
 
     def __len__(self) -> int:

@@ -57,6 +57,15 @@ class Responses:
         self._finished = Recent(REMEMBERED)
         self._elsewhere = Recent(REMEMBERED)  # out-of-band ones
 
+    @property
+    def owed(self) -> bool:
+        """Whether an answer is to come that somebody still wants."""
+        return (
+            bool(self._queue)
+            or (self._pending is not None and not self._pending[1].cancelled)
+            or any(not running.muted for running in self._running.values())
+        )
+
     def want(self, ask: Ask) -> None:
         """Queue `ask`. A plain one behind a plain one says nothing new."""
         if ask.instructions is None and self._queue and self._queue[-1].instructions is None:
@@ -141,6 +150,11 @@ class Responses:
         """Whether audio and words of this response are to be delivered."""
         running = self._running.get(response_id)
         return running is not None and not running.muted
+
+    def muted(self, response_id: str) -> bool:
+        """Whether this is a response of the conversation that was cancelled and still runs."""
+        running = self._running.get(response_id)
+        return running is not None and running.muted
 
     def adoptable(self, response_id: str) -> bool:
         """Whether this may be a response whose `response.created` a clone has not sent.

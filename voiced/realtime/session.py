@@ -8,15 +8,16 @@ Source: OpenAI's Realtime API reference and conversation guide. Audio goes out o
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, Final, Literal, cast, final
 
 from voiced import engine
 from voiced.config.types import OwnVad, RealtimeEngine
-from voiced.engine import EngineEvent, EngineFault, Lost, Plan
+from voiced.engine import EngineEvent, EngineFault, Lost, Plan, ToolCall, ToolSpec
 from voiced.formats import FRAME_MS, AudioFormat
 from voiced.realtime import errors, events
+from voiced.realtime.calls import NOT_RUN, Calls, output_items
 from voiced.realtime.dialect import ALIASES, UnspeakableFormat
 from voiced.realtime.errors import Verdict
 from voiced.realtime.events import ErrorBody, ServerEvent
@@ -27,7 +28,7 @@ from voiced.realtime.responses import MAX_REFUSALS, Ask, Responses
 from voiced.realtime.servers import SERVERS
 from voiced.realtime.setup import Setup
 from voiced.realtime.turns import MIN_COMMIT_MS, OwnTurns
-from voiced.realtime.update import asks_for_responses
+from voiced.realtime.update import asks_for_responses, server_responds, tools_config
 from voiced.realtime.usage import response_usage, transcription_usage
 from voiced.vad import VadStarted
 
@@ -59,6 +60,12 @@ class RealtimeMachine:
         self._phase = _Phase.CONNECTING
         self._setup = Setup(plan, config)
         self._asks = asks_for_responses(plan.agent)
+        self._server_responds = server_responds(plan.agent)
+        self._turn_owed = False  # the server has found a turn and will answer it by itself
+        self._tools = tools_config(plan.tools)
+        self._late_tools = False  # set while the server was at work on the first `session.update`
+        self._calls = Calls()
+        self._expires_at: float | None = None
         self._turns: OwnTurns | None = None
         self._append_ms = config.append_ms
         self._held = bytearray()  # less than `append_ms` of caller audio
@@ -93,6 +100,16 @@ class RealtimeMachine:
     def lost(self) -> bool:
         """The session is over."""
         return self._phase is _Phase.LOST
+
+    @property
+    def owing(self) -> bool:
+        """Whether somebody waits for an answer that the server has to give."""
+        return self._phase is _Phase.READY and (self._turn_owed or self._responses.owed)
+
+    @property
+    def expires_at(self) -> float | None:
+        """When the server says that it ends the session, in Unix time."""
+        return self._expires_at
 
     @property
     def malformed(self) -> int:
@@ -158,7 +175,32 @@ class RealtimeMachine:
         if self._phase is not _Phase.READY:
             return
         if self._items.delete(item_id) and self._server.supports_delete:
-            self._outbox.send(events.ItemDelete(self._outbox.next_id(), item_id))
+            self._outbox.delete(item_id)
+
+    def set_tools(self, tools: Sequence[ToolSpec]) -> None:
+        """Replace the functions that the model may call.
+
+        The same ones again are not sent: each change makes the server's cached prefix useless.
+        """
+        wanted = tools_config(tools)
+        if wanted == self._tools or self._phase is _Phase.LOST:
+            return
+        self._tools = wanted
+        if self._phase is _Phase.READY:
+            self._update_tools()
+        else:
+            self._setup.set_tools(wanted)
+            self._late_tools = self._phase is _Phase.CONFIGURING
+
+    def _update_tools(self) -> None:
+        session = self._tools if self._dialect == "beta" else {"type": "realtime", **self._tools}
+        self._outbox.send(events.SessionUpdate(self._outbox.next_id(), session))
+
+    def tool_result(self, call_id: str, output: str) -> None:
+        """Give the model what a function returned; one of another session is dropped."""
+        if self._phase is _Phase.READY and self._calls.answered(call_id):
+            item = events.FunctionCallOutput(call_id, output)
+            self._outbox.send(events.ItemCreate(self._outbox.next_id(), item))
 
     def lose(self, code: str, message: str, *, retryable: bool) -> None:
         """End the session; the first reason counts."""
@@ -189,12 +231,19 @@ class RealtimeMachine:
         if self._malformed == 1 and self._phase is not _Phase.LOST:
             self._fault("malformed_event", reason, "ignore")
 
-    def _session_created(self, _event: events.SessionCreated) -> None:
+    def _note_expiry(self, session: dict[str, Any]) -> None:
+        expires_at = session.get("expires_at")
+        if isinstance(expires_at, int | float) and expires_at > 0:  # some send 0 for never
+            self._expires_at = expires_at
+
+    def _session_created(self, event: events.SessionCreated) -> None:
+        self._note_expiry(event.session)
         if self._phase is _Phase.CONNECTING:
             self._phase = _Phase.CONFIGURING
             self._outbox.send(events.SessionUpdate(self._outbox.next_id(), self._setup.session))
 
     def _session_updated(self, event: events.SessionUpdated) -> None:
+        self._note_expiry(event.session)
         if self._phase is not _Phase.CONFIGURING:
             return
         try:
@@ -207,6 +256,8 @@ class RealtimeMachine:
         if isinstance(settings, OwnVad):
             self._turns = OwnTurns(self._setup.input, settings)
         self._events.append(engine.Ready())
+        if self._late_tools:
+            self._update_tools()
         for message in messages:
             self._outbox.send(events.ItemCreate(self._outbox.next_id(), message))
         if audio:
@@ -214,9 +265,11 @@ class RealtimeMachine:
         self._pump()
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
+        self._turn_owed = False  # the caller goes on; the answer comes after that
         self._events.append(engine.SpeechStarted(event.item_id or "", int(event.audio_start_ms)))
 
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
+        self._turn_owed = self._server_responds
         self._events.append(engine.SpeechStopped(event.item_id or "", int(event.audio_end_ms)))
 
     def _committed(self, event: events.Committed) -> None:
@@ -234,6 +287,8 @@ class RealtimeMachine:
             return
         self._transcribed.add(event.item_id)
         text, usage = event.transcript or "", transcription_usage(event.usage)
+        if not text:
+            self._turn_owed = False  # it was no speech, which some servers do not answer
         self._events.append(engine.CallerTranscript(event.item_id, text, final=True, usage=usage))
 
     def _transcription_failed(self, event: events.TranscriptionFailed) -> None:
@@ -248,6 +303,7 @@ class RealtimeMachine:
         self._begin(response.id)
 
     def _begin(self, response_id: str) -> None:
+        self._turn_owed = False
         running = self._responses.created(response_id)
         if running is None:
             return
@@ -283,8 +339,36 @@ class RealtimeMachine:
         if text is not None and self._audible(event.response_id, event.item_id):
             self._events.append(engine.AgentTranscript(event.item_id, text, final=True))
 
+    def _item_added(self, event: events.OutputItemAdded) -> None:
+        if event.item.type == "function_call" and self._audible(event.response_id, ""):
+            self._calls.added(event.item)
+
+    def _arguments_done(self, event: events.ArgumentsDone) -> None:
+        if self._audible(event.response_id, ""):
+            self._tell_call(
+                self._calls.arguments(event.item_id, event.call_id, event.name, event.arguments)
+            )
+
+    def _item_done(self, event: events.OutputItemDone) -> None:
+        if event.item.type != "function_call":
+            return
+        if self._audible(event.response_id, ""):
+            self._tell_call(self._calls.done(event.item, event.item.status))
+        elif self._responses.muted(event.response_id):
+            self._disown(self._calls.done(event.item, event.item.status))
+
+    def _tell_call(self, call: ToolCall | None) -> None:
+        if call is not None:
+            self._events.append(call)
+
+    def _disown(self, call: ToolCall | None) -> None:
+        """Nobody runs it any more, and a call without a result would puzzle the model."""
+        if call is not None:
+            self.tool_result(call.call_id, NOT_RUN)
+
     def _response_done(self, event: events.ResponseDone) -> None:
         response = event.response
+        wanted = self._responses.audible(response.id)
         running = self._responses.done(response.id)
         if running is None:
             return
@@ -295,6 +379,9 @@ class RealtimeMachine:
         status = response.status if response.status in _STATUSES else "completed"
         failed = status == "failed"
         code = errors.code_of(body or ErrorBody()) if failed else None
+        if wanted:
+            for item in output_items(response.output):
+                self._tell_call(self._calls.done(item, item.status or response.status))
         self._events.append(
             engine.ResponseDone(
                 response.id,
@@ -358,9 +445,15 @@ class RealtimeMachine:
             self._truncate_refused(message, body.event_id)
         elif code == errors.CANCEL_NOT_ACTIVE:
             self._cancel_refused(message, body.event_id)
+        elif self._outbox.about_item(body.event_id, body.param, message):
+            # Nothing was cut or taken out. That costs the model a little truth, the caller nothing.
+            self._fault(code, message, "ignore")
         elif code == errors.SERVER_ERROR:
             ask = self._responses.refused(body.event_id)
-            self._server_failed(message, ask, wanted=True)
+            if ask is None and body.event_id:  # an item or a list of tools was not taken
+                self._fault(code, message, "alarm")
+            else:
+                self._server_failed(message, ask, wanted=True)
         else:
             if judged is Verdict.ALARM:  # if it is about a response, that will not be created
                 self._responses.refused(body.event_id)
@@ -447,7 +540,7 @@ class RealtimeMachine:
                 self._append_to_turn(part)
             elif isinstance(part, VadStarted):
                 self._events.append(engine.SpeechStarted("", part.at_ms))
-                if self._plan.agent.barge_in != "off":
+                if self._plan.agent.barge_in == "immediate":
                     self.cancel()
             else:
                 self._events.append(engine.SpeechStopped("", part.at_ms))
@@ -463,8 +556,9 @@ class RealtimeMachine:
             self._append_to_turn(self._setup.input.silence(MIN_COMMIT_MS))
         self._outbox.send(events.Commit(self._outbox.next_id()))
         self._uncommitted = 0
-        self._responses.want(Ask())
-        self._pump()
+        if self._asks:
+            self._responses.want(Ask())
+            self._pump()
 
 
 _M = RealtimeMachine
@@ -484,6 +578,9 @@ _HANDLERS: Final[dict[type[ServerEvent], Callable[[RealtimeMachine, Any], None]]
     events.OutputAudioDone: _M._audio_done,
     events.OutputAudioTranscriptDelta: _M._transcript_delta,
     events.OutputAudioTranscriptDone: _M._transcript_done,
+    events.OutputItemAdded: _M._item_added,
+    events.OutputItemDone: _M._item_done,
+    events.ArgumentsDone: _M._arguments_done,
     events.Error: _M._error,
 }
 _HANDLERS.update({alias: _HANDLERS[known] for alias, known in ALIASES.items()})

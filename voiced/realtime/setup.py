@@ -51,6 +51,10 @@ class Setup:
         self._messages.append(message)
         del self._messages[:-MAX_EARLY_MESSAGES]
 
+    def set_tools(self, tools: dict[str, Any]) -> None:
+        """Ask for these fields (of `update.tools_config`) instead of what the plan said."""
+        self.session = self.session | tools
+
     def refused(self, error: ErrorBody) -> str | None:
         """Leave out what the server objects to; returns its name, None if that cannot be done.
 

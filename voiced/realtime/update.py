@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from voiced.config.types import Agent, OwnVad, SemanticVad
-from voiced.engine import Plan
+from voiced.engine import Plan, ToolSpec
 from voiced.formats import AudioFormat
 from voiced.realtime.dialect import flatten, lift_voice, wire_format
 from voiced.realtime.events import ErrorBody
 from voiced.realtime.servers import Dialect, Server
 
-__all__ = ["asks_for_responses", "session_config", "without"]
+__all__ = ["asks_for_responses", "server_responds", "session_config", "tools_config", "without"]
 
 # These take a list where older transcription models take one language.
 _LANGUAGE_LISTS: Final = ("gpt-transcribe", "gpt-live-transcribe")
@@ -28,16 +29,23 @@ def asks_for_responses(agent: Agent) -> bool:
 
     With voiced's own endpointing there is nobody else. With barge-in off the server must not
     interrupt, and a turn that it commits during an answer would get no response from it, so the
-    session asks once the answer is done.
+    session asks once the answer is done. With `confirm` the call asks, not the session.
     """
+    if agent.barge_in == "confirm":
+        return False
     return isinstance(agent.turn_detection, OwnVad) or agent.barge_in == "off"
+
+
+def server_responds(agent: Agent) -> bool:
+    """Whether the server answers a turn that it has found, and is interrupted by the next."""
+    return agent.barge_in == "immediate" and not isinstance(agent.turn_detection, OwnVad)
 
 
 def _turn_detection(agent: Agent) -> dict[str, Any] | None:
     settings = agent.turn_detection
     if isinstance(settings, OwnVad):
         return None
-    automatic = agent.barge_in != "off"
+    automatic = server_responds(agent)
     responses = {"create_response": automatic, "interrupt_response": automatic}
     if isinstance(settings, SemanticVad):
         return {"type": "semantic_vad", "eagerness": settings.eagerness, **responses}
@@ -63,6 +71,20 @@ def _transcription(agent: Agent) -> dict[str, Any] | None:
     return wanted
 
 
+def tools_config(tools: Sequence[ToolSpec]) -> dict[str, Any]:
+    """Return the fields of a session, the same in both dialects, that name its functions."""
+    listed = [
+        {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.parameters,
+        }
+        for tool in tools
+    ]
+    return {"tools": listed, "tool_choice": "auto"}
+
+
 def session_config(
     plan: Plan, server: Server, dialect: Dialect, source: AudioFormat, sink: AudioFormat
 ) -> dict[str, Any]:
@@ -84,6 +106,8 @@ def session_config(
             "output": {"format": wire_format(sink), "voice": voice},
         },
     }
+    if plan.tools:
+        session |= tools_config(plan.tools)
     if dialect == "beta":
         return flatten(session, server.pcm_name)
     return lift_voice(session) if server.voice_location == "top" else session
@@ -105,6 +129,8 @@ _OPTIONAL: Final = frozenset(
         "prefix_padding_ms",
         "silence_duration_ms",
         "threshold",
+        "tool_choice",
+        "tools",
         "transcription",
         "voice",
     }
