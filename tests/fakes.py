@@ -9,7 +9,7 @@ from typing import Literal
 
 import trio
 
-from voiced.engine import EngineEvent, Plan, Session
+from voiced.engine import EngineEvent, Plan, Session, ToolSpec
 from voiced.formats import PCMU_8K, AudioFormat
 from voiced.leg import (
     CallerAudio,
@@ -166,11 +166,18 @@ class FakeSession:
     def delete(self, item_id: str) -> None:
         self.commands.append(("delete", item_id))
 
+    def set_tools(self, tools: Sequence[ToolSpec]) -> None:
+        self.commands.append(("set_tools", *(tool.name for tool in tools)))
+
+    def tool_result(self, call_id: str, output: str) -> None:
+        self.commands.append(("tool_result", call_id, output))
+
 
 class FakeEngine:
     """Opens one `FakeSession` a call."""
 
     name = "fake"
+    model = "model"
 
     def __init__(self, **formats: AudioFormat) -> None:
         self._formats = formats

@@ -74,12 +74,12 @@ async def scene(
 ) -> AsyncIterator[Scene]:
     engine = FakeEngine(**formats)  # type: ignore[arg-type]
     journal = Journal(Path("unused"))
+    engine.model = "test-model"
     call = Call(
         FACTS,
         "reception",
         agent or Agent(),
         engine,
-        "test-model",
         PCMU_8K,
         Services(journal, Prompts(), PRICES),
     )

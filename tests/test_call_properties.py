@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg, FakeSession
-from voiced.call import GOODBYE_LIMIT_S, MEDIA_TIMEOUT_S, Call, Services
+from voiced.call import MEDIA_TIMEOUT_S, Call, Services
 from voiced.config.types import Agent
+from voiced.ending import GOODBYE_LIMIT_S
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -215,7 +216,7 @@ class Play:
         self.journal = LedgerJournal()
         self.leg = WatchedLeg(agent.lead_ms or FakeLeg.lead_ms)
         services = Services(self.journal, PROMPTS, {})
-        self.call = Call(FACTS, "agent", agent, self.engine, "model", PCMU_8K, services)
+        self.call = Call(FACTS, "agent", agent, self.engine, PCMU_8K, services)
         self.attached = self.lost = False
 
     async def run(self, prelude: tuple[str, ...], script: list[tuple[str, int, float]]) -> None:

@@ -246,7 +246,7 @@ class SlowLeg(FakeLeg):
 async def test_farewell_asked_of_a_call_that_is_being_released(autojump_clock: object) -> None:
     journal = Journal(Path("unused"))
     services = Services(journal, Prompts(), PRICES)
-    call = Call(FACTS, "a", Agent(), FakeEngine(), "m", PCMU_8K, services)
+    call = Call(FACTS, "a", Agent(), FakeEngine(), PCMU_8K, services)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run)
         await trio.sleep(TICK)
@@ -262,7 +262,7 @@ async def test_farewell_asked_of_a_call_that_is_being_released(autojump_clock: o
 @pytest.mark.parametrize("attached", [True, False])
 async def test_cancelled_from_outside_is_a_shutdown(autojump_clock: object, attached: bool) -> None:
     call = Call(
-        FACTS, "a", Agent(), FakeEngine(), "m", PCMU_8K, Services(Journal(Path("x")), Prompts(), {})
+        FACTS, "a", Agent(), FakeEngine(), PCMU_8K, Services(Journal(Path("x")), Prompts(), {})
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run)
@@ -283,9 +283,7 @@ class BrokenLeg(FakeLeg):
 
 async def test_row_is_written_whatever_the_release_raises(autojump_clock: object) -> None:
     journal = Journal(Path("unused"))
-    call = Call(
-        FACTS, "a", Agent(), FakeEngine(), "m", PCMU_8K, Services(journal, Prompts(), PRICES)
-    )
+    call = Call(FACTS, "a", Agent(), FakeEngine(), PCMU_8K, Services(journal, Prompts(), PRICES))
 
     async def run() -> None:
         with pytest.raises(OSError, match="broken"):

@@ -2,25 +2,34 @@
 
 `inbound` takes the carrier's audio to the model, `outbound` (the speaker) takes the model's audio
 to the carrier, `control` (the dialogue) decides. Whichever ends the call cancels the nursery; when
-it closes, everything that the call owned has been released.
+it closes, everything that the call owned has been released. Around it stand the plugins: they hear
+of the call's end when it has ended.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Final, Literal
+from dataclasses import dataclass, field
+from functools import partial
+from types import MappingProxyType
+from typing import Final
 
 import trio
 
-from voiced import audio, wav
+from voiced import audio
+from voiced.acting import Acting
 from voiced.briefing import instructions
+from voiced.clipboard import Clipboard
 from voiced.config.types import Agent, Price
-from voiced.dialogue import LOCAL, Dialogue, exactly
-from voiced.engine import Engine, ModelState, Plan, Session
+from voiced.dialogue import Dialogue
+from voiced.ending import LET_FINISH_S, LastWords, say_last_words
+from voiced.engine import Engine, Plan, Session, ToolCall
 from voiced.formats import AudioFormat
+from voiced.greeting import LOCAL, Opening
+from voiced.heard import CallerClock, Ears
+from voiced.hooks.calls import NO_HOOKS, CallHooks
 from voiced.journal import Journal
 from voiced.leg import (
     CallerAudio,
@@ -34,10 +43,15 @@ from voiced.leg import (
     Unsupported,
 )
 from voiced.playout import Cut, Playout
-from voiced.prompts import Prompts, tone
+from voiced.plugin import Call as PluginCall
+from voiced.plugin import Greeting, Tool
+from voiced.prompts import Prompts
 from voiced.record import CallRecord
 from voiced.speaker import Speaker
 from voiced.states import CallState
+from voiced.summary import summary
+from voiced.toolbox import Toolbox
+from voiced.transferring import Transfers
 
 __all__ = ["Call", "Services"]
 
@@ -45,10 +59,20 @@ MEDIA_TIMEOUT_S: Final = 60.0
 """How long a call waits for its stream: as long as the token in the TwiML lives. A carrier connects
 within a second or two; after this nobody can."""
 
-GOODBYE_LIMIT_S: Final = (
-    20.0  # a farewell is a sentence; a line that does not drain ends all the same
-)
+MAX_KEYS: Final = 64  # keys that wait for a plugin's word; it has a second for each
+
+TOOL_FILLER_S: Final = 0.7
+"""A tool that returns sooner needs no filler."""
+
 UNANNOUNCED_LIMIT_S: Final = 1.0  # for the carrier to take the news that the call is over
+
+MakeHooks = Callable[[Callable[[str], PluginCall]], CallHooks]
+"""Makes a call's plugins; they get their call, by the name of the plugin, from the argument."""
+
+
+def no_hooks(_make: Callable[[str], PluginCall]) -> CallHooks:
+    """Make a call without plugins."""
+    return NO_HOOKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +81,7 @@ class Services:
 
     journal: Journal
     prompts: Prompts
-    prices: Mapping[str, Price]
+    prices: Mapping[str, Price] = field(default_factory=dict)
 
 
 class Call:
@@ -69,21 +93,37 @@ class Call:
         agent_name: str,
         agent: Agent,
         engine: Engine,
-        model: str,
         leg_format: AudioFormat,
         services: Services,
         *,
         media_timeout_s: float | None = None,
+        make_hooks: MakeHooks = no_hooks,
+        engine_shape: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Make a call. It waits `media_timeout_s` for its leg: as long as one of ours may ring."""
         self.facts = facts
+        self.agent_name = agent_name
         self.agent = agent
-        self._engine = engine
+        self.engine = engine
+        self.engine_shape = engine_shape  # what of its configuration shapes a voice
+        self.leg_format = leg_format
         self._services = services
-        self._leg_format = leg_format
+        self.prompts = services.prompts
         self._media_timeout_s = media_timeout_s
-        self._plan = Plan(facts.call_id, agent, instructions(agent, facts), leg_format)
-        self.record = CallRecord(facts, agent=agent_name, engine=engine.name, model=model)
+        self.record = CallRecord(
+            facts,
+            agent=agent_name,
+            engine=engine.name,
+            model=engine.model,
+            transcription_model=agent.transcription_model,
+        )
+        self.plan = Plan(
+            facts.call_id,
+            agent,
+            instructions(agent, facts),
+            leg_format,
+            history=self.record.transcript.history,
+        )
         self._playout = Playout(leg_format.bytes_per_ms)
         self._leg: Leg | None = None
         self._attached = trio.Event()
@@ -94,11 +134,23 @@ class Call:
         self._speaker: Speaker | None = None
         self._session: Session | None = None
         self._dialogue: Dialogue | None = None
+        self.transfers = Transfers(self, self.record, self.ended)
         self._winding_down = False
-        self._transferring = False
-        self._due: tuple[str, Literal["farewell", "unavailable"]] | None = None
+        self._due: tuple[str, LastWords] | None = None
+        self._rescued = False
         self._held = False
         self._clips = 0
+        self._messages: Mapping[str, bytes] = {}
+        self._model_format = leg_format
+        self._to_model: audio.Converter | None = None
+        self._clock = CallerClock(1000 * leg_format.bytes_per_ms)
+        self.toolbox = Toolbox(self.record.log)
+        self.hooks = make_hooks(partial(Acting, self))
+        self.clipboard = Clipboard(
+            leg_format, services.prompts, self._playout, self.queue, self.record.log
+        )
+        if "on_state" in self.hooks.wants:
+            self.record.changed = self._state_changed
 
     # ---- from outside ----
 
@@ -125,33 +177,53 @@ class Call:
             self.record.reason = reason
         self._scope.cancel()
 
-    def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
+    def wind_down(self, reason: str, words: LastWords) -> None:
         """End the call with a last message, heard to its end; nothing if that is under way.
 
         A transfer that is under way is waited for: one that succeeds ends the call without it. On
-        hold nobody would hear it.
+        hold nobody would hear it. Where nobody is there to talk, the agent may name somebody else.
         """
         if self._winding_down or self._nursery is None or self.record.reason is not None:
             return
-        if self._transferring:
+        if self.transfers.under_way:
             # The caller is on the way to somebody else; where that fails there is still time.
             self._due = self._due or (reason, words)
             return
         if self._held:
             self.end(reason)
             return
+        if words == "unavailable" and self.agent.transfer_when_lost and not self._rescued:
+            self._rescued = True
+            self._nursery.start_soon(self._rescue, reason, self.agent.transfer_when_lost)
+            return
         self._winding_down = True
         self.record.reason = reason
         self._nursery.start_soon(self._say_goodbye, reason, words)
+
+    def finish(self, reason: str, words: LastWords) -> None:
+        """Wind down as soon as the agent has said what it is saying. Raises Unsupported."""
+        if self._nursery is None or self.ended.is_set():
+            raise Unsupported("the call is over")
+        self._nursery.start_soon(self._let_finish, reason, words)
 
     def say(self, text: str, *, exactly: bool) -> None:
         """Have the agent say `text`; or give it to the model as an instruction and let it speak.
 
         Raises Unsupported where nobody could hear it.
         """
+        self.dialogue.say(text, verbatim=exactly)
+
+    @property
+    def dialogue(self) -> Dialogue:
+        """The conversation, while there is one that can be heard. Raises Unsupported."""
         if not self.has_media or self._winding_down or self._dialogue is None:
             raise Unsupported("nobody hears the agent now")
-        self._dialogue.say(text, verbatim=exactly)
+        return self._dialogue
+
+    @property
+    def session(self) -> Session | None:
+        """The model's session, while the call lives."""
+        return self._session
 
     def statistics(self) -> Mapping[str, int | float | str | bool | None]:
         """Figures of the leg so far; nothing before media."""
@@ -171,59 +243,45 @@ class Call:
         """
         if self._nursery is None or self._leg is None or not self.has_media:
             raise Unsupported("the call has no audio yet, or is over")
-        if self._winding_down or self._transferring:
+        if self._winding_down or self.transfers.under_way:
             raise Unsupported("the call is ending or being transferred already")
-        self._transferring = True
-        outcome: list[Transferred | Exception] = []
-        done = trio.Event()
-        self._nursery.start_soon(self._transfer, self._leg, target, outcome, done)
-        async with trio.open_nursery() as either:
-            for event in (done, self.ended):
-                either.start_soon(_first, event, either.cancel_scope)
-        if not outcome:
-            # The carrier took the caller before it had said so, or the caller did not wait.
-            taken = self.record.reason == "transferred"
-            return Transferred(taken, text="" if taken else "the call ended meanwhile")
-        if isinstance(outcome[0], Exception):
-            raise outcome[0]
-        return outcome[0]
+        return await self.transfers.transfer(self._leg, target, self._nursery)
 
-    async def _transfer(
-        self, leg: Leg, target: str, outcome: list[Transferred | Exception], done: trio.Event
-    ) -> None:
-        """In the call's own nursery: who asked may give up, the call goes through with it."""
-        self._quieten(CallState.TRANSFERRING)
-        try:
-            outcome.append(await leg.transfer(target))
-        except (Unsupported, ValueError) as error:
-            outcome.append(error)
-        except LegClosed:
-            outcome.append(Transferred(False, text="the call ended meanwhile"))
-        self._transferring = False
-        done.set()
-        result = outcome[0]
-        if isinstance(result, Transferred) and result.done:
-            self.record.log.info("call transferred", status=result.status)
-            self.end("transferred")
-            return
-        why = result.text if isinstance(result, Transferred) else str(result)
-        status = result.status if isinstance(result, Transferred) else None
-        self.record.log.warning("transfer failed", why=why[:200], status=status)
-        if self._due is not None:
-            self.wind_down(*self._due)
-        else:
-            self._resume()
+    def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a task for as long as the call lives. Raises Unsupported after that."""
+        if self._nursery is None:
+            raise Unsupported("the call is over")
+        self._nursery.start_soon(function, *args)
+
+    def register_tool(self, tool: Tool) -> None:
+        """Let the model call `tool`. Raises ValueError."""
+        self.toolbox.register(tool)
+        if self._session is not None:
+            self._session.set_tools(self.toolbox.specs())
 
     # ---- the nursery ----
 
     async def run(self) -> None:
         """Run the call. Returns when nothing of it is left; never raises for a peer's fault."""
         self._services.journal.write(self.record.row)
+        if self.hooks is NO_HOOKS:
+            await self._live()
+            return
+        async with trio.open_nursery() as around:
+            await around.start(self.hooks.run)
+            try:
+                self.hooks.emit("on_call_start")
+                await self._live()
+            finally:
+                await self._tell_plugins()
+                around.cancel_scope.cancel()
+
+    async def _live(self) -> None:
         try:
             with self._scope:
-                async with self._engine.open(self._plan) as session:
+                async with self.engine.open(self.plan) as self._session:
                     try:
-                        await self._run(session)
+                        await self._run(self._session)
                     finally:
                         self._nursery = None  # from here on nothing is started any more
         finally:
@@ -237,74 +295,106 @@ class Call:
             finally:
                 media = None if self._leg is None else self._leg.facts()
                 self._services.journal.write(self.record.finish(self._services.prices, media))
+                self.clipboard.close()
                 # They hold this call, and it them: most of it is freed now, not by a collection.
                 self._dialogue = self._speaker = self._session = None
                 self.ended.set()
 
+    async def _tell_plugins(self) -> None:
+        """The last hook of each; it bounds its own time. What they note goes into the row."""
+        facts = dict(self.record.row.facts)
+        with trio.CancelScope(shield=True):
+            await self.hooks.finish(summary(self.record.row))
+        if self.record.row.facts != facts:
+            self._services.journal.write(self.record.row)
+
     def _note_unheard(self) -> None:
         """What the caller did not stay to hear is no part of the transcript."""
         if self._leg is not None:
-            self._playout.heard_to(self._leg.heard())
+            heard = self._leg.heard()
+            self._playout.heard_to(heard)
+            if self._speaker is not None:
+                self._speaker.ended(heard)
         for cut in self._playout.cut():
             self.record.cut(cut)
 
     async def _run(self, session: Session) -> None:
-        self._session = session
         self._dialogue = Dialogue(
-            self, self.record, session, self._playout, self.agent, self._leg_format
+            self, self.record, session, self._playout, self.agent, self.leg_format, self.hooks
         )
+        if specs := self.toolbox.specs():
+            session.set_tools(specs)
         if self.facts.direction == "inbound":
             self.record.to(CallState.ANSWERING)
         async with trio.open_nursery() as self._nursery:
             self._nursery.start_soon(self._dialogue.run)
-            await self._prepare_opening()
+            greets = await self._prepare_opening(self._dialogue)
             limit_s = self._media_timeout_s
             with trio.move_on_after(MEDIA_TIMEOUT_S if limit_s is None else limit_s):
                 await self._attached.wait()
             if self._leg is None:
                 self.end("no_media" if self.facts.direction == "inbound" else "no_answer")
                 return
-            self._begin_media(self._leg, self._dialogue)
+            self._begin_media(self._leg, self._dialogue, greets)
 
-    def _begin_media(self, leg: Leg, dialogue: Dialogue) -> None:
+    def _begin_media(self, leg: Leg, dialogue: Dialogue, greets: bool) -> None:
         assert self._nursery is not None
         lead_ms = self.agent.lead_ms or leg.lead_ms
-        self._speaker = Speaker(self._playout, leg, lead_ms, dialogue)
+        self._speaker = Speaker(self._playout, leg, lead_ms, dialogue, self._ears(dialogue))
         self.record.to(CallState.MEDIA_READY)
         if self._winding_down:  # the model was lost while the carrier still connected
-            self._close(dialogue)
+            self.record.to(CallState.ENDING)
+            dialogue.close()
         else:
-            # Recorded files that could not be read greet nobody.
-            recorded = self.agent.greeting_files and not self._playout.idle
-            greets = dialogue.model_greets or recorded
             self.record.to(CallState.GREETING if greets else CallState.LISTENING)
         self._nursery.start_soon(self._inbound, leg, dialogue)
         self._nursery.start_soon(self._speaker.run)
         self._nursery.start_soon(dialogue.patience.watch)
+        if dialogue.confirming is not None:
+            self._nursery.start_soon(dialogue.confirming.watch)
+        if self.hooks is not NO_HOOKS:
+            self._nursery.start_soon(self.clipboard.run)
         self._media.set()
+        self.hooks.emit("on_media")
+
+    def _ears(self, dialogue: Dialogue) -> Ears | None:
+        """Make ears for whoever wants to know what the caller hears; None if nobody does."""
+        reference = None if dialogue.confirming is None else dialogue.confirming.judge
+        wanted = "on_agent_audio" in self.hooks.wants
+        if not wanted and reference is None:
+            return None
+        form = self.leg_format
+        return Ears(
+            1000 * form.bytes_per_ms,
+            form.sample_bytes,
+            self._agent_heard if wanted else None,
+            reference,
+        )
 
     async def _inbound(self, leg: Leg, dialogue: Dialogue) -> None:
         """The carrier's side: audio to the model, digits to the dialogue, the end to the call."""
         assert self._session is not None
-        session = self._session
-        to_model: audio.Converter | None = None
-        model_format = leg.format
+        assert self._nursery is not None
+        keys, pressed = trio.open_memory_channel[str](MAX_KEYS)
+        asks = "on_digit" in self.hooks.wants
+        if asks:
+            self._nursery.start_soon(self._ask_about_keys, pressed, dialogue)
+        listens = "on_caller_audio" in self.hooks.wants or dialogue.confirming is not None
         try:
             while True:
                 for event in await leg.receive():
                     match event:
                         case CallerAudio(payload):
-                            if session.input_format != model_format:
-                                model_format = session.input_format
-                                to_model = audio.converter(
-                                    leg.format, model_format, self.agent.resampler
-                                )
-                            if not self._winding_down:
-                                session.send_audio(
-                                    payload if to_model is None else to_model.convert(payload)
-                                )
+                            if listens:
+                                self._listen(payload, dialogue)
+                            self._pass_on(payload, dialogue)
                         case Digit(digit):
-                            dialogue.digit(digit)
+                            dialogue.key_pressed()
+                            if not asks:
+                                dialogue.digit(digit)
+                            else:
+                                with suppress(trio.WouldBlock):  # nobody presses that fast
+                                    keys.send_nowait(digit)
                         case Held(held):
                             self._hold(held)
                         case Stopped(reason, hung_up, code):
@@ -313,22 +403,87 @@ class Call:
         except LegClosed:
             self.end("carrier_lost")
 
+    def _pass_on(self, payload: bytes, dialogue: Dialogue) -> None:
+        """Send the caller's audio to the model, in its format."""
+        session = self._session
+        if session is None or self._winding_down:
+            return
+        if dialogue.taken:  # it hears nothing, but its time goes on
+            payload = self.leg_format.silence(len(payload) // self.leg_format.bytes_per_ms)
+        if session.input_format != self._model_format:
+            self._model_format = session.input_format
+            self._to_model = audio.converter(
+                self.leg_format, self._model_format, self.agent.resampler
+            )
+        session.send_audio(payload if self._to_model is None else self._to_model.convert(payload))
+
+    def _listen(self, payload: bytes, dialogue: Dialogue) -> None:
+        """Whoever listens in gets the caller's audio, with the time at which it was said."""
+        at_s = self._clock.said(len(payload), trio.current_time())
+        if dialogue.confirming is not None:
+            dialogue.confirming.caller(payload, at_s)
+        self.hooks.emit("on_caller_audio", payload, self._at_ms(at_s))
+
+    def _agent_heard(self, payload: bytes, at_s: float) -> None:
+        self.hooks.emit("on_agent_audio", payload, self._at_ms(at_s))
+
+    def _at_ms(self, at_s: float) -> int:
+        began = self.record.media_at
+        return 0 if began is None else max(0, round((at_s - began) * 1000))
+
+    async def _ask_about_keys(
+        self, pressed: trio.MemoryReceiveChannel[str], dialogue: Dialogue
+    ) -> None:
+        """Keys go to the plugins first, one after the other; what none takes goes to the model."""
+        async for key in pressed:
+            if not await self.hooks.digit(key):
+                dialogue.digit(key)
+
     @property
     def _hung_up(self) -> str:
         return "caller_hangup" if self.facts.direction == "inbound" else "callee_hangup"
+
+    def _state_changed(self, previous: CallState, state: CallState) -> None:
+        self.hooks.emit("on_state", previous.value, state.value)
+
+    # ---- tools ----
+
+    def use_tool(self, event: ToolCall) -> None:
+        """Run what the model has called; it is told the result, and asked to go on."""
+        assert self._nursery is not None
+        assert self._dialogue is not None
+        self._nursery.start_soon(self._use_tool, event, self._dialogue)
+
+    async def _use_tool(self, event: ToolCall, dialogue: Dialogue) -> None:
+        turn = dialogue.turn
+        tool = self.toolbox.get(event.name)
+        async with trio.open_nursery() as nursery:
+            if tool is not None and tool.filler is not None:
+                nursery.start_soon(self._fill, tool)
+            result = await self.toolbox.use(event, self.hooks.tool_call)
+            nursery.cancel_scope.cancel()
+        dialogue.tool_done(event, result, turn, answer=tool is None or tool.answer)
+
+    async def _fill(self, tool: Tool) -> None:
+        """Something to hear while a tool runs, unless the agent speaks."""
+        await trio.sleep(TOOL_FILLER_S)
+        if self._playout.idle and tool.filler is not None:
+            with suppress(Unsupported):
+                self.clipboard.play((tool.filler,))
 
     # ---- hold ----
 
     def _hold(self, held: bool) -> None:
         self._held = held
-        if self._transferring or self._winding_down:
+        self._clock.reset()
+        if self.transfers.under_way or self._winding_down:
             return  # the transfer's end, or the call's, sees to it
         if held:
-            self._quieten(CallState.ON_HOLD)
+            self.quieten(CallState.ON_HOLD)
         else:
-            self._resume()
+            self.unquieten()
 
-    def _quieten(self, state: CallState) -> None:
+    def quieten(self, state: CallState) -> None:
         """Nobody listens: what the agent has to say waits."""
         assert self._dialogue is not None
         assert self._speaker is not None
@@ -336,97 +491,99 @@ class Call:
         self.record.to(state)
         self._dialogue.hold(True)
 
-    def _resume(self) -> None:
+    def unquieten(self) -> None:
+        """The caller listens again: go on, or end where that was only waiting for this."""
         assert self._dialogue is not None
         assert self._speaker is not None
+        if self._due is not None:
+            self.wind_down(*self._due)
+            return
         if self._held:  # a transfer failed while the other side still holds
             self._dialogue.hold(False)
-            self._quieten(CallState.ON_HOLD)
+            self.quieten(CallState.ON_HOLD)
             return
         self._speaker.resume()
         self._dialogue.hold(False)
 
     # ---- what is said without the model ----
 
-    async def _prepare_opening(self) -> None:
-        """Connection tone, delay and recorded greeting stand first in the playout."""
-        agent, form = self.agent, self._leg_format
-        if agent.connection_tone:
-            self._queue("tone", tone(form))
-        if agent.greeting_delay_ms:
-            # Silence that is played, not a timer: exact on the carrier's own clock.
-            self._queue("delay", form.silence(agent.greeting_delay_ms))
-        for place, path in enumerate(agent.greeting_files):  # one file may stand there twice
-            try:
-                self._queue(f"greeting:{place}", await self._services.prompts.file(path, form))
-            except wav.WavError as error:
-                self.record.log.error("greeting file left out", file=str(path), error=str(error))
+    async def _prepare_opening(self, dialogue: Dialogue) -> bool:
+        """What is heard first, in the playout before media; says whether anything greets."""
+        agent, log = self.agent, self.record.log
+        opening = Opening(agent, self.leg_format, self._services.prompts, self.queue, log)
+        planned = Greeting()
+        if "greeting" in self.hooks.wants:
+            planned = await self.hooks.greeting(planned)
+        await opening.prepare(planned)
+        messages = await self._services.prompts.messages(agent, self.leg_format)
+        self._messages = {
+            name: sound for name, sound in messages.items() if isinstance(sound, bytes)
+        }
+        for name in messages.keys() - self._messages.keys():
+            log.error("message file left out", message=name, error=str(messages[name]))
+        if planned.audio is not None:
+            if planned.audio.text:
+                dialogue.seed(f"{LOCAL}greeting:0", planned.audio.text)
+        elif agent.greeting_text or agent.greeting:
+            dialogue.greet()
+            return True
+        return opening.recorded
 
-    def _queue(self, name: str, payload: bytes) -> None:
-        item_id = f"{LOCAL}{name}"
+    def queue(self, item_id: str, payload: bytes) -> None:
+        """Have audio of ours heard after all that was queued before. Ids are used once."""
+        item_id = item_id if item_id.startswith(LOCAL) else f"{LOCAL}{item_id}"
         self._playout.add(item_id, payload, origin="local")
         self._playout.finish(item_id)
         self.wake_speaker()
 
     def play_clip(self, name: str) -> None:
-        """Queue a bundled message."""
+        """Queue a message: the agent's own, or the bundled one."""
         self._clips += 1  # item ids are used once
-        self._queue(f"{name}:{self._clips}", self._services.prompts.clip(name, self._leg_format))
+        sound = self._messages.get(name)
+        if sound is None:
+            sound = self._services.prompts.clip(name, self.leg_format)
+        self.queue(f"{name}:{self._clips}", sound)
 
-    async def _say_goodbye(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
+    async def _let_finish(self, reason: str, words: LastWords) -> None:
+        """Let the agent say what it is saying, then wind down."""
+        if self._speaker is not None and self._dialogue is not None:
+            with trio.move_on_after(LET_FINISH_S):
+                await self._dialogue.answered()
+                await self._speaker.silent()
+        self.wind_down(reason, words)
+
+    async def _rescue(self, reason: str, target: str) -> None:
+        """No model is left: somebody else takes the caller, or the call ends as it would have."""
+        with trio.move_on_after(MEDIA_TIMEOUT_S):
+            await self._media.wait()
+        if self._speaker is not None and self._nursery is not None:
+            self.play_clip("one_moment")
+            with trio.move_on_after(LET_FINISH_S):
+                await self._speaker.silent()
+            try:
+                if (await self.transfer(target)).done:
+                    return
+            except (Unsupported, ValueError) as error:
+                self.record.log.warning("transfer when lost failed", why=str(error))
+        self.wind_down(reason, "unavailable")
+
+    async def _say_goodbye(self, reason: str, words: LastWords) -> None:
         """The last words, heard to their last sample, then the end (design 1.6)."""
         assert self._dialogue is not None
         with trio.move_on_after(MEDIA_TIMEOUT_S):
             await self._media.wait()  # a model lost while the carrier still connects
-        if self._leg is None or self._speaker is None:
-            self.end(reason)
-            return
-        self._close(self._dialogue)
-        self._speaker.resume()  # on hold too the last words are due; the line drops after them
-        if words == "farewell":
-            self._dialogue.cut_off()
-        # What a lost model had said is heard before the message; the playout bounds it.
-        rest_s = self._playout.unheard / (1000 * self._leg_format.bytes_per_ms)
-        with trio.move_on_after(rest_s + GOODBYE_LIMIT_S):
-            if not (words == "farewell" and await self._model_says_farewell()):
-                await self._queue_last_words(words)
-            await self._speaker.silent()
-            with suppress(LegClosed):  # the caller did not wait for it
-                await self._leg.drained()
+        if self._leg is not None and self._speaker is not None:
+            await say_last_words(
+                self,
+                words,
+                self.agent,
+                self.record,
+                self._dialogue,
+                self._speaker,
+                self._playout,
+                self._leg,
+            )
         self.end(reason)
-
-    def _close(self, dialogue: Dialogue) -> None:
-        self.record.to(CallState.ENDING)
-        dialogue.close()
-
-    async def _model_says_farewell(self) -> bool:
-        """Have the model speak the agent's farewell; False where it cannot, or does not begin."""
-        assert self._dialogue is not None
-        text = self.agent.farewell_text
-        if text is None or self.record.model_state is not ModelState.READY:
-            return False
-        dialogue = self._dialogue
-        dialogue.ask(exactly(text))
-        with trio.move_on_after(self.agent.no_answer_s):
-            await dialogue.last_words_begun.wait()
-        if not dialogue.last_words_begun.is_set():
-            dialogue.close()  # should it begin after all, it is not heard over the bundled one
-            return False
-        await dialogue.last_words_over.wait()
-        return True
-
-    async def _queue_last_words(self, words: Literal["farewell", "unavailable"]) -> None:
-        path = self.agent.unavailable_file
-        if words == "unavailable" and path is not None:
-            try:
-                self._queue(
-                    "unavailable", await self._services.prompts.file(path, self._leg_format)
-                )
-            except wav.WavError as error:
-                self.record.log.error("prompt file left out", file=str(path), error=str(error))
-            else:
-                return
-        self.play_clip(words)
 
     # ---- what the dialogue asks for ----
 
@@ -441,7 +598,16 @@ class Call:
             return self._playout.cut()
         return self._speaker.interrupt()
 
+    def pause_speaker(self) -> None:
+        """Stop the speaker and keep what is unheard."""
+        if self._speaker is not None:
+            self._speaker.pause()
 
-async def _first(event: trio.Event, scope: trio.CancelScope) -> None:
-    await event.wait()
-    scope.cancel()
+    def resume_speaker(self) -> None:
+        """Go on where the caller stopped hearing, unless nobody listens."""
+        if self._speaker is not None and not (self._held or self.transfers.under_way):
+            self._speaker.resume()
+
+    def settle_clips(self) -> None:
+        """Something was heard or cut off."""
+        self.clipboard.settle()

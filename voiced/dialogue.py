@@ -6,12 +6,13 @@ step, before another frame can go out.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import trio
 
 from voiced import audio, metrics
 from voiced.config.types import Agent, OwnVad, ServerVad
+from voiced.confirming import Confirming
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -23,22 +24,26 @@ from voiced.engine import (
     Lost,
     ModelState,
     Ready,
+    Reconnecting,
     ResponseDone,
     ResponseStarted,
+    Resumed,
     Session,
     SpeechStarted,
     SpeechStopped,
+    ToolCall,
 )
 from voiced.formats import AudioFormat
+from voiced.greeting import GREETING, LOCAL, GreetingCapture
+from voiced.hooks.calls import CallHooks
+from voiced.interruption.confirmation import Confirmation
 from voiced.patience import Patience, PatienceHost
 from voiced.playout import Cut, Playout
+from voiced.plugin import Audio, Words
 from voiced.record import CallRecord
 from voiced.states import CallState
 
-__all__ = ["GREETING", "LOCAL", "Dialogue", "Host", "exactly"]
-
-LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
-GREETING: Final = f"{LOCAL}greeting:"  # and of these, a recorded greeting
+__all__ = ["Dialogue", "Host", "exactly"]
 
 _S = CallState
 _ROOM_POLL_S: Final = 0.1  # a full playout holds minutes: looking ten times a second is soon enough
@@ -52,6 +57,18 @@ class Host(PatienceHost, Protocol):
 
     def interrupt_speaker(self) -> list[Cut]:
         """Stop the speaker and empty the carrier's buffer, now."""
+
+    def pause_speaker(self) -> None:
+        """Stop the speaker and keep what is unheard."""
+
+    def resume_speaker(self) -> None:
+        """Go on where the caller stopped hearing."""
+
+    def use_tool(self, event: ToolCall) -> None:
+        """Run what the model has called, as a task of the call."""
+
+    def settle_clips(self) -> None:
+        """Something was heard or cut off: whoever waits for a clip may be told."""
 
 
 def exactly(text: str) -> str:
@@ -70,7 +87,9 @@ class Dialogue:
         playout: Playout,
         agent: Agent,
         leg_format: AudioFormat,
+        hooks: CallHooks,
     ) -> None:
+        self._hooks = hooks
         self._host = host
         self._record = record
         self._session = session
@@ -86,10 +105,19 @@ class Dialogue:
         self._muted = False  # winding down: audio of answers asked for before is not played
         self._asked_last_words = False  # winding down: of the model
         self._greeted = False
+        self._greets = False  # the model is to greet as soon as it is ready
+        self._capture: GreetingCapture | None = None
+        self._seeds: dict[str, str] = {}  # words of our own clips that the model is to know
+        self._taken = 0  # plugins that have taken the call over
+        self._turn = 0  # the caller's turns
+        self._tools = 0  # of the model's, running
+        self._asked_more = False  # another answer is to follow the one that is being made
+        self.confirming: Confirming | None = None
+        if agent.barge_in == "confirm":
+            judge = Confirmation(leg_format, agent.confirm_ms)
+            self.confirming = Confirming(self, judge, agent.confirm_ms)
         self._spoken_at: float | None = None  # the caller's last word, until an answer is heard
         self.patience = Patience(host, agent, record, playout)
-        if self.model_greets:
-            self.patience.owe()  # a slow connection is a silence like any other
         self.last_words_begun = trio.Event()
         self.last_words_over = trio.Event()
         self.silence_ms = (
@@ -98,10 +126,21 @@ class Dialogue:
             else 0
         )
 
-    @property
-    def model_greets(self) -> bool:
-        """Whether the greeting is the model's to speak."""
-        return bool(self._agent.greeting_text or self._agent.greeting)
+    async def answered(self) -> None:
+        """Wait until no answer is being made and none is owed."""
+        while self._response is not None or self._tools or self.patience.owed:  # noqa: ASYNC110
+            await trio.sleep(_ROOM_POLL_S)  # once a call, for seconds: not worth an event
+
+    def greet(self) -> None:
+        """The greeting is the model's to speak, as soon as it is ready."""
+        self._greets = True
+        self.patience.owe()  # a slow connection is a silence like any other
+        if self._record.model_state in (ModelState.READY, ModelState.FALLBACK):
+            self._ask_greeting()
+
+    def seed(self, item_id: str, text: str) -> None:
+        """The model is told, as its own words, what is heard of a clip of ours."""
+        self._seeds[item_id] = text
 
     # ---- the model ----
 
@@ -118,37 +157,44 @@ class Dialogue:
 
     def on_event(self, event: EngineEvent) -> None:
         """One event of the session."""
+        if self._capture is not None:
+            self._capture.observe(event)
+            if self._capture.over:
+                self._capture = None
         match event:
             case AgentAudio():
                 self._on_audio(event)
             case AgentTranscript():
                 self._record.transcript.add("agent", event.item_id, event.text, final=event.final)
+                self._tell_words("agent", event.item_id, event.text, final=event.final)
             case AgentAudioDone():
                 self._finish_item(event.item_id)
             case SpeechStarted():
                 self._on_speech_started(event)
             case SpeechStopped():
-                self._spoken_at = trio.current_time() - self.silence_ms / 1000
-                if self._record.state is _S.CALLER_SPEAKING:
-                    self._enter(_S.COMMITTING)
-                    self.patience.owe()  # should the server never commit
+                self._on_speech_stopped()
             case Committed():
-                self._record.transcript.open("caller", event.item_id)
-                self.patience.owe()
-                if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
-                    self._enter(_S.THINKING)
+                self._on_committed(event.item_id)
             case ResponseStarted():
                 self._on_response_started(event)
             case ResponseDone():
                 self._on_response_done(event)
             case CallerTranscript():
                 self._record.transcript.add("caller", event.item_id, event.text, final=event.final)
+                self._tell_words("caller", event.item_id, event.text, final=event.final)
                 if event.usage is not None:
-                    self._record.usage += event.usage
+                    self._record.spending.use(event.usage)
                 self._record.log.debug("caller said", text=event.text, final=event.final)
             case Ready():
                 self._on_ready()
+            case ToolCall():
+                self._on_tool_call(event)
+            case Reconnecting():
+                self._on_reconnecting(event)
+            case Resumed():
+                self._on_resumed(event)
             case EngineFault():
+                self._hooks.emit("on_engine_error", event.code, event.message, False)
                 metrics.ENGINE_FAULTS.labels(metrics.code(event.code)).inc()
                 log = self._record.log
                 (log.info if event.action == "ignore" else log.warning)(
@@ -162,18 +208,95 @@ class Dialogue:
 
     def _on_ready(self) -> None:
         self._record.model_to(ModelState.READY)
+        self._convert()
+        self._hooks.emit("on_session_ready")
+        if not self._closing and self._greets:
+            self._ask_greeting()
+
+    def _convert(self) -> None:
         source = self._session.output_format
         self._to_leg = audio.converter(source, self._leg_format, self._agent.resampler)
+        self._converting = None
+
+    def _ask_greeting(self) -> None:
+        self._greets = False
+        if "on_greeting_made" in self._hooks.wants:
+            self._capture = GreetingCapture(self._session.output_format, self._greeting_made)
+        text = self._agent.greeting_text
+        self.ask(self._agent.greeting if text is None else exactly(text))
+
+    def _greeting_made(self, sound: Audio) -> None:
+        self._hooks.emit("on_greeting_made", sound)
+
+    def _on_reconnecting(self, event: Reconnecting) -> None:
+        self._record.model_to(ModelState.RECONNECTING)
+        metrics.MODEL_LOST.labels(metrics.code(event.code)).inc()
+        self._record.log.warning("model lost", code=event.code, message=event.message, again=True)
+        self._hooks.emit("on_engine_error", event.code, event.message, True)
+        self._response = self._capture = None
+        self._end_items()
+        self._forget_speech()
+        self.patience.lost()
+
+    def _on_resumed(self, event: Resumed) -> None:
+        self._record.model_is(event.engine, event.model)
+        self._record.model_to(ModelState.FALLBACK if event.fallback else ModelState.READY)
+        self._flush_converter()
+        self._convert()
+        self._hooks.emit("on_session_ready")
+        if self.patience.reconnecting:
+            self.patience.resumed(answering=event.answering)
+            if not event.answering:
+                self._settle_state()
+        if not self._closing and self._greets:
+            self._ask_greeting()
+
+    def _settle_state(self) -> None:
+        """Nothing is owed and nobody speaks: the state says so."""
+        waiting = (_S.CALLER_SPEAKING, _S.COMMITTING, _S.THINKING)
+        if self._record.state in waiting and self._playout.idle:
+            self._listen()
+
+    def _tell_words(
+        self, role: Literal["caller", "agent"], item_id: str, text: str, *, final: bool
+    ) -> None:
+        if "on_transcript" in self._hooks.wants:
+            self._hooks.emit("on_transcript", Words(role, item_id, text, final))
+
+    # ---- tools ----
+
+    def _on_tool_call(self, event: ToolCall) -> None:
         if self._closing:
             return
-        if self._agent.greeting_text is not None:
-            self.ask(exactly(self._agent.greeting_text))
-        elif self._agent.greeting:
-            self.ask(self._agent.greeting)
+        self._tools += 1
+        self.patience.working(True)
+        self._host.use_tool(event)
+
+    def tool_done(self, event: ToolCall, result: str, turn: int, *, answer: bool) -> None:
+        """A tool has returned; `turn` is the caller's turn in which it was called."""
+        self._tools -= 1
+        self.patience.working(self._tools > 0)
+        if self._closing:
+            return
+        self._session.tool_result(event.call_id, result)
+        if not answer or self._tools > 0:
+            if not self._tools and self._response is None:
+                self.patience.settled()
+                self._settle_state()
+            return
+        if turn == self._turn or not self._wanted:
+            # Where the caller has said more meanwhile, the answer to that has the result as well.
+            self.ask()
+
+    @property
+    def turn(self) -> int:
+        """The caller's turn that is being answered."""
+        return self._turn
 
     def ask(self, instructions: str | None = None) -> None:
         """Ask the model to say something now."""
         self._asked_last_words = self._closing
+        self._asked_more = self._response is not None
         self.patience.owe()
         self._session.respond(instructions)
 
@@ -182,14 +305,21 @@ class Dialogue:
         if verbatim:
             self.ask(exactly(text))
         else:
-            self._session.add_message("system", text)
+            self.tell("system", text, answer=True)
+
+    def tell(self, role: Literal["system", "user"], text: str, *, answer: bool) -> None:
+        """Put a text into the conversation."""
+        self._record.transcript.note(text)
+        self._session.add_message(role, text)
+        if answer:
             self.ask()
 
     def _on_response_started(self, event: ResponseStarted) -> None:
-        if self._closing and not self._asked_last_words:
+        if self._taken or (self._closing and not self._asked_last_words):
             # The server's own answer to what the caller said before the call began to end.
             self._session.cancel()
             return
+        self._hooks.emit("on_response_started", event.response_id)
         self._response = event.response_id
         self._sounded = self._muted = False
 
@@ -225,7 +355,8 @@ class Dialogue:
 
     def _on_response_done(self, event: ResponseDone) -> None:
         if event.usage is not None:
-            self._record.usage += event.usage
+            self._record.spending.use(event.usage)
+        self._hooks.emit("on_response_done", event.response_id, event.status)
         if event.response_id != self._response:
             return  # one that the caller cut off: of what came since it says nothing
         self._response = None
@@ -238,8 +369,9 @@ class Dialogue:
             # Still owed: a filler, and later the fallback message, are heard instead.
             self._record.log.warning("response failed", code=event.reason)
             return
-        if event.status == "cancelled" or not self._sounded:
-            # Nothing (more) will come: a tool call, a text, an answer cut off by the caller.
+        more, self._asked_more = self._asked_more, False
+        if event.status == "cancelled" or not (self._sounded or self._tools or more):
+            # Nothing (more) will come: a text, an answer cut off by the caller.
             self.patience.settled()
         if self._playout.idle:
             self.turn_over()
@@ -257,8 +389,10 @@ class Dialogue:
         self._record.log.warning(
             "model lost", code=event.code, message=event.message, retryable=event.retryable
         )
-        self.patience.settled()
+        self._hooks.emit("on_engine_error", event.code, event.message, True)
+        self.patience.resumed(answering=False)
         self._end_items()
+        self._forget_speech()
         self.last_words_over.set()
         if not self._closing:
             self._host.wind_down("model_unreachable" if first else "model_lost", "unavailable")
@@ -269,16 +403,86 @@ class Dialogue:
         received = trio.current_time()
         if event.item_id:  # with endpointing of our own the item exists at Committed only
             self._record.transcript.open("caller", event.item_id)
-        if self._closing:
+        if self._closing or self._taken:
             return
         self.patience.caller_active()
+        self._hooks.emit("on_speech_started")
+        if self.confirming is not None and not self._held:
+            if self.confirming.speech_started(received):
+                return
+            if self._wanted:
+                self._cancel()
+                self.patience.settled()
         self._spoken_at = None
         if self._agent.barge_in == "immediate":
             if self._wanted or not self._playout.idle:
                 self._barge_in(received)
             self.patience.settled()
+        self._caller_speaks()
+
+    def _caller_speaks(self) -> None:
         if self._record.state not in (_S.DIALLING, _S.ANSWERING, _S.RINGING):
             self._enter(_S.CALLER_SPEAKING)
+
+    def _on_speech_stopped(self) -> None:
+        now = trio.current_time()
+        self._hooks.emit("on_speech_stopped")
+        if self.confirming is not None:
+            self.confirming.speech_stopped(now)
+            if not self.confirming.turn_is_speech:
+                return
+        self._spoken_at = now - self.silence_ms / 1000
+        if self._record.state is _S.CALLER_SPEAKING:
+            self._enter(_S.COMMITTING)
+            self.patience.owe()  # should the server never commit
+
+    def _on_committed(self, item_id: str) -> None:
+        if self._taken:
+            return
+        if self.confirming is not None and not self._closing:
+            self.confirming.committed(trio.current_time())
+            if not self.confirming.turn_is_speech:
+                self.confirming.turn_is_speech = True
+                self._session.delete(item_id)
+                self._record.transcript.drop(item_id)
+                return
+        self._turn += 1
+        self._record.transcript.open("caller", item_id)
+        self.patience.owe()
+        if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
+            self._enter(_S.THINKING)
+        if self.confirming is not None and not self._closing:
+            self._session.respond()
+
+    # what the judge of an interruption decides
+
+    @property
+    def agent_sounds(self) -> bool:
+        """Whether an answer is being heard, or waits to be."""
+        return not self._playout.idle
+
+    def pause_speaker(self) -> None:
+        """Stop playing until it is known what the caller's sound was."""
+        self._host.pause_speaker()
+
+    def resume_speaker(self) -> None:
+        """It was no interruption."""
+        self._host.resume_speaker()
+
+    def interrupted(self, began: float) -> None:
+        """It was one."""
+        self._spoken_at = None
+        self._barge_in(began)
+        self._host.resume_speaker()  # for what is said next
+        self.patience.settled()
+        self._caller_speaks()
+
+    def _forget_speech(self) -> None:
+        """The session that heard the caller is gone, and so is the end of what it heard."""
+        if self.confirming is not None and self.confirming.pending:
+            self._host.resume_speaker()
+        if self.confirming is not None:
+            self.confirming.stop()
 
     @property
     def _wanted(self) -> bool:
@@ -298,6 +502,15 @@ class Dialogue:
             self._record.barged_in(trio.current_time() - received)
         self._cancel()
         self._tell(cuts)
+        if had_audio:
+            self._hooks.emit("on_barge_in", cuts[0].heard_ms if cuts else 0)
+
+    def silence(self) -> None:
+        """Interrupt the agent as a caller would."""
+        if self._wanted or not self._playout.idle:
+            self._barge_in(trio.current_time())
+            self.patience.settled()
+            self.turn_over()
 
     def cut_off(self) -> None:
         """Stop the speaker for words of ours; the model is told what was heard."""
@@ -310,20 +523,71 @@ class Dialogue:
             elif cut.action == "truncate":
                 self._session.truncate(cut.item_id, cut.content_index, cut.heard_ms)
             self._record.cut(cut)
+            if cut.action != "none":
+                self._tell_cut(cut.item_id)
         self._converting = None
+        self._settle_seeds()
+        self._host.settle_clips()
 
-    def digit(self, digit: str) -> None:
-        """The caller pressed a key: activity, and a fact that the model should know."""
+    def _tell_cut(self, item_id: str) -> None:
+        """The plugins learn what was heard of words that they had been told."""
+        entry = self._record.transcript.get(item_id)
+        if "on_transcript" in self._hooks.wants and entry is not None:
+            words = Words("agent", item_id, entry.text, final=True, cut=True)
+            self._hooks.emit("on_transcript", words)
+
+    def _settle_seeds(self) -> None:
+        """Tell the model what was heard of our own clips that it should know as its words."""
+        for item_id in list(self._seeds):
+            heard, whole = self._playout.heard_ms(item_id), self._playout.received_ms(item_id)
+            if not heard:
+                continue
+            del self._seeds[item_id]
+            if heard < whole:
+                self._record.transcript.cut(item_id, heard, whole)
+                self._tell_cut(item_id)
+            entry = self._record.transcript.get(item_id)
+            if entry is not None and entry.text:
+                self._session.add_message("assistant", entry.text)
+
+    def key_pressed(self) -> None:
+        """The caller pressed a key, whoever deals with it: activity, and no interruption."""
         self.patience.caller_active()
         self._record.digit()
+        if self.confirming is not None:
+            self.confirming.digit(trio.current_time())
+
+    def digit(self, digit: str) -> None:
+        """A key that no plugin took is a fact that the model should know."""
         if not self._closing:
-            self._session.add_message("system", f"The caller pressed the key {digit}.")
+            self.tell("system", f"The caller pressed the key {digit}.", answer=False)
+
+    # ---- a plugin in the model's place ----
+
+    def take_over(self, taken: bool) -> None:
+        """A plugin has the call to itself, or gives it back."""
+        self._taken += 1 if taken else -1
+        if taken and self._taken == 1:
+            self._cancel()
+            self.cut_off()
+            self._forget_speech()
+            self.patience.settled()
+        self.patience.hold(self._taken > 0)
+        if not self._taken and not self._closing:
+            self._settle_state()
+
+    @property
+    def taken(self) -> bool:
+        """Whether a plugin has the call to itself."""
+        return self._taken > 0
 
     # ---- hold and transfer ----
 
     def hold(self, held: bool) -> None:
         """The other side holds the call, or is back; a transfer counts as hold."""
         self._held = held
+        if self.confirming is not None:
+            self.confirming.stop()  # the speaker is paused or resumed by the hold itself
         self._spoken_at = None  # how long an answer took is not said of one that waited
         self.patience.hold(held)
         if held or self._closing:
@@ -343,10 +607,14 @@ class Dialogue:
     def audio_started(self, item_id: str, in_s: float) -> None:
         """The first audio of an item has gone out and will be heard in `in_s` seconds."""
         heard_at = trio.current_time() + in_s
+        self._host.settle_clips()
         if item_id.startswith(LOCAL):
             if item_id.startswith(GREETING):
                 self._record.greeting_heard(heard_at)
                 self._greeted = True
+            if item_id in self._seeds:
+                self._record.transcript.add("agent", item_id, self._seeds[item_id], final=True)
+                self._tell_words("agent", item_id, self._seeds[item_id], final=True)
             return
         self.patience.settled()
         if self._closing:
@@ -362,6 +630,8 @@ class Dialogue:
 
     def turn_over(self) -> None:
         """All that was to be said has been heard."""
+        self._settle_seeds()
+        self._host.settle_clips()
         if self.patience.owed:
             if self._record.state is _S.SPEAKING:
                 self._enter(_S.THINKING)
@@ -379,4 +649,5 @@ class Dialogue:
         self._asked_last_words = False
         self._cancel()
         self.patience.stop()
+        self._forget_speech()
         self._end_items()  # the last message must not wait for the rest of a sentence

@@ -57,13 +57,15 @@ CREATE TABLE IF NOT EXISTS call (
     cost_usd REAL,                 -- NULL: the price table lacks the model
     transcript TEXT,               -- JSON: [{role, text, cut}, …], as heard
     trunk TEXT,                    -- the [[sip.trunk]]; NULL with Twilio
-    media TEXT                     -- JSON: the leg's figures: loss, jitter, round trip, …
+    media TEXT,                    -- JSON: the leg's figures: loss, jitter, round trip, …
+    facts TEXT                     -- JSON: what plugins noted: a recording's place, a summary, …
 );
 CREATE INDEX IF NOT EXISTS call_started_at ON call (started_at);
 """
-SCHEMA_VERSION: Final = 2
-_SINCE_1: Final = ("trunk TEXT", "media TEXT")  # columns that a journal of version 1 lacks
-_JSON: Final = ("states", "latencies", "usage", "transcript", "media")
+SCHEMA_VERSION: Final = 3
+_SINCE: Final = {1: ("trunk TEXT", "media TEXT"), 2: ("facts TEXT",)}
+"""Columns that journals of a version, and older ones, lack."""
+_JSON: Final = ("states", "latencies", "usage", "transcript", "media", "facts")
 
 
 @dataclass(slots=True)
@@ -91,6 +93,7 @@ class Row:
     transcript: list[Entry] = field(default_factory=list)
     trunk: str | None = None
     media: Mapping[str, object] = field(default_factory=dict)
+    facts: dict[str, str | int | float | bool | None] = field(default_factory=dict)
 
     def values(self) -> dict[str, object]:
         """Column to value, structures as JSON text."""
@@ -126,8 +129,8 @@ class Journal:
                 raise sqlite3.DatabaseError(
                     f"{self.path} was written by a newer voiced (schema {version})"
                 )
-            if version == 1:
-                for column in _SINCE_1:
+            for since, columns in _SINCE.items():
+                for column in columns if 0 < version <= since else ():
                     database.execute(f"ALTER TABLE call ADD COLUMN {column}")
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

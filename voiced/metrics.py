@@ -70,6 +70,18 @@ REGISTRATIONS = Counter(
     "voiced_sip_registrations_total", "Registration states entered", ["trunk", "state"]
 )
 ENGINE_FAULTS = Counter("voiced_engine_faults_total", "Errors a model server sent", ["code"])
+CONFIRMATIONS = Counter(
+    "voiced_confirmations_total", "What speech during an answer proved to be", ["verdict"]
+)
+TOOL_CALLS = Counter("voiced_tool_calls_total", "Tools that models have called", ["outcome"])
+PLUGIN_FAULTS = Counter(
+    "voiced_plugin_faults_total", "What plugins did that was passed over", ["plugin", "what"]
+)
+ENGINE_EVENTS = Counter(
+    "voiced_engine_events_total",
+    "Sessions opened, refused, renewed, lost and replaced",
+    ["engine", "what"],
+)
 MODEL_LOST = Counter("voiced_model_lost_total", "Model sessions that ended by themselves", ["code"])
 GREETING_SECONDS = Histogram(
     "voiced_greeting_seconds",

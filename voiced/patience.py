@@ -22,6 +22,13 @@ __all__ = ["Patience", "PatienceHost"]
 GIVE_UP: Final = 3
 """A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
 
+LOST_FILLER_S: Final = 0.7
+"""A model that is lost is covered so soon; one that is back sooner was not missed."""
+
+FILLER_AGAIN_S: Final = 5.0  # while it stays away
+
+_POLL_S: Final = 0.1  # while a lost model's last words are heard out, for their end
+
 _LEAST_WAIT_S: Final = 0.01  # a deadline that rounding puts at "now" must not spin
 
 
@@ -51,6 +58,9 @@ class Patience:
         self._prompted = False
         self._over = False
         self._held = False
+        self._fill_at: float | None = None  # the model is lost: the next filler is due then
+        self._working = False
+        self._changed = trio.Event()
         waits = (agent.no_answer_s, agent.silence_prompt_s, agent.silence_hangup_s)
         self._shortest_s = min(wait for wait in waits if wait)  # 0: never
 
@@ -85,6 +95,31 @@ class Patience:
             if self._owed_since is not None:
                 self.owe()
 
+    @property
+    def reconnecting(self) -> bool:
+        """The model is lost, and somebody tries to get it back."""
+        return self._fill_at is not None
+
+    def lost(self) -> None:
+        """The model was lost and may come back; whoever tries knows when to give up."""
+        if self._fill_at is None:
+            self._fill_at = trio.current_time() + LOST_FILLER_S
+            self._changed.set()
+
+    def resumed(self, *, answering: bool) -> None:
+        """There is a model again, or there will be none."""
+        self._fill_at = None
+        if answering:
+            self.owe()
+        else:
+            self.settled()
+
+    def working(self, working: bool) -> None:
+        """Tools run, in their own time: the caller hears fillers, and nobody gives up."""
+        self._working = working
+        if working or self._owed_since is not None:
+            self.owe()
+
     def stop(self) -> None:
         """The call is ending anyway."""
         self._over = True
@@ -105,18 +140,35 @@ class Patience:
             due = min(over_at, now + self._shortest_s)
             if self._held:
                 pass  # but for the longest a call may last
+            elif self._fill_at is not None:
+                due = min(due, self._watch_loss(now, self._fill_at))
             elif self._owed_since is not None:
                 due = min(due, self._watch_model(now, self._owed_since))
             elif self._record.state is CallState.LISTENING and self._playout.idle:
                 due = min(due, self._watch_caller(now))
             if not self._over:
-                await trio.sleep_until(max(due, now + _LEAST_WAIT_S))
+                self._changed = trio.Event()
+                with trio.move_on_at(max(due, now + _LEAST_WAIT_S)):
+                    await self._changed.wait()
+
+    def _watch_loss(self, now: float, fill_at: float) -> float:
+        """Cover for a model that is lost; returns when to look again."""
+        if not self._playout.idle:
+            return now + _POLL_S
+        if now < fill_at:
+            return fill_at
+        self._host.play_clip("one_moment")
+        self._fill_at = now + FILLER_AGAIN_S
+        return now + _POLL_S
 
     def _watch_model(self, now: float, since: float) -> float:
         """Act on a model that owes audio since `since`; returns the next deadline."""
         if not self._playout.idle:
             return now + self._agent.no_answer_s
         waited, patience = now - since, self._agent.no_answer_s
+        if waited >= GIVE_UP * patience and self._working:
+            self.owe()  # a tool has a time limit of its own
+            return now + patience
         if waited >= GIVE_UP * patience:
             self._record.log.warning("model says nothing", waited_s=round(waited, 1))
             metrics.MODEL_LOST.labels("silent").inc()

@@ -282,6 +282,10 @@ class Playout:
         item = self._parts.get(item_id, {}).get(content_index)
         return 0 if item is None else item.heard // self._bytes_per_ms
 
+    def was_cut(self, item_id: str) -> bool:
+        """Whether the item was dropped before its end."""
+        return any(part.cut for part in self._parts.get(item_id, {}).values())
+
     def snapshot(self) -> tuple[ItemSnapshot, ...]:
         """Every item that the ledger remembers, in order of their ids' first appearance."""
         return tuple(

@@ -286,8 +286,14 @@ class Call(Protocol):
         Raises ValueError for a target that is none.
         """
 
-    def hang_up(self, *, farewell: Clip | bool = True, reason: str = "plugin") -> None:
-        """End the call: with the agent's farewell, with a clip heard to its end, or at once."""
+    def hang_up(
+        self, *, farewell: Clip | bool = True, now: bool = False, reason: str = "plugin"
+    ) -> None:
+        """End the call, once what is being said has been heard, or `now`.
+
+        The last words are the agent's farewell, a clip, or with False nothing more. `reason` is
+        the journal's.
+        """
 
     def set_fact(self, name: str, value: Json) -> None:
         """Note something in the call's journal row; at most 64 facts of 4,096 characters."""

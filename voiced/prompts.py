@@ -15,9 +15,14 @@ from typing import Final
 import trio
 
 from voiced import audio, clips, wav
+from voiced.config.types import Agent
 from voiced.formats import PCM16_8K, AudioFormat, Encoding
+from voiced.plugin import Audio, Clip
 
-__all__ = ["Prompts", "tone"]
+__all__ = ["MESSAGES", "Prompts", "tone"]
+
+MESSAGES: Final = ("one_moment", "still_there", "farewell", "unavailable")
+"""What a call says without its model; an agent may have a file of its own for each."""
 
 TONE_HZ: Final = 440
 TONE_MS: Final = 400
@@ -48,6 +53,28 @@ class Prompts:
             return self._cache[key]
         data = await trio.to_thread.run_sync(_read, path, target)
         return self._keep(key, data)
+
+    async def sound(self, clip: Clip, target: AudioFormat) -> bytes:
+        """The audio of whatever a plugin wants played. Raises wav.WavError, or KeyError."""
+        if isinstance(clip, Audio):
+            if clip.format == target:
+                return clip.payload
+            return await trio.to_thread.run_sync(convert, clip.payload, clip.format, target)
+        if isinstance(clip, Path):
+            return await self.file(clip, target)
+        return self.clip(clip, target)
+
+    async def messages(self, agent: Agent, target: AudioFormat) -> dict[str, bytes | wav.WavError]:
+        """The agent's own `MESSAGES`, as far as it has files; an error for one that has none."""
+        own: dict[str, bytes | wav.WavError] = {}
+        for name in MESSAGES:
+            path: Path | None = getattr(agent, f"{name}_file")
+            if path is not None:
+                try:
+                    own[name] = await self.file(path, target)
+                except wav.WavError as error:
+                    own[name] = error
+        return own
 
     def clip(self, name: str, target: AudioFormat) -> bytes:
         """A bundled message in `target`. Small and local: read at once, without a thread."""

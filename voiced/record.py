@@ -5,26 +5,29 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Final
 
 import structlog
 import trio
 
 from voiced import metrics
 from voiced.config.types import Price
-from voiced.cost import cost_usd
-from voiced.engine import ModelState, Usage
+from voiced.cost import Spending
+from voiced.engine import ModelState
 from voiced.journal import Row
 from voiced.leg import CallFacts
 from voiced.playout import Cut
 from voiced.states import SUCCESSORS, CallState, IllegalTransition
+from voiced.text import printable
 from voiced.transcript import Transcript
 
 __all__ = ["CallRecord"]
 
-MAX_STATES = 5000  # an hour of quick turns; beyond it the history keeps its beginning
-MAX_ANSWERS = 2000
+MAX_STATES: Final = 5000  # an hour of quick turns; beyond it the history keeps its beginning
+MAX_ANSWERS: Final = 2000
+MAX_FACTS: Final = 64
+MAX_FACT: Final = 4096  # characters
 
 
 class CallRecord:
@@ -33,12 +36,22 @@ class CallRecord:
     strict: ClassVar[bool] = False
     """Raise on an illegal change of state. Tests set it; a live call is not dropped for our bug."""
 
-    def __init__(self, facts: CallFacts, *, agent: str, engine: str, model: str) -> None:
+    def __init__(
+        self,
+        facts: CallFacts,
+        *,
+        agent: str,
+        engine: str,
+        model: str,
+        transcription_model: str | None = None,
+    ) -> None:
         self.state = CallState.DIALLING if facts.direction == "outbound" else CallState.RINGING
         self.model_state = ModelState.CONNECTING
         self.transcript = Transcript()
-        self.usage = Usage()
+        self.spending = Spending(model, transcription_model)
         self.reason: str | None = None
+        self.changed: Callable[[CallState, CallState], None] | None = None
+        """Called with the previous state and the new one."""
         self.log = structlog.get_logger("voiced.call").bind(call=facts.call_id)
         self._began = trio.current_time()
         self._media_at: float | None = None
@@ -100,10 +113,13 @@ class CallRecord:
         self._state_since = time.time()
         if state is CallState.MEDIA_READY:
             self._media_at = trio.current_time()
+            self.spending.begin(self._media_at)
         if len(self._states) < MAX_STATES:
             self._states.append((state.value, self._ms()))
         metrics.STATE_CHANGES.labels(state.value).inc()
         self.log.info("call state", state=state.value, previous=previous.value)
+        if self.changed is not None:
+            self.changed(previous, state)
 
     def model_to(self, state: ModelState) -> None:
         """The model's connection changed."""
@@ -114,6 +130,19 @@ class CallRecord:
             self._model_ready_ms = self._ms()
         metrics.MODEL_STATE_CHANGES.labels(state.value).inc()
         self.log.info("model state", state=state.value)
+
+    def model_is(self, engine: str, model: str) -> None:
+        """Another engine or model talks from now on; the row names the last."""
+        self.row.engine, self.row.model = engine, model
+        self.spending.switch(model, trio.current_time())
+
+    def set_fact(self, name: str, value: str | int | float | bool | None) -> None:
+        """Note something about the call. Raises ValueError beyond what a row may hold."""
+        if name not in self.row.facts and len(self.row.facts) >= MAX_FACTS:
+            raise ValueError(f"a call has at most {MAX_FACTS} facts")
+        if isinstance(value, str):
+            value = printable(value[:MAX_FACT])
+        self.row.facts[printable(name[:64])] = value
 
     def greeting_heard(self, at: float) -> None:
         """The first word of the greeting reaches the caller at `at`."""
@@ -161,8 +190,9 @@ class CallRecord:
         row.media_ms = round(media_s * 1000)
         row.states = self._states
         row.media = media or {}
-        row.usage = {name: value for name, value in dataclasses.asdict(self.usage).items() if value}
-        row.cost_usd = cost_usd(prices, row.model, self.usage, media_s)
+        usage = self.spending.usage
+        row.usage = {name: value for name, value in dataclasses.asdict(usage).items() if value}
+        row.cost_usd = self.spending.usd(prices, trio.current_time())
         row.transcript = self.transcript.entries()
         row.latencies = {
             "greeting_ms": self._greeting_ms,
@@ -184,8 +214,8 @@ class CallRecord:
             barge_ins=len(self._barge_ins_ms),
             digits=self._digits,
             model=row.model,
-            tokens_in=self.usage.text_in + self.usage.audio_in,
-            tokens_out=self.usage.text_out + self.usage.audio_out,
+            tokens_in=usage.text_in + usage.audio_in,
+            tokens_out=usage.text_out + usage.audio_out,
             cost_usd=None if row.cost_usd is None else round(row.cost_usd, 5),
         )
         self.log.debug("call transcript", transcript=str(self.transcript))

@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 import trio
 
+from voiced.heard import Ears
 from voiced.leg import Leg, LegClosed
 from voiced.playout import Cut, Playout
 
@@ -36,9 +37,17 @@ class Listener(Protocol):
 class Speaker:
     """Plays a `Playout` through a `Leg`, at most `lead_ms` ahead of what has been heard."""
 
-    def __init__(self, playout: Playout, leg: Leg, lead_ms: int, listener: Listener) -> None:
+    def __init__(
+        self,
+        playout: Playout,
+        leg: Leg,
+        lead_ms: int,
+        listener: Listener,
+        ears: Ears | None = None,
+    ) -> None:
         self._playout = playout
         self._leg = leg
+        self._ears = ears
         self._chunk = CHUNK_MS * leg.format.bytes_per_ms
         # Less than two pieces of lead would let the carrier run dry while the next is on its way.
         self._lead = max(lead_ms * leg.format.bytes_per_ms, 2 * self._chunk)
@@ -62,8 +71,7 @@ class Speaker:
         if self._turn is not None:
             self._turn.cancel()
         self._item = None
-        self._told = 0
-        self._playout.heard_to(self._leg.clear())
+        self._clear()
         cuts = self._playout.cut()
         self._quiet.unpark_all()
         return cuts
@@ -74,15 +82,27 @@ class Speaker:
             self._resumed = trio.Event()
             if self._turn is not None:
                 self._turn.cancel()
-            self._told = 0
-            self._playout.heard_to(self._leg.clear())
+            self._clear()
             self._playout.rewind()
+
+    def _clear(self) -> None:
+        """Empty the carrier's buffer; the playout learns what was heard."""
+        self._told = 0
+        heard = self._leg.clear()
+        self._playout.heard_to(heard)
+        if self._ears is not None:
+            self._ears.cleared(heard, trio.current_time())
 
     def resume(self) -> None:
         """Go on where the caller stopped hearing."""
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
+
+    def ended(self, heard: int) -> None:
+        """The call is over: of what was sent, `heard` bytes have been played."""
+        if self._ears is not None:
+            self._ears.cleared(heard, trio.current_time())
 
     async def silent(self) -> None:
         """Wait until nothing is being said and nothing waits to be."""
@@ -116,6 +136,8 @@ class Speaker:
                     self._item = chunk.item_id
                     self._listener.audio_started(chunk.item_id, leg.seconds_until(leg.sent()))
                 try:
+                    if self._ears is not None:
+                        self._listen(self._ears, chunk.payload)
                     leg.send(chunk.payload)
                     playout.sent(chunk)
                     await leg.ready()
@@ -131,9 +153,17 @@ class Speaker:
                 if leg.heard() < leg.sent():  # the clock was corrected a moment ago
                     await trio.sleep(_TICK_S)
                 elif playout.idle:
+                    if self._ears is not None:
+                        self._ears.settle(trio.current_time())
                     return
                 else:  # all is heard and the model owes the rest of the item
                     await self._work.park()
+
+    def _listen(self, ears: Ears, payload: bytes) -> None:
+        """Tell the ears when what is sent now will be heard."""
+        now = trio.current_time()
+        ears.settle(now)
+        ears.sent(payload, now + self._leg.seconds_until(self._leg.sent()))
 
     async def _room(self) -> None:
         """Wait until another piece may go out without more than the lead being unheard.

@@ -13,7 +13,7 @@ import trio
 
 from voiced import metrics
 from voiced.call import Call, Services
-from voiced.config.types import Agent, Config, EmulatorEngine
+from voiced.config.types import Agent, Config
 from voiced.engine import Engine
 from voiced.formats import AudioFormat
 from voiced.leg import CallFacts
@@ -117,13 +117,11 @@ class Switchboard:
         if (why := self.full) is not None:
             raise NoRoom(why)
         assert self.nursery is not None
-        engine = self.setup.config.engine[agent.engine]
         call = Call(
             facts,
             agent_name,
             agent,
             self.setup.engines[agent.engine],
-            "emulator" if isinstance(engine, EmulatorEngine) else engine.model,
             leg_format,
             self.services,
             media_timeout_s=media_timeout_s,

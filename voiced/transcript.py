@@ -10,10 +10,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from voiced.engine import Said
+
 __all__ = ["Entry", "Transcript", "heard_text"]
 
 # A call of an hour has some hundreds of items; a server that makes thousands is not conversing.
 MAX_ENTRIES: Final = 4000
+_ROLES: Final[dict[str, Literal["user", "assistant", "system"]]] = {
+    "caller": "user",
+    "agent": "assistant",
+    "note": "system",
+}
 MAX_TEXT: Final = 32_000  # characters of one item; a 4,096-token answer has about 16,000
 
 
@@ -21,7 +28,7 @@ MAX_TEXT: Final = 32_000  # characters of one item; a 4,096-token answer has abo
 class Entry:
     """One item of the conversation."""
 
-    role: Literal["caller", "agent"]
+    role: Literal["caller", "agent", "note"]
     item_id: str
     text: str = ""
     cut: bool = False  # the caller interrupted: `text` is what was heard of it
@@ -55,16 +62,36 @@ class Transcript:
             entry.text = heard_text(entry.text, heard_ms, received_ms)
             entry.cut = True
 
+    def note(self, text: str) -> None:
+        """Keep a text that the model was given: part of the history, not of what was said."""
+        entry = self._entry("note", f"note:{len(self._entries)}")
+        if entry is not None:
+            entry.text, entry.final = text[:MAX_TEXT], True
+
+    def drop(self, item_id: str) -> None:
+        """Forget an item: it was no speech."""
+        self._entries.pop(item_id, None)
+
+    def get(self, item_id: str) -> Entry | None:
+        """The item of that id, if it has a place."""
+        return self._entries.get(item_id)
+
     def entries(self) -> list[Entry]:
         """The items that have words, in the conversation's order."""
-        return [entry for entry in self._entries.values() if entry.text]
+        return [entry for entry in self._entries.values() if entry.text and entry.role != "note"]
+
+    def history(self) -> list[Said]:
+        """The conversation as a model would be told it, notes to it included."""
+        return [
+            Said(_ROLES[entry.role], entry.text) for entry in self._entries.values() if entry.text
+        ]
 
     def __str__(self) -> str:
         return "\n".join(
             f"{entry.role}: {entry.text}{' —' if entry.cut else ''}" for entry in self.entries()
         )
 
-    def _entry(self, role: Literal["caller", "agent"], item_id: str) -> Entry | None:
+    def _entry(self, role: Literal["caller", "agent", "note"], item_id: str) -> Entry | None:
         entry = self._entries.get(item_id)
         if entry is None and len(self._entries) < MAX_ENTRIES:
             entry = self._entries[item_id] = Entry(role, item_id)

@@ -1,0 +1,218 @@
+"""The call as plugins see it (`voiced.plugin.Call`): a narrow door to `Call`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal
+
+import trio
+
+from voiced import metrics, wav
+from voiced.ending import LastWords
+from voiced.formats import AudioFormat
+from voiced.leg import Transferred, Unsupported
+from voiced.plugin import Audio, Clip, Json, Playing, Tool
+
+if TYPE_CHECKING:
+    from voiced.call import Call
+
+__all__ = ["Acting"]
+
+
+class Acting:
+    """One plugin's hold on one call."""
+
+    def __init__(self, call: Call, plugin: str) -> None:
+        self._call = call
+        self._plugin = plugin
+        self._log = call.record.log.bind(plugin=plugin)
+
+    # ---- what is known ----
+
+    @property
+    def call_id(self) -> str:
+        """Ours."""
+        return self._call.facts.call_id
+
+    @property
+    def carrier(self) -> str:
+        """`twilio` or `sip`."""
+        return self._call.facts.carrier
+
+    @property
+    def carrier_call_id(self) -> str:
+        """The carrier's name for it."""
+        return self._call.facts.carrier_call_id
+
+    @property
+    def caller(self) -> str:
+        """Who calls."""
+        return self._call.facts.caller
+
+    @property
+    def called(self) -> str:
+        """Whom they called."""
+        return self._call.facts.called
+
+    @property
+    def direction(self) -> Literal["inbound", "outbound"]:
+        """Who placed the call."""
+        return self._call.facts.direction
+
+    @property
+    def trunk(self) -> str | None:
+        """The `[[sip.trunk]]`."""
+        return self._call.facts.trunk
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """What else the carrier said."""
+        return self._call.facts.parameters
+
+    @property
+    def agent(self) -> str:
+        """The `[agent.NAME]`."""
+        return self._call.agent_name
+
+    @property
+    def engine(self) -> str:
+        """The `[engine.NAME]` that talks now."""
+        return self._call.record.row.engine
+
+    @property
+    def shaping(self) -> Mapping[str, str]:
+        """All that shapes what the model says first; the instructions as a digest."""
+        agent, plan = self._call.agent, self._call.plan
+        text = plan.instructions.encode("utf-8", "surrogatepass")
+        return {
+            "engine": self._call.engine.name,
+            "model": self._call.engine.model,
+            "voice": agent.voice,
+            "language": agent.language,
+            "instructions": hashlib.sha256(text).hexdigest(),
+            "greeting": agent.greeting or "",
+            "greeting_text": agent.greeting_text or "",
+            "format": str(plan.leg_format),
+            **self._call.engine_shape,
+        }
+
+    @property
+    def language(self) -> str:
+        """The agent's language."""
+        return self._call.agent.language
+
+    @property
+    def format(self) -> AudioFormat:
+        """Of the audio that hooks get."""
+        return self._call.leg_format
+
+    @property
+    def state(self) -> str:
+        """The call's state."""
+        return self._call.record.state.value
+
+    @property
+    def media_ms(self) -> int:
+        """Milliseconds since audio began to flow."""
+        began = self._call.record.media_at
+        return 0 if began is None else round((trio.current_time() - began) * 1000)
+
+    @property
+    def log(self) -> Any:
+        """A logger bound to the call and the plugin."""
+        return self._log
+
+    # ---- what can be done ----
+
+    def play(self, *clips: Clip) -> Playing:
+        """Have clips heard after what is being said."""
+        return self._call.clipboard.play(clips)
+
+    def say(self, text: str) -> None:
+        """Have the agent speak these words exactly."""
+        self._call.say(text, exactly=True)
+
+    def tell(
+        self, text: str, *, role: Literal["system", "user"] = "system", answer: bool = True
+    ) -> None:
+        """Put a text into the conversation, and let the model answer it."""
+        self._call.dialogue.tell(role, text, answer=answer)
+
+    def interrupt(self) -> None:
+        """Silence the agent now."""
+        self._call.dialogue.silence()
+
+    def send_digits(self, digits: str) -> None:
+        """Press keys."""
+        self._call.send_digits(digits)
+
+    async def transfer(self, target: str) -> Transferred:
+        """Hand the caller over; where that fails the call goes on."""
+        return await self._call.transfer(target)
+
+    def hang_up(
+        self, *, farewell: Clip | bool = True, now: bool = False, reason: str = "plugin"
+    ) -> None:
+        """End the call, once what is being said has been heard, or `now`."""
+        self._log.info("plugin hangs up", reason=reason)
+        if now:
+            self._call.end(reason)
+        elif isinstance(farewell, bool):
+            self._call.finish(reason, "farewell" if farewell else None)
+        else:
+            self._call.start(self._hang_up_with, farewell, reason)
+
+    async def _hang_up_with(self, clip: Clip, reason: str) -> None:
+        words: LastWords = "farewell"
+        try:
+            words = await self._call.prompts.sound(clip, self._call.leg_format)
+        except (wav.WavError, KeyError) as error:
+            self._log.error("clip left out", clip=_name(clip), error=str(error))
+        with suppress(Unsupported):
+            self._call.finish(reason, words)
+
+    def set_fact(self, name: str, value: Json) -> None:
+        """Note something in the call's journal row."""
+        self._call.record.set_fact(name, value)
+
+    def register_tool(self, tool: Tool) -> None:
+        """Let the model call `tool` from now on."""
+        self._call.register_tool(tool)
+
+    async def run_tool(self, name: str, arguments: Mapping[str, Any]) -> str:
+        """Run a tool that any plugin has registered."""
+        return await self._call.toolbox.run(name, arguments)
+
+    def take_over(self) -> AbstractAsyncContextManager[None]:
+        """While in this context the model neither hears the caller nor is heard."""
+        return self._take_over()
+
+    @asynccontextmanager
+    async def _take_over(self) -> AsyncIterator[None]:
+        dialogue = self._call.dialogue
+        dialogue.take_over(True)
+        try:
+            yield
+        finally:
+            dialogue.take_over(False)
+
+    def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+        """Run a coroutine function as a task of the call; what it raises is reported."""
+        self._call.start(self._isolated, function, args)
+
+    async def _isolated(
+        self, function: Callable[..., Awaitable[None]], args: tuple[object, ...]
+    ) -> None:
+        try:
+            await function(*args)
+        except Unsupported as error:
+            self._log.warning("plugin asked in vain", why=str(error))
+        except Exception:
+            metrics.PLUGIN_FAULTS.labels(self._plugin, "task").inc()
+            self._log.exception("plugin's task failed")
+
+
+def _name(clip: Clip) -> str:
+    return "audio" if isinstance(clip, Audio) else str(clip)

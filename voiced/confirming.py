@@ -1,0 +1,140 @@
+"""Reversible barge-in: playback pauses at once, and goes on if it was no interruption.
+
+While the judge listens the state stays as it was. After a verdict of echo or cough the model's
+turn detection may hear speech still: as long as it does, and the agent speaks, the judge goes on
+listening in windows of `confirm_ms` without a pause, so that a caller who talks over the echo is
+heard all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import trio
+
+from voiced import metrics
+from voiced.interruption.confirmation import Confirmation
+
+__all__ = ["Confirming", "ConfirmingHost"]
+
+
+class ConfirmingHost(Protocol):
+    """What follows from a verdict."""
+
+    def pause_speaker(self) -> None:
+        """Stop playing and keep what is unheard."""
+
+    def resume_speaker(self) -> None:
+        """Go on where the caller stopped hearing."""
+
+    def interrupted(self, began: float) -> None:
+        """It was the caller: speech_started came at `began`, on Trio's clock."""
+
+    @property
+    def agent_sounds(self) -> bool:
+        """Whether anything is being said or waits to be."""
+
+
+class Confirming:
+    """One call's. `turn_is_speech` says whether the caller's turn deserves an answer."""
+
+    def __init__(self, host: ConfirmingHost, judge: Confirmation, confirm_ms: int) -> None:
+        self._host = host
+        self.judge = judge
+        self._limit_s = confirm_ms / 1000
+        self._began: float | None = None  # a judgement is under way
+        self._paused = False
+        self._in_speech = False  # the model's turn detection hears the caller
+        self._deadline = math.inf
+        self._wake = trio.Event()
+        self.turn_is_speech = True
+
+    @property
+    def pending(self) -> bool:
+        """Playback is paused and nothing is decided."""
+        return self._paused
+
+    def speech_started(self, now: float) -> bool:
+        """Speech during an answer: pause and judge. False if there is nothing to interrupt."""
+        self._in_speech = True
+        if not self._host.agent_sounds:
+            self.turn_is_speech = True
+            return False
+        self.turn_is_speech = False
+        self._host.pause_speaker()
+        self._paused = True
+        self._begin(now)
+        return True
+
+    def speech_stopped(self, now: float) -> None:
+        """The turn is over as far as the model's turn detection goes."""
+        self._in_speech = False
+        if self._began is not None:
+            self.judge.speech_stopped(now)
+            self._decide(now)
+
+    def committed(self, now: float) -> None:
+        """The turn becomes an item: what is undecided by now is decided."""
+        self._in_speech = False
+        if self._began is not None:
+            self._decide(max(now, self._deadline))
+        if self._began is not None:  # the judge had nothing to say
+            self._conclude("interruption", now)
+
+    def caller(self, payload: bytes, at_s: float) -> None:
+        """More of the caller's audio."""
+        self.judge.caller(payload, at_s)
+        if self._began is not None:
+            self._decide(trio.current_time())
+
+    def digit(self, now: float) -> None:
+        """The caller pressed a key."""
+        self.judge.digit(now)
+        if self._began is not None:
+            self._decide(now)
+
+    def stop(self) -> None:
+        """Playback belongs to somebody else now: hold, the end, a plugin."""
+        self._began = None
+        self._paused = self._in_speech = False
+        self._deadline = math.inf
+
+    async def watch(self) -> None:
+        """Decide at the latest when the time is over; ends by cancellation."""
+        while True:
+            self._wake = trio.Event()
+            with trio.move_on_at(self._deadline):
+                await self._wake.wait()
+                continue
+            if self._began is not None:
+                now = trio.current_time()
+                self._decide(now)
+                if self._began is not None and now >= self._deadline:
+                    self._conclude("interruption", now)
+
+    def _begin(self, now: float) -> None:
+        self._began = now
+        self._deadline = now + self._limit_s
+        self.judge.begin(now)
+        self._wake.set()
+
+    def _decide(self, now: float) -> None:
+        verdict = self.judge.verdict(now)
+        if verdict is not None:
+            self._conclude(verdict, now)
+
+    def _conclude(self, verdict: str, now: float) -> None:
+        assert self._began is not None
+        began, paused = self._began, self._paused
+        self._began, self._deadline, self._paused = None, math.inf, False
+        if paused or verdict == "interruption":
+            metrics.CONFIRMATIONS.labels(verdict).inc()
+        if verdict == "interruption":
+            self.turn_is_speech = True
+            self._host.interrupted(began)
+            return
+        if paused:
+            self._host.resume_speaker()
+        if self._in_speech and self._host.agent_sounds:
+            self._begin(now)

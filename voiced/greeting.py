@@ -1,0 +1,108 @@
+"""How a call begins to be heard: tone, delay, what plugins put before, and the greeting itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from voiced import wav
+from voiced.config.types import Agent
+from voiced.engine import (
+    AgentAudio,
+    AgentTranscript,
+    EngineEvent,
+    ResponseDone,
+    ResponseStarted,
+)
+from voiced.formats import AudioFormat
+from voiced.plugin import Audio, Greeting
+from voiced.prompts import Prompts, tone
+
+__all__ = ["GREETING", "LOCAL", "GreetingCapture", "Opening"]
+
+LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
+GREETING: Final = f"{LOCAL}greeting:"  # and of these, a recorded greeting
+
+CAPTURED_S: Final = 30
+"""A greeting that is longer is not one; it is not handed on to be kept."""
+
+Queue = Callable[[str, bytes], None]
+"""Has audio heard after all that was queued before; the item's id first."""
+
+
+class Opening:
+    """Puts everything that stands before the caller's first word into the playout, in order."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        form: AudioFormat,
+        prompts: Prompts,
+        queue: Queue,
+        log: structlog.stdlib.BoundLogger,
+    ) -> None:
+        self._agent = agent
+        self._form = form
+        self._prompts = prompts
+        self._queue = queue
+        self._log = log
+        self.recorded = False
+        """The greeting is in the playout, whatever made it."""
+
+    async def prepare(self, planned: Greeting) -> None:
+        """Read and queue. What cannot be read is left out, and said so in the log."""
+        agent, form = self._agent, self._form
+        if agent.connection_tone:
+            self._queue(f"{LOCAL}tone", tone(form))
+        if agent.greeting_delay_ms:
+            # Silence that is played, not a timer: exact on the carrier's own clock.
+            self._queue(f"{LOCAL}delay", form.silence(agent.greeting_delay_ms))
+        for place, clip in enumerate(planned.before):
+            try:
+                self._queue(f"{LOCAL}before:{place}", await self._prompts.sound(clip, form))
+            except (wav.WavError, KeyError) as error:
+                self._log.error("clip left out", clip=str(clip)[:200], error=str(error))
+        if planned.audio is not None:
+            self._queue(f"{GREETING}0", await self._prompts.sound(planned.audio, form))
+            self.recorded = True
+            return
+        for place, path in enumerate(agent.greeting_files):  # one file may stand there twice
+            try:
+                self._queue(f"{GREETING}{place}", await self._prompts.file(path, form))
+                self.recorded = True
+            except wav.WavError as error:
+                self._log.error("greeting file left out", file=str(path), error=str(error))
+
+
+class GreetingCapture:
+    """Collects the model's greeting as it is made, for a plugin that keeps it."""
+
+    def __init__(self, form: AudioFormat, made: Callable[[Audio], None]) -> None:
+        """`form` is the session's, `made` gets the whole greeting, once."""
+        self._form = form
+        self._made = made
+        self._response: str | None = None
+        self._audio = bytearray()
+        self._texts: dict[str, str] = {}
+        self.over = False
+
+    def observe(self, event: EngineEvent) -> None:
+        """Take what belongs to the first response of the session."""
+        match event:
+            case ResponseStarted(response_id) if self._response is None:
+                self._response = response_id
+            case AgentAudio(response_id, _, _, payload) if response_id == self._response:
+                self._audio += payload
+                self.over = len(self._audio) > CAPTURED_S * 1000 * self._form.bytes_per_ms
+            case AgentTranscript(item_id, text, final):
+                known = "" if final else self._texts.get(item_id, "")
+                self._texts[item_id] = known + text
+            case ResponseDone(response_id, status) if response_id == self._response:
+                self.over = True
+                if status == "completed" and self._audio:
+                    text = " ".join(self._texts.values()).strip()
+                    self._made(Audio(bytes(self._audio), self._form, text))
+            case _:
+                pass
