@@ -1,0 +1,261 @@
+"""Menus of keys: a digit or a sequence plays, says, transfers, runs a tool, asks for a number.
+
+    [plugins.dtmf.menu.main.keys]
+    0 = { transfer = "+4930123456" }
+    1 = { menu = "orders" }
+
+    [plugins.dtmf.menu.orders]
+    prompt = "orders.wav"
+    [plugins.dtmf.menu.orders.keys.1.collect]
+    prompt = "order-number.wav"
+    min_length = 6
+    max_length = 6
+    then = { tool = "order_status", arguments = { order = "{digits}" }, tell = "{result}" }
+
+Keys that lead somewhere are not told to the model. Name this plugin before others that act on
+keys: what is secret then is secret from them, too.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import trio
+from voiced_plugins._files import durations_ms
+from voiced_plugins._keypad import Act, Action, Begin, Collect, Effect, Home, Keypad, Menu, Refuse
+
+from voiced.plugin import Call, Playing, Plugin, Service, Settings, Unsupported
+
+__all__ = ["Dtmf", "Menus"]
+
+_WAITING: Final = 32
+"""Effects that wait while an action is under way: more keys than anybody presses meanwhile."""
+
+_NO_RESULT: Final = "that did not work"
+
+
+class Menus(Settings, frozen=True):
+    """Menus of keys."""
+
+    menu: dict[str, Menu]
+    """The menus, `[plugins.dtmf.menu.NAME]`."""
+    start: str = "main"
+    """The menu that a call begins with; its keys work whenever there is no other."""
+    while_speaking: Literal["interrupt", "keep", "ignore"] = "interrupt"
+    """A key pressed while the caller hears something: `interrupt` silences it, `keep` lets it go \
+on, `ignore` takes no keys then."""
+
+    def __post_init__(self) -> None:
+        if self.start not in self.menu:
+            raise ValueError(f'start = "{self.start}": {self._known(self.start)}')
+        for action in self.actions():
+            if action.menu is not None and action.menu not in self.menu:
+                raise ValueError(f'menu = "{action.menu}": {self._known(action.menu)}')
+
+    def _known(self, name: str) -> str:
+        near = difflib.get_close_matches(name, self.menu, 1) or list(self.menu)
+        return f"there is no such menu; there is {', '.join(near) or 'none'}"
+
+    def actions(self) -> Iterator[Action]:
+        """All actions of all menus."""
+
+        def within(action: Action | None) -> Iterator[Action]:
+            if action is not None:
+                yield action
+                if action.collect is not None:
+                    yield from within(action.collect.then)
+                    yield from within(action.collect.otherwise)
+
+        for menu in self.menu.values():
+            for action in (*menu.keys.values(), menu.otherwise):
+                yield from within(action)
+
+    def files(self) -> Iterator[Path]:
+        """All files that may be played."""
+        places: list[Menu | Collect] = [*self.menu.values()]
+        for action in self.actions():
+            yield from action.play
+            if action.collect is not None:
+                places.append(action.collect)
+        for place in places:
+            yield from (path for path in (place.prompt, place.wrong) if path is not None)
+
+
+class Files(Service):
+    """Sees to it that every prompt can be played before a caller needs it."""
+
+    config: Menus
+
+    async def open(self) -> None:
+        """Read every file once."""
+        await durations_ms(self.config.files())
+
+
+class Dtmf(Plugin):
+    """The menus of one call."""
+
+    Config = Menus
+    Service = Files
+    config: Menus
+
+    def __init__(self, call: Call, config: Menus, service: Any) -> None:
+        super().__init__(call, config, service)
+        self._keypad = Keypad(config.menu, config.start)
+        self._send, self._effects = trio.open_memory_channel[Effect](_WAITING)
+        self._changed = trio.Event()
+        self._playing: Playing | None = None
+
+    async def on_media(self) -> None:
+        """The first menu begins."""
+        self._emit(self._keypad.begin(trio.current_time()))
+        self.call.start(self._watch)
+        self.call.start(self._work)
+
+    async def on_digit(self, digit: str) -> bool | None:
+        """A key: taken by the menus, or left to the model."""
+        speaking = self._playing is not None or self.call.state in ("greeting", "speaking")
+        if speaking and self.config.while_speaking == "ignore":
+            return True
+        effects = self._keypad.press(digit, trio.current_time())
+        if effects is None:
+            return None
+        if self.config.while_speaking == "interrupt":
+            self._silence()
+        self._emit(effects)
+        return True
+
+    def _silence(self) -> None:
+        try:
+            self.call.interrupt()
+        except Unsupported:
+            return  # nobody speaks to a call that is ending
+
+    def _emit(self, effects: list[Effect]) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+        for effect in effects:
+            try:
+                self._send.send_nowait(effect)
+            except trio.WouldBlock:
+                self.call.log.warning("too many keys at a time: some are passed over")
+                return
+
+    async def _watch(self) -> None:
+        """Wake the keypad at its deadlines."""
+        while True:
+            changed, deadline = self._changed, self._keypad.deadline
+            with trio.move_on_at(trio.current_time() + 3600 if deadline is None else deadline):
+                await changed.wait()
+                continue
+            self._emit(self._keypad.expire(trio.current_time()))
+
+    # ---- what keys do ----
+
+    async def _work(self) -> None:
+        """Do what is due, one after the other; while `alone` is open the model is out of it."""
+        async with AsyncExitStack() as alone:
+            quiet = False
+            async for effect in self._effects:
+                match effect:
+                    case Begin(turn, prompt, wants_quiet):
+                        if wants_quiet and not quiet:
+                            await alone.enter_async_context(self.call.take_over())
+                        elif quiet and not wants_quiet:
+                            await alone.aclose()
+                        quiet = wants_quiet
+                        await self._play(prompt)
+                        self._keypad.heard(turn, trio.current_time())
+                        self._emit([])
+                    case Refuse(clip):
+                        await self._play(clip)
+                    case Home():
+                        await alone.aclose()
+                        quiet = False
+                    case Act(action):
+                        result = await self._prepare(effect)
+                        if not action.stays:
+                            await alone.aclose()
+                            quiet = False
+                        await self._finish(effect, result)
+
+    async def _play(self, *clips: Path | None) -> None:
+        paths = [clip for clip in clips if clip is not None]
+        if not paths:
+            return
+        try:
+            self._playing = self.call.play(*paths)
+            await self._playing.heard()
+        except Unsupported as error:
+            self.call.log.info("prompt not played", why=str(error))
+        finally:
+            self._playing = None
+
+    async def _prepare(self, act: Act) -> str:
+        """Clips and tool; returns what the tool said."""
+        action = act.action
+        self.call.log.info("keys pressed", action=_kind(action))  # which keys is nobody's business
+        if not action.hang_up:
+            await self._play(*action.play)
+        if action.tool is None:
+            return ""
+        try:
+            result = await self.call.run_tool(action.tool, _filled(action.arguments, act.digits))
+        except KeyError:
+            self.call.log.warning("no plugin has this tool", tool=action.tool)
+            return _NO_RESULT
+        except Exception as error:  # another plugin's, and its text may repeat a secret
+            self.call.log.warning("tool failed", tool=action.tool, error=type(error).__name__)
+            return _NO_RESULT
+        return result.replace(act.digits, "…") if act.secret and act.digits else result
+
+    async def _finish(self, act: Act, result: str) -> None:
+        action = act.action
+        digits = "" if act.secret else act.digits
+
+        def words(text: str) -> str:
+            return text.replace("{digits}", digits).replace("{result}", result)
+
+        try:
+            if action.say is not None:
+                self.call.say(words(action.say))
+            elif action.tell is not None:
+                self.call.tell(words(action.tell))
+            elif action.transfer is not None:
+                await self._transfer(words(action.transfer))
+            elif action.hang_up:
+                await self._play(*action.play[:-1])
+                farewell = action.play[-1] if action.play else True
+                self.call.hang_up(farewell=farewell, reason="keys")
+        except Unsupported as error:
+            self.call.log.info("keys had no effect", action=_kind(action), why=str(error))
+
+    async def _transfer(self, target: str) -> None:
+        try:
+            outcome = await self.call.transfer(target)
+        except ValueError as error:
+            self.call.log.warning("keys lead to no number", why=str(error))
+        else:
+            if outcome.done:
+                return
+        self.call.tell("The caller asked to be transferred by a key, but nobody could be reached.")
+
+
+def _kind(action: Action) -> str:
+    """What an action does, without what it does it with."""
+    names = (name for name in action.__struct_fields__ if name != "arguments")
+    return " ".join(name for name in names if getattr(action, name))
+
+
+def _filled(value: Any, digits: str) -> Any:
+    """A tool's arguments with the digits that were collected."""
+    if isinstance(value, str):
+        return value.replace("{digits}", digits)
+    if isinstance(value, dict):
+        return {name: _filled(inner, digits) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_filled(inner, digits) for inner in value]
+    return value
