@@ -15,7 +15,7 @@ from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath
 from voiced.config.types import DEFAULT_GREETING, DEFAULT_INSTRUCTIONS
 
-__all__ = ["resolve"]
+__all__ = ["resolve", "secret"]
 
 _MAX_SECRET: Final = 16 * 1024  # characters; far above any token, far below a wrong file
 _MAX_INSTRUCTIONS: Final = 1024 * 1024
@@ -27,7 +27,7 @@ def resolve(valid: dict[str, Any], findings: Findings, environ: Mapping[str, str
     """Complete `valid` in place."""
     _imply(valid, findings)
     for path, table, name in _secrets(valid):
-        _secret(path, table, name, findings, environ)
+        secret(path, table, name, findings, environ)
     for name, agent in valid.get("agent", {}).items():
         _agent(("agent", name), agent, findings)
 
@@ -80,9 +80,13 @@ def _secrets(valid: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any], s
     for name, engine in valid["engine"].items():
         if engine["kind"] == "realtime":
             yield ("engine", name), engine, "api_key"
+        elif engine["kind"] == "pipeline":
+            for step in ("stt", "chat", "tts"):
+                if step in engine:
+                    yield ("engine", name, step), engine[step], "api_key"
 
 
-def _secret(
+def secret(
     path: KeyPath,
     table: dict[str, Any],
     name: str,
@@ -104,9 +108,9 @@ def _secret(
     elif given[0] == ways[1]:
         file = _credential(table[ways[1]], findings.document.folder, environ)
         table[ways[1]] = str(file)
-        secret = read_text(file, _MAX_SECRET, key, findings)
-        if secret is not None:
-            _keep(secret, key, f"{file} is empty", table, name, findings)
+        text = read_text(file, _MAX_SECRET, key, findings)
+        if text is not None:
+            _keep(text, key, f"{file} is empty", table, name, findings)
     else:
         variable = table[ways[2]]
         if not _VARIABLE.fullmatch(variable):
@@ -132,18 +136,18 @@ def _credential(name: str, folder: Path, environ: Mapping[str, str]) -> Path:
 
 
 def _keep(
-    secret: str,
+    value: str,
     key: KeyPath,
     empty: str,
     table: dict[str, Any],
     name: str,
     findings: Findings,
 ) -> None:
-    secret = secret.strip()
-    if not secret:
+    value = value.strip()
+    if not value:
         findings.mistake(key, empty, "put the secret there, or remove the key")
-    elif len(secret) > _MAX_SECRET or not secret.isascii() or not secret.isprintable():
+    elif len(value) > _MAX_SECRET or not value.isascii() or not value.isprintable():
         message = "what is there is no secret: it has several lines, or characters beyond ASCII"
         findings.mistake(key, message, "put the secret there and nothing else")
     else:
-        table[name] = secret
+        table[name] = value

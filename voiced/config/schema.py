@@ -19,7 +19,7 @@ from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath, key_name
 from voiced.config.types import SECRETS, Config
 
-__all__ = ["check", "close_match", "convert", "is_secret"]
+__all__ = ["check", "check_table", "close_match", "convert", "is_optional_secret", "is_secret"]
 
 _CONFIG: Final = inspect.type_info(Config)
 
@@ -31,6 +31,24 @@ def check(findings: Findings) -> dict[str, Any]:
     """
     valid: dict[str, Any] = _Checker(findings).value(_CONFIG, findings.document.data, ())
     return valid
+
+
+def check_table(
+    kind: inspect.Type, table: dict[str, Any], path: KeyPath, findings: Findings
+) -> dict[str, Any]:
+    """As `check`, of one table with a type of its own; empty where it cannot be used at all.
+
+    Values of types that no table of voiced has are let through: msgspec checks them when the
+    struct is made.
+    """
+    valid = _Checker(findings).value(kind, table, path)
+    return {} if valid is _INVALID else dict(valid)
+
+
+def is_optional_secret(kind: inspect.StructType) -> list[str]:
+    """Name the fields of a struct that are secrets: `x` that has `x_file` and `x_env` beside it."""
+    names = {field.encode_name for field in kind.fields}
+    return [name for name in sorted(names) if {f"{name}_file", f"{name}_env"} <= names]
 
 
 def is_secret(path: KeyPath) -> bool:
@@ -50,10 +68,25 @@ class _Invalid:
 
 _INVALID: Final = _Invalid()
 
+_CHECKED: Final = (
+    inspect.StructType,
+    inspect.DictType,
+    inspect.VarTupleType,
+    inspect.ListType,
+    inspect.StrType,
+    inspect.BoolType,
+    inspect.LiteralType,
+    inspect.IntType,
+    inspect.FloatType,
+    inspect.NoneType,
+)
+"""The types of values that are judged here."""
+
 
 class _Checker:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
+        self._secrets: set[KeyPath] = set()
 
     def value(self, kind: inspect.Type, value: Any, path: KeyPath) -> Any:
         """`value` without its invalid parts, or _INVALID."""
@@ -72,17 +105,17 @@ class _Checker:
                     if _fits(kind.key_type, key)
                 )
                 return {key: item for key, item in items if item is not _INVALID}
-            case inspect.VarTupleType() if isinstance(value, list):
+            case inspect.VarTupleType() | inspect.ListType() if isinstance(value, list):
                 elements = (
                     self.value(kind.item_type, item, (*path, index))
                     for index, item in enumerate(value)
                 )
                 return [item for item in elements if item is not _INVALID]
-            case inspect.CustomType():  # a path
+            case inspect.CustomType(cls=cls) if cls is Path:
                 if isinstance(value, str) and value and "\0" not in value:
                     return value
             case _:
-                if _fits(kind, value):
+                if not isinstance(kind, _CHECKED) or _fits(kind, value):
                     return value
         return self._unexpected(kind, value, path)
 
@@ -91,12 +124,12 @@ class _Checker:
         if len(members) == 1:
             return self.value(members[0], value, path)
         structs = [member for member in members if isinstance(member, inspect.StructType)]
-        if not structs:
-            if any(_fits(member, value) for member in members):
+        if not isinstance(value, dict) or not structs:
+            if any(not isinstance(each, _CHECKED) or _fits(each, value) for each in members):
                 return value
             return self._unexpected(kind, value, path)
-        if not isinstance(value, dict):
-            return self._unexpected(kind, value, path)
+        if structs[0].tag_field is None:
+            return self._struct(structs[0], value, path)
         tag_field = str(structs[0].tag_field)
         tags = {str(struct.tag): struct for struct in structs}
         tag = value.get(tag_field)
@@ -113,6 +146,7 @@ class _Checker:
         if not isinstance(value, dict):
             return self._unexpected(kind, value, path)
         fields = {field.encode_name: field for field in kind.fields}
+        self._secrets |= {(*path, name) for name in is_optional_secret(kind)}
         valid: dict[str, Any] = {}
         whole = True
         for key, item in value.items():
@@ -146,18 +180,20 @@ class _Checker:
     def _unexpected(self, kind: inspect.Type, value: Any, path: KeyPath) -> Any:
         literal = wording.without_none(kind)
         if isinstance(literal, inspect.LiteralType):
-            self._wrong_choice([str(choice) for choice in literal.values], value, path)
+            self._wrong_choice([v for v in literal.values if isinstance(v, str | int)], value, path)
         else:
-            secret = is_secret(path)
+            secret = is_secret(path) or path in self._secrets
             found = wording.found(value, secret=secret)
             message = f"expected {wording.expected(kind)}, found {found}"
             self._mistake(path, message, wording.remedy(kind, value, secret=secret))
         return _INVALID
 
-    def _wrong_choice(self, choices: Iterable[str], value: Any, path: KeyPath) -> None:
+    def _wrong_choice(self, choices: Iterable[str | int], value: Any, path: KeyPath) -> None:
         known = list(choices)
-        meant = close_match(value, known) if isinstance(value, str) else None
-        remedy = f'did you mean "{meant}"?' if meant else "write one of them, in quotes"
+        texts = [choice for choice in known if isinstance(choice, str)]
+        meant = close_match(value, texts) if isinstance(value, str) else None
+        remedy = "write one of them" + (", in quotes" if texts else ", without quotes")
+        remedy = f'did you mean "{meant}"?' if meant else remedy
         self._mistake(
             path, f"expected {wording.one_of(known)}, found {wording.found(value)}", remedy
         )
@@ -174,7 +210,7 @@ def _fits(kind: inspect.Type, value: Any) -> bool:
         case inspect.BoolType():
             return isinstance(value, bool)
         case inspect.LiteralType():
-            return isinstance(value, str) and value in kind.values
+            return value in kind.values and not isinstance(value, bool | float)
         case inspect.IntType():
             return isinstance(value, int) and not isinstance(value, bool) and _within(kind, value)
         case inspect.FloatType():

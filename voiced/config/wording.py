@@ -36,7 +36,7 @@ def expected(kind: inspect.Type) -> str:
             return f"a number{_range(number)}"
         case inspect.CustomType():
             return "a path"
-        case inspect.VarTupleType():
+        case inspect.VarTupleType() | inspect.ListType():
             return "a list"
         case inspect.DictType() | inspect.StructType():
             return "a table"
@@ -114,7 +114,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def one_of(choices: Iterable[str]) -> str:
+def one_of(choices: Iterable[str | int]) -> str:
     """List choices: `"a", "b" or "c"`."""
-    quoted = [f'"{choice}"' for choice in choices]
+    quoted = [f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in choices]
     return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} or {quoted[-1]}"

@@ -1,0 +1,171 @@
+"""The plugins of one call, as the call sees them: told, asked, ended. It never waits for them long.
+
+The call tells what happens with `emit`, which neither blocks nor raises. Where a plugin may answer
+the call waits `ASK_S` for each at most. Everything else is the runners'.
+
+Trio cannot end a task that shields itself or swallows its cancellation. `House.start` therefore
+runs the hooks of a call in the daemon's nursery, not the call's: a plugin that will not stop is
+reported and left behind, with its task, and the call ends without it. Where `run` is started in
+the call's own nursery such a plugin holds up the end of that call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import structlog
+import trio
+
+from voiced.hooks.enabled import Enabled
+from voiced.hooks.runner import Ask, Runner
+from voiced.plugin import Call, Greeting, Summary, ToolUse
+
+__all__ = ["ASK_S", "FINISH_S", "NO_HOOKS", "STOP_S", "CallHooks"]
+
+ASK_S: Final = 1.0
+"""How long one plugin may take to answer."""
+
+FINISH_S: Final = 5.0
+"""How long plugins may take after a call, all together: they run at the same time."""
+
+STOP_S: Final = 0.5
+"""How long a plugin may take to give up when it is cancelled."""
+
+
+def _no_call(name: str) -> Call:
+    raise RuntimeError(f"{name} has no call")
+
+
+def _no_count(name: str, what: str) -> None:
+    pass
+
+
+class CallHooks:
+    """See the module's text.
+
+    `make_call` gives a plugin (named as in `[plugins.NAME]`) its view of the call, when its first
+    hook is due. `count` gets that name and what went wrong: `failed`, `too slow`, `dropped`,
+    `blocked`, `left out` or `abandoned`.
+    """
+
+    def __init__(
+        self,
+        enabled: Sequence[Enabled] = (),
+        make_call: Callable[[str], Call] = _no_call,
+        log: Any = None,
+        count: Callable[[str, str], None] = _no_count,
+    ) -> None:
+        log = structlog.get_logger("voiced.hooks") if log is None else log
+        self._runners = [Runner(each, make_call, log, count) for each in enabled]
+        self._log = log
+        self._running = False
+        self._finished = False
+        self._by_hook: dict[str, list[Runner]] = {}
+        for runner in self._runners:
+            for hook in runner.hooks:
+                self._by_hook.setdefault(hook, []).append(runner)
+        self.wants: frozenset[str] = frozenset(self._by_hook)
+        """The hooks that any plugin has; others need not be emitted."""
+        for each in enabled:
+            each.acquire()
+
+    def __bool__(self) -> bool:
+        """Whether there is any plugin."""
+        return bool(self._runners)
+
+    def emit(self, hook: str, *args: object) -> None:
+        """Tell every plugin that wants to know. Never blocks, never raises."""
+        for runner in self._by_hook.get(hook, ()):
+            runner.tell(hook, args)
+
+    async def greeting(self, planned: Greeting) -> Greeting:
+        """Let each plugin in turn change the greeting."""
+        for runner in self._by_hook.get("greeting", ()):
+            answer = await self._ask(runner, "greeting", planned, Greeting)
+            if answer is not None:
+                planned = answer
+        return planned
+
+    async def digit(self, digit: str) -> bool:
+        """Ask each plugin in turn whether it deals with a key; True: one has."""
+        for runner in self._by_hook.get("on_digit", ()):
+            if await self._ask(runner, "on_digit", digit, bool):
+                return True
+        return False
+
+    async def tool_call(self, use: ToolUse) -> str | None:
+        """Ask each plugin in turn for an answer to a tool call; None: none has one."""
+        for runner in self._by_hook.get("on_tool_call", ()):
+            answer: str | None = await self._ask(runner, "on_tool_call", use, str)
+            if answer is not None:
+                return answer
+        return None
+
+    async def _ask(self, runner: Runner, hook: str, arg: object, kind: type) -> Any:
+        ask = Ask(trio.current_time() + ASK_S)
+        if not runner.ask(hook, (arg,), ask):
+            return None
+        with trio.move_on_at(ask.deadline) as scope:
+            await ask.answered.wait()
+        if scope.cancelled_caught and not ask.answered.is_set():
+            runner.withdraw(ask)
+            return None
+        if ask.value is not None and not isinstance(ask.value, kind):
+            runner.mistook(hook, ask.value, kind)
+            return None
+        return ask.value
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run the plugins' hooks until `finish` has ended them; see `House.start`.
+
+        Cancelled earlier, it cuts off what runs; the rest waits for `finish`.
+        """
+        task_status.started()
+        if self._running:
+            return  # the call was over before this was begun: `finish` runs them
+        self._running = True
+        try:
+            async with trio.open_nursery() as nursery:
+                for runner in self._runners:
+                    if not runner.over.is_set():
+                        nursery.start_soon(runner.work)
+        finally:
+            self._running = False
+
+    async def finish(self, summary: Summary) -> None:
+        """Deliver what waits, then `on_call_end`; at most `FINISH_S` + `STOP_S`. Once.
+
+        To be called shielded, after the line is down. Nothing is emitted from here on.
+        """
+        if self._finished or not self._runners:
+            return
+        self._finished = True
+        try:
+            for runner in self._runners:
+                runner.end(summary)
+            if self._running:
+                await self._finish_running()
+            else:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self.run)
+                    await self._finish_running()
+        finally:
+            for runner in self._runners:
+                runner.enabled.release()
+
+    async def _finish_running(self) -> None:
+        for limit_s in (FINISH_S, STOP_S):
+            with trio.move_on_after(limit_s):
+                for runner in self._runners:
+                    await runner.over.wait()
+                return
+            for runner in self._runners:
+                runner.stop()
+        for runner in self._runners:
+            if not runner.over.is_set():
+                runner.abandon()
+
+
+NO_HOOKS: Final = CallHooks()
+"""Of a call without plugins: costs nothing, keeps nothing, and can be everybody's."""

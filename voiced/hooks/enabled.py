@@ -1,0 +1,48 @@
+"""A plugin that is switched on: its class, its settings and what it keeps for the daemon's life."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from voiced.hooks.shape import overridden
+from voiced.plugin import Plugin, Service
+
+__all__ = ["Enabled"]
+
+
+@dataclass(eq=False, slots=True)
+class Enabled:
+    """One `[plugins.NAME]` table in force. Calls hold on to theirs over a reload."""
+
+    name: str
+    """The table's."""
+    plugin: type[Plugin]
+    config: Any
+    """Of the plugin's `Config` type."""
+    service: Service | None = None
+    kind: str = ""
+    """What the plugin itself is called; the table's name where it says nothing else."""
+    hooks: frozenset[str] = field(init=False)
+    """The hooks that it has made its own."""
+    calls: int = field(default=0, init=False)
+    """Live calls that have an object of it."""
+    abandoned: int = field(default=0, init=False)
+    """Calls in which it could not be stopped."""
+    on_idle: Callable[[], None] | None = field(default=None, init=False, repr=False)
+    """Told when the last of its calls has ended."""
+
+    def __post_init__(self) -> None:
+        self.kind = self.kind or self.name
+        self.hooks = overridden(self.plugin)
+
+    def acquire(self) -> None:
+        """A call has begun."""
+        self.calls += 1
+
+    def release(self) -> None:
+        """A call is over."""
+        self.calls -= 1
+        if self.calls == 0 and self.on_idle is not None:
+            self.on_idle()

@@ -1,0 +1,244 @@
+"""The plugins of the daemon: their services, and which plugins a call has.
+
+A service lives for as long as its settings: a reload keeps those that have not changed, opens the
+new ones before anything is replaced, and closes an old one when the last call that began with it
+has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import trio
+from msgspec import UnsetType
+
+from voiced.config.types import Config
+from voiced.hooks.calls import CallHooks
+from voiced.hooks.enabled import Enabled
+from voiced.hooks.stepping import interrupts, without_cancelled
+from voiced.hooks.tables import decode
+from voiced.plugin import Json, PluginError, Service
+
+__all__ = ["ABANDONED", "CLOSE_S", "OPEN_S", "Annotate", "Complete", "House"]
+
+OPEN_S: Final = 60.0
+"""How long a service may take to open: an index of a folder of texts is made in it."""
+
+CLOSE_S: Final = 3.0
+"""How long a service may take to close, as `voiced.plugin.Service.close` says."""
+
+ABANDONED: Final = 3
+"""After so many calls in which it could not be stopped, a plugin gets no more until a reload."""
+
+Annotate = Callable[[str, str, Json], None]
+"""Takes a call's id, a fact's name and its value."""
+Complete = Callable[[str, Sequence[Mapping[str, str]]], Awaitable[str]]
+"""Takes an engine's name and messages, returns the answer."""
+
+log = structlog.get_logger("voiced.hooks")
+
+
+class House:
+    """See the module's text. Made by `House.open`."""
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        state_dir: Path,
+        annotate: Annotate,
+        complete: Complete,
+        count: Callable[[str, str], None],
+    ) -> None:
+        self._nursery = nursery
+        self._state_dir = state_dir
+        self._annotate = annotate
+        self._complete = complete
+        self._count = count
+        self._current: dict[str, _Kept] = {}
+        self._retired: list[_Kept] = []
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        state_dir: Path,
+        annotate: Annotate,
+        complete: Complete,
+        count: Callable[[str, str], None] = lambda name, what: None,
+    ) -> AsyncIterator[House]:
+        """Keep a house without plugins; leaving the context closes the services, after all calls.
+
+        `count` gets a plugin's name and what went wrong.
+        """
+        async with trio.open_nursery() as nursery:
+            house = cls(nursery, state_dir, annotate, complete, count)
+            try:
+                yield house
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):  # each close has its own limit
+                    await _close_all([*house._current.values(), *house._retired])
+
+    async def set_up(self, config: Config) -> None:
+        """Have the plugins of `config` from now on. Raises PluginError, and changes nothing then.
+
+        `config` has been through `load`.
+        """
+        wanted = await trio.to_thread.run_sync(decode, config)
+        new: dict[str, _Kept] = {}
+        opened: list[_Kept] = []
+        try:
+            for name, (kind, plugin, settings) in wanted.items():
+                kept = self._current.get(name)
+                if kept is None or not kept.is_for(plugin, settings):
+                    kept = await self._open(Enabled(name, plugin, settings, kind=kind))
+                    opened.append(kept)
+                new[name] = kept
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await _close_all(opened)
+            raise
+        for kept in opened:
+            kept.start(self._nursery, self._count)
+        before, self._current = self._current, new
+        for name, kept in before.items():
+            kept.enabled.abandoned = 0
+            if new.get(name) is not kept:
+                self._retire(kept)
+
+    def enabled(self, names: Sequence[str] | UnsetType) -> tuple[Enabled, ...]:
+        """The plugins of a call, in order; of a `[[number]]` that names none, all there are."""
+        if isinstance(names, UnsetType):
+            names = tuple(self._current)
+        found = [self._current[name].enabled for name in names if name in self._current]
+        return tuple(each for each in found if each.abandoned < ABANDONED)
+
+    @property
+    def providers(self) -> Mapping[str, Mapping[str, Callable[..., Any]]]:
+        """The steps of pipelines that plugins supply, by the plugin's table and kind."""
+        return {
+            name: dict(kept.enabled.plugin.providers)
+            for name, kept in self._current.items()
+            if kept.enabled.plugin.providers
+        }
+
+    def start(self, hooks: CallHooks) -> None:
+        """Run a call's hooks where a plugin that will not stop costs a task, not the call."""
+        if hooks:
+            self._nursery.start_soon(hooks.run)
+
+    async def _open(self, enabled: Enabled) -> _Kept:
+        host = _Host(enabled.name, self._state_dir, self._annotate, self._complete)
+        try:
+            service = enabled.plugin.Service(enabled.config, host)
+            enabled.service = service
+            with trio.fail_after(OPEN_S):
+                await service.open()
+        except trio.TooSlowError:
+            raise PluginError(f"[plugins.{enabled.name}] takes longer than {OPEN_S:g} s") from None
+        except (PluginError, OSError) as error:
+            raise PluginError(f"[plugins.{enabled.name}] cannot start: {error}") from error
+        except Exception as error:
+            log.exception("plugin failed", plugin=enabled.name, hook="Service.open")
+            text = f"{type(error).__name__}: {error}"
+            raise PluginError(f"[plugins.{enabled.name}] cannot start: {text}") from error
+        return _Kept(enabled, service)
+
+    def _retire(self, kept: _Kept) -> None:
+        self._retired.append(kept)
+
+        def close() -> None:
+            kept.enabled.on_idle = None
+            self._nursery.start_soon(self._close_retired, kept)
+
+        kept.enabled.on_idle = close
+        if kept.enabled.calls == 0:
+            close()
+
+    async def _close_retired(self, kept: _Kept) -> None:
+        await _close_all([kept])
+        self._retired.remove(kept)
+
+
+class _Kept:
+    """A service and its background work."""
+
+    def __init__(self, enabled: Enabled, service: Service) -> None:
+        self.enabled = enabled
+        self.service = service
+        self._scope = trio.CancelScope()
+        self._stopped = trio.Event()
+        self._runs = False
+
+    def is_for(self, plugin: type, settings: object) -> bool:
+        return self.enabled.plugin is plugin and bool(self.enabled.config == settings)
+
+    def start(self, nursery: trio.Nursery, count: Callable[[str, str], None]) -> None:
+        """Begin the background work, where there is any."""
+        if type(self.service).run is not Service.run:
+            self._runs = True
+            nursery.start_soon(self._run, count)
+
+    async def _run(self, count: Callable[[str, str], None]) -> None:
+        """What it raises costs nothing else."""
+        name = self.enabled.name
+        try:
+            with self._scope:
+                await self.service.run()
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            if (left := without_cancelled(error)) is not None:
+                count(name, "failed")
+                log.error("plugin failed", plugin=name, hook="Service.run", exc_info=left)
+        finally:
+            self._stopped.set()
+        await trio.lowlevel.checkpoint_if_cancelled()
+
+    async def close(self) -> None:
+        """End the background work, then the service."""
+        name = self.enabled.name
+        try:
+            with trio.move_on_after(CLOSE_S, shield=True) as scope:
+                self._scope.cancel()
+                if self._runs:
+                    with trio.move_on_after(CLOSE_S / 2):
+                        await self._stopped.wait()
+                await self.service.close()
+        except Exception:
+            log.exception("plugin failed", plugin=name, hook="Service.close")
+        if scope.cancelled_caught:
+            log.error("plugin takes too long to close", plugin=name, limit_s=CLOSE_S)
+
+
+async def _close_all(kept: Sequence[_Kept]) -> None:
+    async with trio.open_nursery() as nursery:
+        for each in kept:
+            nursery.start_soon(each.close)
+
+
+class _Host:
+    """What a service sees of the daemon: `voiced.plugin.Host`."""
+
+    def __init__(self, name: str, state_dir: Path, annotate: Annotate, complete: Complete) -> None:
+        self.name = name
+        self.log = structlog.get_logger("voiced.plugin").bind(plugin=name)
+        self._folder = state_dir / "plugins" / name
+        self._annotate = annotate
+        self._complete = complete
+
+    @property
+    def state_dir(self) -> Path:
+        self._folder.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o750, exist_ok=True)
+        return self._folder
+
+    def annotate(self, call_id: str, name: str, value: Json) -> None:
+        self._annotate(call_id, name, value)
+
+    async def complete(self, engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+        return await self._complete(engine, messages)

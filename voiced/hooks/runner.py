@@ -1,0 +1,320 @@
+"""One plugin object in one call: what waits for it, and the task that runs its hooks.
+
+Hooks run one after the other, in the order of what happened, each within a time limit. What a
+plugin does wrong ends here, as a log line with its name.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+
+from voiced.hooks.enabled import Enabled
+from voiced.hooks.shape import AUDIO
+from voiced.hooks.stepping import interrupts, stepped, without_cancelled
+from voiced.plugin import Call, Plugin, Summary, Words
+
+__all__ = ["FAILURES", "ITEMS", "SIZE", "Ask", "Runner"]
+
+ITEMS: Final = 256
+"""Events that wait for one plugin. A lively call has some 20 in a second, transcripts included, so
+that a hook may take its whole time limit before anything is lost."""
+
+SIZE: Final = 1024 * 1024
+"""Bytes and characters of what waits: two minutes of telephone audio, 16 s of the widest."""
+
+BATCH_MS: Final = 200
+"""Audio waits until there is so much of it, or something else happens: a wake-up of the plugin's
+task costs many times what a frame does, and 50 of them in a second would be most of it."""
+
+PIECE_MS: Final = 2_000
+"""The longest piece of audio that is handed over."""
+
+FAILURES: Final = 5
+"""After so many in a call the plugin is left out of the rest of it."""
+
+BLOCKED_S: Final = 0.05
+"""A step that holds up every call for longer than two frames is worth a line in the log."""
+
+STALLED_S: Final = 1.0
+"""A step of this length counts as a failure, as raising does."""
+
+
+class Ask:
+    """A question to a plugin, and its answer."""
+
+    __slots__ = ("answered", "deadline", "value", "withdrawn")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.answered = trio.Event()
+        self.value: Any = None
+        self.withdrawn = False
+
+
+class _Item:
+    __slots__ = ("args", "ask", "end_ms", "hook", "pieces", "size")
+
+    def __init__(self, hook: str, args: tuple[Any, ...], size: int, ask: Ask | None = None) -> None:
+        self.hook = hook
+        self.args = args
+        self.size = size
+        self.ask = ask
+        self.pieces: list[bytes] | None = None
+        self.end_ms = 0.0
+
+
+class Runner:
+    """See the module's text. `make_call` gives the plugin its view of the call."""
+
+    def __init__(
+        self,
+        enabled: Enabled,
+        make_call: Callable[[str], Call],
+        log: Any,
+        count: Callable[[str, str], None],
+    ) -> None:
+        self.enabled = enabled
+        self.hooks = enabled.hooks
+        self.over = trio.Event()
+        self._make_call = make_call
+        self._log = log.bind(plugin=enabled.name)
+        self._count = count
+        self._plugin: Plugin | None = None
+        self._bytes_per_ms = 0
+        self._waiting: deque[_Item] = deque()
+        self._size = 0
+        self._audio: dict[str, _Item] = {}  # what a further piece may still be joined to
+        self._wake = trio.Event()
+        self._scope = trio.CancelScope()
+        self._running: tuple[_Item, trio.CancelScope] | None = None
+        self._ending = False
+        self._failures = 0
+        self._dropped = 0
+        self._told_blocked = False
+
+    # ---- what happens, told by the call; nothing here blocks or raises ----
+
+    def tell(self, hook: str, args: tuple[Any, ...]) -> None:
+        """Have `hook` called with `args` when its turn comes."""
+        if hook in AUDIO:
+            self._tell_audio(hook, *args)
+        elif self._take(_Item(hook, args, _size(args))):
+            self._audio.clear()  # later audio stays behind this
+            self._wake.set()
+
+    def ask(self, hook: str, args: tuple[Any, ...], ask: Ask) -> bool:
+        """As `tell`, with an answer; False where there will be none."""
+        if not self._take(_Item(hook, args, _size(args), ask)):
+            return False
+        self._audio.clear()
+        self._wake.set()
+        return True
+
+    def withdraw(self, ask: Ask) -> None:
+        """Nobody waits for the answer any more."""
+        ask.withdrawn = True
+        if self._running is not None and self._running[0].ask is ask:
+            self._running[1].cancel()
+        else:
+            self._count(self.enabled.name, "too slow")
+            self._log.error("plugin is busy and was not asked")
+
+    def mistook(self, hook: str, value: object, kind: type) -> None:
+        """The answer is of another type than it has to be."""
+        why = f"returned {type(value).__name__}, not {kind.__name__} or None"
+        self._failed("failed", why, hook=hook)
+
+    def end(self, summary: Summary) -> None:
+        """No more will happen: what waits is delivered, then `on_call_end`."""
+        self._ending = True
+        self._waiting.append(_Item("on_call_end", (summary,), 0))
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Give up what is not done yet."""
+        self._scope.cancel()
+
+    def abandon(self) -> None:
+        """Say that it does not end though it was cancelled."""
+        self.enabled.abandoned += 1
+        self._waiting.clear()
+        self._count(self.enabled.name, "abandoned")
+        hook = self._running[0].hook if self._running else ""
+        self._log.error("plugin cannot be stopped, its task is left to itself", hook=hook)
+
+    def _tell_audio(self, hook: str, payload: bytes, at_ms: int) -> None:
+        item = self._audio.get(hook)
+        if item is not None and item.pieces is not None:
+            length_ms = item.end_ms - item.args[0]
+            # Positions are rounded to a millisecond; more than that apart is a gap, or overlaps.
+            if abs(item.end_ms - at_ms) <= 1 and length_ms < PIECE_MS and self._room(payload):
+                item.pieces.append(payload)
+                item.size += len(payload)
+                self._size += len(payload)
+                item.end_ms += len(payload) / self._bytes_per_ms
+                if length_ms >= BATCH_MS:
+                    self._wake.set()
+                return
+        if not self._bytes_per_ms and self._object() is None:
+            return
+        item = _Item(hook, (at_ms,), len(payload))
+        item.pieces = [payload]
+        item.end_ms = at_ms + len(payload) / self._bytes_per_ms
+        if self._take(item):
+            self._audio[hook] = item
+            if len(self._waiting) > len(AUDIO) or item.end_ms - at_ms >= BATCH_MS:
+                self._wake.set()
+
+    def _room(self, payload: bytes) -> bool:
+        return self._size + len(payload) <= SIZE
+
+    def _take(self, item: _Item) -> bool:
+        if self._ending or self._left_out:
+            return False
+        if len(self._waiting) >= ITEMS or self._size + item.size > SIZE:
+            self._dropped += 1
+            self._audio.clear()
+            if self._dropped == 1:
+                self._count(self.enabled.name, "dropped")
+                self._log.error("plugin is too slow for what happens, events are dropped")
+            return False
+        self._waiting.append(item)
+        self._size += item.size
+        return True
+
+    @property
+    def _left_out(self) -> bool:
+        return self._failures >= FAILURES
+
+    # ---- the task ----
+
+    async def work(self) -> None:
+        """Run hooks until `on_call_end` has been, or `stop`. Raises nothing of the plugin's."""
+        with trio.CancelScope() as self._scope:
+            while not await self._next():
+                if self._waiting:
+                    await trio.lowlevel.checkpoint()  # a backlog holds nobody up
+        if self._scope.cancelled_caught:
+            self._failed("too slow", "did not end in time", hook="")
+        if self._ending:
+            self._waiting.clear()
+            self._plugin = None
+            if self._dropped:
+                self._log.warning("events were dropped", dropped=self._dropped)
+            self.over.set()
+
+    async def _next(self) -> bool:
+        """Run the next hook; True if it was the last."""
+        while not self._waiting:
+            self._wake = trio.Event()
+            await self._wake.wait()
+        item = self._waiting.popleft()
+        self._size -= item.size
+        last = item.hook == "on_call_end"
+        if self._audio.get(item.hook) is item:
+            del self._audio[item.hook]
+        if item.pieces is not None:
+            item.args = (b"".join(item.pieces), item.args[0])
+        try:
+            if item.hook in self.hooks and (last or not self._left_out):
+                await self._run(item)
+        finally:
+            if item.ask is not None:
+                item.ask.answered.set()
+        return last
+
+    async def _run(self, item: _Item) -> None:
+        ask = item.ask
+        plugin = self._object()
+        if plugin is None or (ask is not None and ask.withdrawn):
+            return
+        limit_s = plugin.time_limit_s
+        began = trio.current_time()
+        if ask is not None:
+            limit_s = min(limit_s, ask.deadline - began)
+        scope = trio.CancelScope(deadline=began + limit_s)
+        self._running = (item, scope)
+        failures = self._failures
+        try:
+            with scope:
+                coroutine = getattr(plugin, item.hook)(*item.args)
+                if not inspect.iscoroutine(coroutine):
+                    raise TypeError(f"{item.hook} is no coroutine function any more")
+                value = await stepped(coroutine, self._stepped)
+                if ask is not None:
+                    ask.value = value
+        except BaseException as error:  # a plugin may raise anything; ours to contain
+            if interrupts(error):
+                raise
+            left = without_cancelled(error)
+            if left is not None:
+                self._raised(item.hook, left)
+            elif trio.current_effective_deadline() > -math.inf:  # nobody cancelled it
+                self._failed("failed", "raised a Cancelled that was not its own", hook=item.hook)
+        finally:
+            self._running = None
+        # Beyond the limit it was cut off, or kept the thread, or would not be cut off.
+        over = scope.cancelled_caught or trio.current_time() - began > limit_s
+        if over and self._failures == failures:
+            took = f"took longer than {limit_s:g} s"
+            self._failed("too slow", took, hook=item.hook)
+        await trio.lowlevel.checkpoint_if_cancelled()  # where it swallowed what was meant for us
+
+    def _object(self) -> Plugin | None:
+        """The plugin's object, made when it is first needed."""
+        if self._plugin is None and not self._left_out and not self.over.is_set():
+            try:
+                call = self._make_call(self.enabled.name)
+                self._bytes_per_ms = call.format.bytes_per_ms
+                enabled = self.enabled
+                self._plugin = enabled.plugin(call, enabled.config, enabled.service)
+            except BaseException as error:
+                if interrupts(error):
+                    raise
+                self._raised("__init__", error)
+                self._failures = FAILURES
+        return self._plugin
+
+    # ---- what went wrong ----
+
+    def _stepped(self, took_s: float) -> None:
+        if took_s < BLOCKED_S:
+            return
+        hook = self._running[0].hook if self._running else ""
+        self._count(self.enabled.name, "blocked")
+        if not self._told_blocked:
+            self._told_blocked = True
+            ms = round(1000 * took_s)
+            self._log.error("plugin holds up all calls", hook=hook, blocked_ms=ms)
+        if took_s >= STALLED_S:
+            self._failed("too slow", f"held up all calls for {took_s:.1f} s", hook=hook)
+
+    def _raised(self, hook: str, error: BaseException) -> None:
+        # The traceback once: the same one a hundred times helps nobody.
+        where = error if self._failures == 0 else None
+        self._failed("failed", f"{type(error).__name__}: {error}"[:500], hook=hook, exc_info=where)
+
+    def _failed(self, what: str, why: str, *, hook: str, exc_info: object = None) -> None:
+        self._failures += 1
+        self._count(self.enabled.name, what)
+        self._log.error("plugin failed", hook=hook, why=why, exc_info=exc_info)
+        if self._failures == FAILURES:
+            self._count(self.enabled.name, "left out")
+            self._log.error("plugin is left out of the rest of the call", failures=FAILURES)
+
+
+def _size(args: tuple[Any, ...]) -> int:
+    """About how much memory an event holds: its texts and bytes."""
+    total = 0
+    for each in args:
+        if isinstance(each, bytes | str):
+            total += len(each)
+        elif isinstance(each, Words):
+            total += len(each.text)
+    return total
