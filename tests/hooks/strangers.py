@@ -18,6 +18,7 @@ class NoCall:
     """As much of a call as the dispatch itself looks at."""
 
     format: AudioFormat = PCMU_8K
+    log = structlog.get_logger().bind(plugin="x")
 
 
 class Counts(dict[tuple[str, str], int]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import trio
 from trio.testing import MockClock
 
@@ -12,7 +14,7 @@ from voiced.plugin import Plugin, Summary
 class Diary(Plugin):
     """Writes down what it is told."""
 
-    seen: list[tuple[object, ...]]
+    seen: ClassVar[list[tuple[object, ...]]]
 
     async def on_call_start(self) -> None:
         self.seen.append(("start",))
@@ -32,7 +34,7 @@ async def test_events_come_in_order_and_the_end_comes_last(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     class Own(Diary):
-        seen = []
+        seen: ClassVar[list[tuple[object, ...]]] = []
 
     hooks = hooks_of(Own)
     assert hooks.wants == {"on_call_start", "on_state", "on_caller_audio", "on_call_end"}

@@ -3,10 +3,10 @@
 The call tells what happens with `emit`, which neither blocks nor raises. Where a plugin may answer
 the call waits `ASK_S` for each at most. Everything else is the runners'.
 
-Trio cannot end a task that shields itself or swallows its cancellation. `House.start` therefore
-runs the hooks of a call in the daemon's nursery, not the call's: a plugin that will not stop is
-reported and left behind, with its task, and the call ends without it. Where `run` is started in
-the call's own nursery such a plugin holds up the end of that call.
+Trio cannot end a task that shields itself or swallows its cancellation. Hooks therefore run in a
+nursery of the daemon's (`House.hooks` says which), where the call's own task only waits for them: a
+plugin that will not stop is reported and left behind with its task, and the call ends without it.
+Without such a nursery it holds up the end of the call.
 """
 
 from __future__ import annotations
@@ -55,10 +55,11 @@ class CallHooks:
         make_call: Callable[[str], Call] = _no_call,
         log: Any = None,
         count: Callable[[str, str], None] = _no_count,
+        nursery: trio.Nursery | None = None,
     ) -> None:
-        log = structlog.get_logger("voiced.hooks") if log is None else log
+        log = structlog.get_logger("voiced.plugin") if log is None else log
         self._runners = [Runner(each, make_call, log, count) for each in enabled]
-        self._log = log
+        self._nursery = nursery
         self._running = False
         self._finished = False
         self._by_hook: dict[str, list[Runner]] = {}
@@ -117,19 +118,28 @@ class CallHooks:
         return ask.value
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the plugins' hooks until `finish` has ended them; see `House.start`.
+        """Run the plugins' hooks until `finish` has ended them. Once.
 
-        Cancelled earlier, it cuts off what runs; the rest waits for `finish`.
+        Without a nursery of the daemon's, being cancelled cuts off the hooks that run; `finish`
+        runs the others.
         """
+        if self._nursery is None:
+            task_status.started()
+            await self._work()
+            return
+        if self._runners and not self._running:
+            self._running = True
+            self._nursery.start_soon(self._work)
         task_status.started()
-        if self._running:
-            return  # the call was over before this was begun: `finish` runs them
+        for runner in self._runners:
+            await runner.over.wait()
+
+    async def _work(self) -> None:
         self._running = True
         try:
             async with trio.open_nursery() as nursery:
                 for runner in self._runners:
-                    if not runner.over.is_set():
-                        nursery.start_soon(runner.work)
+                    nursery.start_soon(runner.work)
         finally:
             self._running = False
 
@@ -144,11 +154,14 @@ class CallHooks:
         try:
             for runner in self._runners:
                 runner.end(summary)
+            if self._nursery is not None and not self._running:
+                self._running = True
+                self._nursery.start_soon(self._work)
             if self._running:
                 await self._finish_running()
             else:
                 async with trio.open_nursery() as nursery:
-                    nursery.start_soon(self.run)
+                    nursery.start_soon(self._work)
                     await self._finish_running()
         finally:
             for runner in self._runners:

@@ -14,14 +14,14 @@ from typing import Any, Final
 
 import structlog
 import trio
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
 from voiced.config.types import Config
-from voiced.hooks.calls import CallHooks
+from voiced.hooks.calls import NO_HOOKS, CallHooks
 from voiced.hooks.enabled import Enabled
 from voiced.hooks.stepping import interrupts, without_cancelled
 from voiced.hooks.tables import decode
-from voiced.plugin import Json, PluginError, Service
+from voiced.plugin import Call, Json, PluginError, Service
 
 __all__ = ["ABANDONED", "CLOSE_S", "OPEN_S", "Annotate", "Complete", "House"]
 
@@ -110,12 +110,21 @@ class House:
             if new.get(name) is not kept:
                 self._retire(kept)
 
-    def enabled(self, names: Sequence[str] | UnsetType) -> tuple[Enabled, ...]:
+    def enabled(self, names: Sequence[str] | UnsetType = UNSET) -> tuple[Enabled, ...]:
         """The plugins of a call, in order; of a `[[number]]` that names none, all there are."""
         if isinstance(names, UnsetType):
             names = tuple(self._current)
         found = [self._current[name].enabled for name in names if name in self._current]
         return tuple(each for each in found if each.abandoned < ABANDONED)
+
+    def hooks(
+        self, names: Sequence[str] | UnsetType, make_call: Callable[[str], Call]
+    ) -> CallHooks:
+        """Make the plugins of a call; it has to end with their `finish`, whatever became of it."""
+        enabled = self.enabled(names)
+        if not enabled:
+            return NO_HOOKS
+        return CallHooks(enabled, make_call, count=self._count, nursery=self._nursery)
 
     @property
     def providers(self) -> Mapping[str, Mapping[str, Callable[..., Any]]]:
@@ -125,11 +134,6 @@ class House:
             for name, kept in self._current.items()
             if kept.enabled.plugin.providers
         }
-
-    def start(self, hooks: CallHooks) -> None:
-        """Run a call's hooks where a plugin that will not stop costs a task, not the call."""
-        if hooks:
-            self._nursery.start_soon(hooks.run)
 
     async def _open(self, enabled: Enabled) -> _Kept:
         host = _Host(enabled.name, self._state_dir, self._annotate, self._complete)

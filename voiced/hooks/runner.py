@@ -272,6 +272,7 @@ class Runner:
             try:
                 call = self._make_call(self.enabled.name)
                 self._bytes_per_ms = call.format.bytes_per_ms
+                self._log = call.log  # of the call and the plugin
                 enabled = self.enabled
                 self._plugin = enabled.plugin(call, enabled.config, enabled.service)
             except BaseException as error:
