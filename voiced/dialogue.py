@@ -324,7 +324,7 @@ class Dialogue:
         self._sounded = self._muted = False
 
     def _on_audio(self, event: AgentAudio) -> None:
-        if self._muted:
+        if self._muted or self._taken:
             return
         payload = event.payload
         if self._to_leg is not None:
