@@ -54,6 +54,67 @@ ptrdiff_t voiced_convert(voiced_converter *converter, const uint8_t *in, size_t 
 /* Writes what the filter still holds back, and resets. Returns as voiced_convert does. */
 ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size_t room);
 
+/* ---- echo of what was played, in what came back: echo.c; called by voiced/audio.py alone ---- */
+
+#define VOICED_ECHO_RATE 4000 /* Hz, of both signals */
+#define VOICED_ECHO_FRAME 80 /* samples judged together, 20 ms */
+#define VOICED_ECHO_SPAN 4400 /* the most samples analysed at a time, 1.1 s */
+#define VOICED_ECHO_LAGS 3200 /* delays searched, 0.8 s */
+#define VOICED_ECHO_PAST 240 /* samples before the span that windows reach back to */
+#define VOICED_ECHO_TAPS 144 /* of the path, 36 ms */
+#define VOICED_ECHO_POINTS 8192 /* of the transform; not less than span and delays together */
+#define VOICED_ECHO_NEAR 8192 /* samples remembered, 2 s; a power of two */
+#define VOICED_ECHO_FAR 16384 /* 4 s */
+
+/* What came back (`near`) as a stream, and what was played (`far`) by the sample at which it was
+ * heard; both remembered up to their ends. */
+typedef struct {
+    int64_t near_end, far_end;
+    int16_t near[VOICED_ECHO_NEAR], far[VOICED_ECHO_FAR];
+} voiced_echo;
+
+/* Room to work in; holds nothing from call to call but the transform's factors. */
+typedef struct {
+    float turn_re[VOICED_ECHO_POINTS], turn_im[VOICED_ECHO_POINTS];
+    float re[VOICED_ECHO_POINTS], im[VOICED_ECHO_POINTS];
+    float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS];
+    float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
+} voiced_echo_work;
+
+/* The path found: its delay in samples, how far the correlation there stands out over that at all
+ * delays (a ratio to its root mean square), and the same of the next highest elsewhere. */
+typedef struct {
+    int32_t lag, side_lag;
+    float peak, side_peak;
+} voiced_echo_path;
+
+/* One frame. Mean squares of what came back, of the echo in it and of the rest, after an emphasis
+ * of high frequencies; of the rest also how periodic it is (0 to 1) with which period in samples,
+ * and which share of its power two digit tones hold, with the digit as 4 * row + column. */
+typedef struct {
+    float near, echo, rest, voice, tone;
+    int32_t period, digit;
+} voiced_echo_frame;
+
+void voiced_echo_init(voiced_echo *echo);
+void voiced_echo_work_init(voiced_echo_work *work);
+
+/* PCM at 4 kHz. What is played at `at` takes the place of what was to be played then, and of all
+ * after it; `clear` takes that away only. */
+void voiced_echo_near(voiced_echo *echo, const uint8_t *pcm, size_t samples);
+void voiced_echo_far(voiced_echo *echo, int64_t at, const uint8_t *pcm, size_t samples);
+void voiced_echo_clear(voiced_echo *echo, int64_t at);
+
+/* Judges near[from, from + samples), whole frames of it, at the most VOICED_ECHO_SPAN. Its sample i
+ * was heard together with far sample i + offset; delays from `earliest` on (may be negative) are
+ * searched. What is not, or no longer, remembered counts as silence. `frames` has room for
+ * samples / VOICED_ECHO_FRAME; returns how many were written. */
+size_t voiced_echo_analyse(const voiced_echo *echo, voiced_echo_work *work, int64_t from,
+                           size_t samples, int64_t offset, int32_t earliest,
+                           voiced_echo_path *path, voiced_echo_frame *frames);
+
 /* ---- WebSocket framing, RFC 6455: frames.c; called by voiced/frames.py alone ---- */
 
 #define VOICED_FRAMES 64

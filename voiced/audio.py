@@ -10,15 +10,20 @@ call) and copied out once; longer data passes through it in pieces.
 from __future__ import annotations
 
 import math
+import struct
 import threading
 from collections.abc import Callable
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, NamedTuple, final
 
 from voiced._native import ffi, lib
-from voiced.formats import AudioFormat, Encoding
+from voiced.formats import PCM16_4K, AudioFormat, Encoding
 
 __all__ = [
+    "ECHO_FORMAT",
     "Converter",
+    "Echo",
+    "EchoFrame",
+    "EchoPath",
     "Quality",
     "alaw_to_pcm",
     "alaw_to_ulaw",
@@ -213,3 +218,106 @@ def _pairwise(native: Callable[..., None], a: bytes, b: bytes, channels: int) ->
     out = ffi.new("uint8_t[]", 2 * channels * samples)
     native(a.ljust(2 * samples, b"\0"), b.ljust(2 * samples, b"\0"), samples, out)
     return bytes(ffi.buffer(out))
+
+
+ECHO_FORMAT: Final = PCM16_4K
+"""What `Echo` takes: 4 kHz holds the pitch and the first formants of a voice, and digit tones."""
+
+
+class EchoPath(NamedTuple):
+    """Where the echo lies, if there is one."""
+
+    lag: int  # samples at 4 kHz between its being played and its coming back
+    side_lag: int
+    peak: float  # how far the correlation at `lag` stands out over that at all lags
+    side_peak: float  # the same of the next highest elsewhere, at `side_lag`
+
+
+class EchoFrame(NamedTuple):
+    """20 ms of what came back. Powers are mean squares after an emphasis of high frequencies."""
+
+    near: float  # all of it
+    echo: float  # what a linear path explains by what was played
+    rest: float  # what it does not explain
+    voice: float  # how periodic the rest is, 0 to 1, within the range of voices' pitch
+    tone: float  # which share of the rest's power two digit tones hold, 0 to 1
+    period: int  # of the rest, in samples
+    digit: int  # 4 * row + column of the keypad
+
+
+class _EchoWork(threading.local):
+    """Where a thread analyses: half a megabyte, made on first use, for all its calls."""
+
+    def __init__(self) -> None:
+        self.memory = ffi.new("voiced_echo_work *")
+        lib.voiced_echo_work_init(self.memory)
+        self.path = ffi.new("voiced_echo_path *")
+        self.frames = ffi.new("voiced_echo_frame[]", lib.VOICED_ECHO_SPAN // lib.VOICED_ECHO_FRAME)
+        self.view = ffi.buffer(self.frames)
+
+
+_echo_work: _EchoWork | None = None
+_ECHO_FRAME: Final = struct.Struct("=5f2i")
+
+
+@final
+class Echo:
+    """What was played to a caller and what came back, in `ECHO_FORMAT`; finds one in the other.
+
+    Remembers 2 s of what came back, and 4 s of what was played. Not for two threads at once.
+    """
+
+    __slots__ = ("_state",)
+
+    SPAN: Final = lib.VOICED_ECHO_SPAN  # the most samples that are analysed at a time
+    FRAME: Final = lib.VOICED_ECHO_FRAME  # samples
+
+    def __init__(self) -> None:
+        self._state = ffi.new("voiced_echo *")
+        lib.voiced_echo_init(self._state)
+
+    @property
+    def near_end(self) -> int:
+        """Samples that came back so far."""
+        return int(self._state.near_end)
+
+    @property
+    def far_end(self) -> int:
+        """The sample after the last one that was played."""
+        return int(self._state.far_end)
+
+    def near(self, pcm16: bytes) -> None:
+        """What came back next."""
+        lib.voiced_echo_near(self._state, pcm16, len(pcm16) // 2)
+
+    def far(self, at: int, pcm16: bytes) -> None:
+        """What was played from sample `at` on, instead of what was to be played from there on."""
+        lib.voiced_echo_far(self._state, at, pcm16, len(pcm16) // 2)
+
+    def clear(self, at: int) -> None:
+        """What was to be played from sample `at` on was not."""
+        lib.voiced_echo_clear(self._state, at)
+
+    def analyse(
+        self, start: int, samples: int, offset: int, earliest: int
+    ) -> tuple[EchoPath, list[EchoFrame]]:
+        """Judge the whole frames of `samples` (at the most `SPAN`) that came back from `start` on.
+
+        Args:
+            start: the first of them.
+            samples: how many.
+            offset: what came back as sample i came at the time of sample i + offset played.
+            earliest: the least delay searched, in samples; may be negative. The greatest lies
+                0.8 s later.
+        """
+        global _echo_work
+        if _echo_work is None:
+            _echo_work = _EchoWork()
+        work = _echo_work
+        count = lib.voiced_echo_analyse(
+            self._state, work.memory, start, samples, offset, earliest, work.path, work.frames
+        )
+        found = work.path
+        path = EchoPath(found.lag, found.side_lag, found.peak, found.side_peak)
+        raw = work.view[: count * _ECHO_FRAME.size]
+        return path, [EchoFrame._make(fields) for fields in _ECHO_FRAME.iter_unpack(raw)]

@@ -11,6 +11,7 @@ from enum import Enum
 
 __all__ = [
     "FRAME_MS",
+    "PCM16_4K",
     "PCM16_8K",
     "PCM16_16K",
     "PCM16_24K",
@@ -66,6 +67,7 @@ class AudioFormat:
 
 PCMU_8K = AudioFormat(Encoding.PCMU, 8000)
 PCMA_8K = AudioFormat(Encoding.PCMA, 8000)
+PCM16_4K = AudioFormat(Encoding.PCM16, 4000)
 PCM16_8K = AudioFormat(Encoding.PCM16, 8000)
 PCM16_16K = AudioFormat(Encoding.PCM16, 16000)
 PCM16_24K = AudioFormat(Encoding.PCM16, 24000)

@@ -1,1 +1,5 @@
-"""Was that an interruption? Confirms what the model's turn detection takes for speech."""
+"""Was it the caller who spoke? What a pause of playback is decided by; pure, without I/O."""
+
+from voiced.interruption.confirmation import Confirmation, Verdict
+
+__all__ = ["Confirmation", "Verdict"]

@@ -1,0 +1,402 @@
+/* The line's echo of what was played, in what came back: where it lies, what of it a linear path
+ * explains, and what the rest is like. At 4 kHz, which holds the voice's pitch and first formants
+ * and the digit tones, and takes an eighth of the work of 8 kHz. No memory of its own. */
+#include "voiced_native.h"
+
+#include <string.h>
+
+#define RATE VOICED_ECHO_RATE
+#define FRAME VOICED_ECHO_FRAME
+#define SPAN VOICED_ECHO_SPAN
+#define LAGS VOICED_ECHO_LAGS
+#define TAPS VOICED_ECHO_TAPS
+#define POINTS VOICED_ECHO_POINTS
+#define PAST VOICED_ECHO_PAST
+
+enum { NEAR_MASK = VOICED_ECHO_NEAR - 1, FAR_MASK = VOICED_ECHO_FAR - 1 };
+enum { MAIN_TAPS = 96, SIDE_TAPS = TAPS - MAIN_TAPS }; /* 24 ms, and 12 ms elsewhere or behind it */
+enum { BEFORE = 12 };             /* taps before the correlation's peak: 3 ms */
+enum { SHORTEST = 10, LONGEST = 57 }; /* pitch periods: 400 to 70 Hz */
+enum { VOICE_WINDOW = 160, TONE_WINDOW = 160 };
+#define EMPHASIS 0.8f             /* flattens speech, so that all of the band counts */
+#define RIDGE 1e-3                /* of the far signal's power: keeps the path's gain sane */
+#define LEAST_PEAK 9.5f           /* speech against other speech reaches 9 */
+#define SIDE_PEAK 6.5f            /* a second reflection worth its own taps */
+
+/* ---- the two signals ---- */
+
+static inline int16_t sample_at(const uint8_t *pcm, size_t i) {
+    return (int16_t)(uint16_t)(pcm[2 * i] | pcm[2 * i + 1] << 8);
+}
+
+void voiced_echo_init(voiced_echo *e) { memset(e, 0, sizeof *e); }
+
+void voiced_echo_near(voiced_echo *e, const uint8_t *pcm, size_t samples) {
+    for (size_t i = 0; i < samples; i++) {
+        e->near[(uint64_t)(e->near_end + (int64_t)i) & NEAR_MASK] = sample_at(pcm, i);
+    }
+    e->near_end += (int64_t)samples;
+}
+
+static void silence_far(voiced_echo *e, int64_t from, int64_t to) {
+    if (to - from > VOICED_ECHO_FAR) {
+        from = to - VOICED_ECHO_FAR;
+    }
+    for (int64_t at = from; at < to; at++) {
+        e->far[(uint64_t)at & FAR_MASK] = 0;
+    }
+}
+
+void voiced_echo_far(voiced_echo *e, int64_t at, const uint8_t *pcm, size_t samples) {
+    if (at > e->far_end) {
+        silence_far(e, e->far_end, at);
+    }
+    for (size_t i = 0; i < samples; i++) {
+        e->far[(uint64_t)(at + (int64_t)i) & FAR_MASK] = sample_at(pcm, i);
+    }
+    e->far_end = at + (int64_t)samples;
+}
+
+void voiced_echo_clear(voiced_echo *e, int64_t at) {
+    if (at < e->far_end) {
+        silence_far(e, at, e->far_end);
+        e->far_end = at;
+    }
+}
+
+static inline float near_sample(const voiced_echo *e, int64_t at) {
+    int known = at >= 0 && at < e->near_end && e->near_end - at <= VOICED_ECHO_NEAR;
+    return known ? (float)e->near[(uint64_t)at & NEAR_MASK] : 0.0f;
+}
+
+static inline float far_sample(const voiced_echo *e, int64_t at) {
+    int known = at >= 0 && at < e->far_end && e->far_end - at <= VOICED_ECHO_FAR;
+    return known ? (float)e->far[(uint64_t)at & FAR_MASK] : 0.0f;
+}
+
+/* ---- sums, in eight lanes so that compilers may vectorise them ---- */
+
+static float dot(const float *a, const float *b, size_t n) {
+    float lanes[8] = {0}, sum = 0;
+    size_t whole = n / 8 * 8;
+    for (size_t i = 0; i < whole; i += 8) {
+        for (size_t k = 0; k < 8; k++) {
+            lanes[k] += a[i + k] * b[i + k];
+        }
+    }
+    for (size_t i = whole; i < n; i++) {
+        sum += a[i] * b[i];
+    }
+    for (size_t k = 0; k < 8; k++) {
+        sum += lanes[k];
+    }
+    return sum;
+}
+
+static float power(const float *a, size_t n) { return n ? dot(a, a, n) / (float)n : 0; }
+
+static float inverse_root(float x) { /* of a positive number; two steps of Newton's */
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits = 0x5F3759DFu - (bits >> 1);
+    float y;
+    memcpy(&y, &bits, sizeof y);
+    y *= 1.5f - 0.5f * x * y * y;
+    return y * (1.5f - 0.5f * x * y * y);
+}
+
+/* ---- Fourier transform, radix 2, POINTS complex numbers in two arrays ---- */
+
+void voiced_echo_work_init(voiced_echo_work *w) {
+    memset(w, 0, sizeof *w);
+    /* A stage of half-length h finds its h factors at h. The last is computed by rotation, in
+     * double precision; each shorter one is every other factor of the next. */
+    const double turn_re = 0.99999970586288221916, turn_im = -0.00076699031874270452694;
+    double re = 1, im = 0;
+    const size_t half = POINTS / 2;
+    for (size_t k = 0; k < half; k++) {
+        w->turn_re[half + k] = (float)re;
+        w->turn_im[half + k] = (float)im;
+        double next = re * turn_re - im * turn_im;
+        im = re * turn_im + im * turn_re;
+        re = next;
+    }
+    for (size_t h = half / 2; h; h /= 2) {
+        for (size_t k = 0; k < h; k++) {
+            w->turn_re[h + k] = w->turn_re[2 * h + 2 * k];
+            w->turn_im[h + k] = w->turn_im[2 * h + 2 * k];
+        }
+    }
+}
+
+static void transform(voiced_echo_work *w, float *restrict re, float *restrict im) {
+    for (size_t i = 0, j = 0; i < POINTS; i++) { /* bits of the index reversed */
+        if (i < j) {
+            float a = re[i], b = im[i];
+            re[i] = re[j], im[i] = im[j];
+            re[j] = a, im[j] = b;
+        }
+        size_t bit = POINTS / 2;
+        while (bit && j & bit) {
+            j ^= bit;
+            bit /= 2;
+        }
+        j |= bit;
+    }
+    for (size_t h = 1; h < POINTS; h *= 2) {
+        const float *restrict tr = w->turn_re + h, *restrict ti = w->turn_im + h;
+        for (size_t base = 0; base < POINTS; base += 2 * h) {
+            float *restrict ar = re + base, *restrict ai = im + base;
+            float *restrict br = ar + h, *restrict bi = ai + h;
+            for (size_t k = 0; k < h; k++) {
+                float xr = br[k] * tr[k] - bi[k] * ti[k], xi = br[k] * ti[k] + bi[k] * tr[k];
+                br[k] = ar[k] - xr, bi[k] = ai[k] - xi;
+                ar[k] += xr, ai[k] += xi;
+            }
+        }
+    }
+}
+
+/* ---- where the echo lies ---- */
+
+/* The half-whitened cross-correlation at all lags: afterwards re[k] belongs to lag LAGS - k. */
+static void correlate(voiced_echo_work *w, size_t n) {
+    float *re = w->re, *im = w->im;
+    memset(re, 0, sizeof w->re);
+    memset(im, 0, sizeof w->im);
+    memcpy(re, w->far + PAST, (n + LAGS) * sizeof *re);
+    memcpy(im, w->near + PAST, n * sizeof *im);
+    float scale = 1.0f / POINTS;
+    float far_mean = dot(re, re, POINTS) + 1e-3f, near_mean = dot(im, im, POINTS) + 1e-3f;
+    transform(w, re, im);
+    /* Both spectra came from one transform; their product is made ready for the same transform
+     * run once more, as conjugate of conjugate. */
+    for (size_t k = 0; k <= POINTS / 2; k++) {
+        size_t m = (POINTS - k) & (POINTS - 1);
+        float far_re = (re[k] + re[m]) / 2, far_im = (im[k] - im[m]) / 2;
+        float near_re = (im[k] + im[m]) / 2, near_im = (re[m] - re[k]) / 2;
+        float far2 = far_re * far_re + far_im * far_im + 0.1f * far_mean;
+        float near2 = near_re * near_re + near_im * near_im + 0.1f * near_mean;
+        float weight = scale * inverse_root(far2) * inverse_root(near2);
+        float cross_re = (near_re * far_re + near_im * far_im) * weight;
+        float cross_im = (near_re * far_im - near_im * far_re) * weight;
+        re[k] = cross_re, im[k] = -cross_im;
+        re[m] = cross_re, im[m] = cross_im;
+    }
+    transform(w, re, im);
+}
+
+static float size_of(float x) { return x < 0 ? -x : x; }
+
+static size_t highest(const float *c, size_t from, size_t to, size_t skip_from, size_t skip_to) {
+    size_t best = from;
+    float most = -1;
+    for (size_t k = from; k < to; k++) {
+        float size = size_of(c[k]);
+        if (size > most && (k < skip_from || k >= skip_to)) {
+            most = size, best = k;
+        }
+    }
+    return best;
+}
+
+/* ---- the path that explains most, by least squares ---- */
+
+typedef struct {
+    size_t at[2], taps[2]; /* runs of delays: the far signal's index at the first near sample */
+} runs;
+
+/* Tap i of all: where its column begins in w->far. Later delays lie further back. */
+static size_t column(const runs *r, size_t i) {
+    return PAST + (i < r->taps[0] ? r->at[0] - i : r->at[1] - (i - r->taps[0]));
+}
+
+static void normal_equations(voiced_echo_work *w, const runs *r, size_t n) {
+    const float *near = w->near + PAST, *far = w->far;
+    for (size_t i = 0; i < TAPS; i++) {
+        size_t ci = column(r, i);
+        int first_i = i == 0 || i == r->taps[0];
+        w->rhs[i] = dot(far + ci, near, n);
+        for (size_t j = 0; j <= i; j++) {
+            size_t cj = column(r, j);
+            if (first_i || j == 0 || j == r->taps[0]) {
+                w->matrix[i][j] = dot(far + ci, far + cj, n);
+            } else { /* both one sample further back than the pair before them */
+                w->matrix[i][j] = w->matrix[i - 1][j - 1] + (double)far[ci] * far[cj] -
+                                  (double)far[ci + n] * far[cj + n];
+            }
+        }
+    }
+}
+
+/* By L D L'; the matrix's lower half becomes L, its diagonal D, rhs the solution. */
+static void solve(voiced_echo_work *w, double ridge) {
+    for (size_t i = 0; i < TAPS; i++) {
+        double *row = w->matrix[i];
+        row[i] += ridge;
+        for (size_t j = 0; j < i; j++) {
+            const double *other = w->matrix[j];
+            double sum = row[j];
+            for (size_t k = 0; k < j; k++) {
+                sum -= row[k] * other[k];
+            }
+            row[j] = sum; /* L times D yet */
+        }
+        for (size_t j = 0; j < i; j++) {
+            double scaled = row[j] / w->matrix[j][j];
+            row[i] -= scaled * row[j];
+            row[j] = scaled;
+        }
+        if (row[i] < ridge) {
+            row[i] = ridge;
+        }
+    }
+    for (size_t i = 0; i < TAPS; i++) {
+        for (size_t k = 0; k < i; k++) {
+            w->rhs[i] -= w->matrix[i][k] * w->rhs[k];
+        }
+    }
+    for (size_t i = 0; i < TAPS; i++) {
+        w->rhs[i] /= w->matrix[i][i];
+    }
+    for (size_t i = TAPS; i-- > 0;) {
+        for (size_t k = i + 1; k < TAPS; k++) {
+            w->rhs[i] -= w->matrix[k][i] * w->rhs[k];
+        }
+    }
+}
+
+static void explain(voiced_echo_work *w, const runs *r, size_t n) {
+    float *echo = w->echo + PAST, *rest = w->rest + PAST;
+    for (size_t i = 0; i < TAPS; i++) {
+        const float *far = w->far + column(r, i);
+        float tap = (float)w->rhs[i];
+        for (size_t k = 0; k < n; k++) {
+            echo[k] += tap * far[k];
+        }
+    }
+    for (size_t k = 0; k < n; k++) {
+        rest[k] -= echo[k];
+    }
+}
+
+/* ---- what a piece of sound is like ---- */
+
+/* The highest local maximum of the normalised autocorrelation within the range of voices, over
+ * the 40 ms that end at `end`. */
+static float periodicity(const float *end, int32_t *period) {
+    const float *x = end - VOICE_WINDOW;
+    float own = dot(x, x, VOICE_WINDOW) + 1.0f, values[LONGEST + 2];
+    for (size_t lag = SHORTEST - 1; lag <= LONGEST + 1; lag++) {
+        const float *y = x - lag;
+        float other = dot(y, y, VOICE_WINDOW) + 1.0f;
+        values[lag] = dot(x, y, VOICE_WINDOW) * inverse_root(own) * inverse_root(other);
+    }
+    float best = 0;
+    *period = 0;
+    for (size_t lag = SHORTEST; lag <= LONGEST; lag++) {
+        if (values[lag] > best && values[lag] >= values[lag - 1] &&
+            values[lag] >= values[lag + 1]) {
+            best = values[lag];
+            *period = (int32_t)lag;
+        }
+    }
+    return best;
+}
+
+/* 2 cos(2 pi f / 4000) of ITU-T Q.23's frequencies: 697, 770, 852, 941, 1209, 1336, 1477, 1633. */
+static const float TONES[8] = {
+    0.91637f, 0.70695f, 0.46078f, 0.18509f, -0.64486f, -1.00725f, -1.36221f, -1.67677f,
+};
+
+/* The share of the power that the strongest tone of each group holds, of the last 40 ms. */
+static float tones(const float *end, int32_t *digit) {
+    const float *x = end - TONE_WINDOW;
+    float best[2] = {0, 0};
+    int32_t which[2] = {0, 0};
+    for (int32_t tone = 0; tone < 8; tone++) {
+        float a = 0, b = 0;
+        for (size_t i = 0; i < TONE_WINDOW; i++) {
+            float next = x[i] + TONES[tone] * a - b;
+            b = a, a = next;
+        }
+        float found = a * a + b * b - TONES[tone] * a * b;
+        if (found > best[tone / 4]) {
+            best[tone / 4] = found, which[tone / 4] = tone % 4;
+        }
+    }
+    *digit = 4 * which[0] + which[1];
+    float all = dot(x, x, TONE_WINDOW) + 1.0f;
+    float weaker = best[0] < best[1] ? best[0] : best[1];
+    /* A tone alone is none: of the two, the weaker has to hold its part, 4 % of the power. */
+    float share = (best[0] + best[1]) * 2.0f / TONE_WINDOW / all;
+    return weaker * 2.0f / TONE_WINDOW < 0.04f * all ? 0 : share;
+}
+
+/* ---- all of it ---- */
+
+static void load(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n,
+                 int64_t offset, int32_t earliest) {
+    for (size_t i = 0; i < PAST + n; i++) {
+        int64_t at = from - PAST + (int64_t)i;
+        w->near[i] = near_sample(e, at) - EMPHASIS * near_sample(e, at - 1);
+    }
+    for (size_t i = 0; i < PAST + n + LAGS; i++) {
+        int64_t at = from + offset - earliest - LAGS - PAST + (int64_t)i;
+        w->far[i] = far_sample(e, at) - EMPHASIS * far_sample(e, at - 1);
+    }
+    memcpy(w->rest, w->near, (PAST + n) * sizeof *w->rest);
+    memset(w->echo, 0, (PAST + n) * sizeof *w->echo);
+}
+
+/* Index of lag 0 of the search is LAGS; a run may not begin so late that its taps leave w->far. */
+static size_t bounded(size_t at, size_t taps) {
+    size_t first = taps > PAST ? taps - PAST : 0;
+    return at < first ? first : at > LAGS ? LAGS : at;
+}
+
+static void find_path(voiced_echo_work *w, size_t n, int32_t earliest, voiced_echo_path *path) {
+    correlate(w, n);
+    const float *c = w->re;
+    float scale = inverse_root(power(c, LAGS + 1) + 1e-12f);
+    size_t main = highest(c, 0, LAGS + 1, 0, 0);
+    path->lag = earliest + LAGS - (int32_t)main;
+    path->peak = size_of(c[main]) * scale;
+    if (path->peak < LEAST_PEAK) {
+        return;
+    }
+    runs r = {{bounded(main + BEFORE, MAIN_TAPS), 0}, {MAIN_TAPS, SIDE_TAPS}};
+    size_t behind = r.at[0] > MAIN_TAPS ? r.at[0] - MAIN_TAPS : 0;
+    size_t side = highest(c, 0, LAGS + 1, behind, r.at[0] + SIDE_TAPS);
+    path->side_lag = earliest + LAGS - (int32_t)side;
+    path->side_peak = size_of(c[side]) * scale;
+    r.at[1] = bounded(path->side_peak < SIDE_PEAK ? behind : side + BEFORE, SIDE_TAPS);
+    normal_equations(w, &r, n);
+    solve(w, RIDGE * w->matrix[0][0] + 1e-2 * (double)n);
+    explain(w, &r, n);
+}
+
+size_t voiced_echo_analyse(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t samples,
+                           int64_t offset, int32_t earliest, voiced_echo_path *path,
+                           voiced_echo_frame *frames) {
+    size_t count = samples / FRAME, n = count * FRAME;
+    memset(path, 0, sizeof *path);
+    if (n > SPAN) {
+        count = SPAN / FRAME, n = count * FRAME;
+    }
+    load(e, w, from, n, offset, earliest);
+    float far_power = power(w->far + PAST, n + LAGS);
+    if (n && far_power > 1.0f) {
+        find_path(w, n, earliest, path);
+    }
+    for (size_t i = 0; i < count; i++) {
+        size_t at = PAST + i * FRAME;
+        voiced_echo_frame *f = &frames[i];
+        f->near = power(w->near + at, FRAME);
+        f->echo = power(w->echo + at, FRAME);
+        f->rest = power(w->rest + at, FRAME);
+        f->voice = periodicity(w->rest + at + FRAME, &f->period);
+        f->tone = tones(w->rest + at + FRAME, &f->digit);
+    }
+    return count;
+}
