@@ -335,7 +335,7 @@ async def test_second_stream_of_a_call_does_not_end_it(autojump_clock: object) -
     engine = FakeEngine()
     config = Config()
     services = Services(Journal(Path("unused")), Prompts(), PRICES)
-    switchboard = Switchboard(Setup(config, dict.fromkeys(config.engine, engine)), services)
+    switchboard = Switchboard(Setup(config, lambda _agent: engine), services)
     request = VoiceRequest("CA1", "AC1", "+1", "+2")
     calls = TwilioCalls(switchboard)
     async with trio.open_nursery() as nursery:

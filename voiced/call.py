@@ -53,7 +53,7 @@ from voiced.summary import summary
 from voiced.toolbox import Toolbox
 from voiced.transferring import Transfers
 
-__all__ = ["Call", "Services"]
+__all__ = ["Call", "Services", "no_hooks"]
 
 MEDIA_TIMEOUT_S: Final = 60.0
 """How long a call waits for its stream: as long as the token in the TwiML lives. A carrier connects

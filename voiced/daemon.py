@@ -15,7 +15,7 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Final
 
@@ -27,9 +27,13 @@ from voiced import config as configuration
 from voiced import log as logging
 from voiced import metrics
 from voiced.call import Services
+from voiced.completing import Completer
 from voiced.config import Config, ConfigError, Loaded
 from voiced.engines import Engines
+from voiced.hooks import House
+from voiced.journal import Journal
 from voiced.operations import DaemonOperations
+from voiced.plugin import PluginError
 from voiced.prompts import Prompts
 from voiced.server import MediaRoute, Server
 from voiced.starting import (
@@ -102,14 +106,20 @@ async def serve(
     journal = open_journal(config)
     tls = http_tls(config)
     listeners = await http_listeners(config)
+    completer = Completer()
     async with trio.open_nursery() as journalling:
         journalling.start_soon(journal.run)
         try:
-            async with trio.open_nursery() as offline:
+            async with (
+                trio.open_nursery() as offline,
+                _plugins(config, journal, completer) as plugins,
+            ):
+                await set_up_plugins(plugins, config)
                 engines = Engines(offline)
                 setup = await _setup(config, engines)
                 services = Services(journal, Prompts(), configuration.prices(config))
-                house = _House(config, config_path, engines, Switchboard(setup, services))
+                switchboard = Switchboard(setup, services, plugins)
+                house = _House(config, config_path, engines, switchboard, plugins)
                 await house.serve(listeners, tls, task_status)
                 offline.cancel_scope.cancel()
         finally:
@@ -126,8 +136,10 @@ class _House:
         config_path: Path | None,
         engines: Engines,
         switchboard: Switchboard,
+        plugins: House,
     ) -> None:
         self._config = config
+        self._plugins = plugins
         self._config_path = config_path
         self._engines = engines
         self._switchboard = switchboard
@@ -193,6 +205,7 @@ class _House:
         try:
             loaded = await trio.to_thread.run_sync(configuration.load, self._config_path)
             new = self._restrained(loaded.config)
+            await set_up_plugins(self._plugins, new)
             switchboard.setup = await _setup(new, self._engines)
             prices = configuration.prices(new)
             switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
@@ -260,9 +273,29 @@ async def _cancel_on_second(signals: AsyncIterator[int], scope: trio.CancelScope
             return
 
 
+def _plugins(
+    config: Config, journal: Journal, completer: Completer
+) -> AbstractAsyncContextManager[House]:
+    """A place for plugins, and what their services may ask of the daemon."""
+
+    def count(name: str, what: str) -> None:
+        metrics.PLUGIN_FAULTS.labels(name, what.replace(" ", "_")).inc()
+
+    return House.open(configuration.state_dir(config), journal.annotate, completer, count)
+
+
+async def set_up_plugins(plugins: House, config: Config) -> None:
+    """Enable the plugins of `config`. Raises StartError; then those there were go on."""
+    try:
+        await plugins.set_up(config)
+    except PluginError as error:
+        raise StartError(str(error)) from None
+
+
 async def _setup(config: Config, engines: Engines) -> Setup:
     try:
-        return Setup(config, await engines.make(config.engine))
+        made = await engines.make(config.engine)
+        return Setup(config, lambda agent: made[agent.engine])
     except (ValueError, OSError) as error:
         raise StartError(f"[engine]: {error}") from None
 

@@ -27,6 +27,11 @@ __all__ = ["Journal", "Row"]
 
 log = structlog.get_logger("voiced.journal")
 
+Fact = str | int | float | bool | None
+
+MAX_FACT: Final = 32_000
+"""Characters of a fact that is noted after a call: a summary, not a transcript."""
+
 FILE_NAME: Final = "journal.sqlite"
 
 # Rows waiting for the disk. A row is 1 to 50 KB; at 30 calls a second this is half a minute of a
@@ -93,7 +98,7 @@ class Row:
     transcript: list[Entry] = field(default_factory=list)
     trunk: str | None = None
     media: Mapping[str, object] = field(default_factory=dict)
-    facts: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
 
     def values(self) -> dict[str, object]:
         """Column to value, structures as JSON text."""
@@ -107,12 +112,21 @@ class Row:
         return {name: encodable(v) if isinstance(v, str) else v for name, v in row.items()}
 
 
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A fact that became known after its call's row was complete."""
+
+    call_id: str
+    name: str
+    value: Fact
+
+
 class Journal:
     """The journal of one daemon. `run` is its only task and owns the database."""
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE_NAME
-        self._send, self._receive = trio.open_memory_channel[Row](BACKLOG)
+        self._send, self._receive = trio.open_memory_channel[Row | Annotation](BACKLOG)
 
     def open(self) -> None:
         """Create or check the database and close the rows that a crash left open.
@@ -143,12 +157,21 @@ class Journal:
 
     def write(self, row: Row) -> None:
         """Queue a row; never blocks. Called at a call's start and again at its end."""
+        self._queue(row, reason=row.reason)
+
+    def annotate(self, call_id: str, name: str, value: Fact) -> None:
+        """Queue a fact about a call that has ended; never blocks."""
+        if isinstance(value, str):
+            value = value[:MAX_FACT]
+        self._queue(Annotation(call_id, name[:64], value), fact=name)
+
+    def _queue(self, entry: Row | Annotation, **about: str | None) -> None:
         try:
-            self._send.send_nowait(row)
+            self._send.send_nowait(entry)
         except trio.WouldBlock:
-            log.error("journal backlog is full, row lost", call=row.call_id, reason=row.reason)
+            log.error("journal backlog is full, entry lost", call=entry.call_id, **about)
         except trio.ClosedResourceError:
-            log.error("journal is closed, row lost", call=row.call_id, reason=row.reason)
+            log.error("journal is closed, entry lost", call=entry.call_id, **about)
 
     def close(self) -> None:
         """No more rows will come; `run` returns once it has written those that wait."""
@@ -166,8 +189,8 @@ class Journal:
                     await self._write(rows)
             self._receive.close()
 
-    def _waiting(self) -> list[Row]:
-        rows: list[Row] = []
+    def _waiting(self) -> list[Row | Annotation]:
+        rows: list[Row | Annotation] = []
         while len(rows) < BACKLOG:
             try:
                 rows.append(self._receive.receive_nowait())
@@ -175,7 +198,7 @@ class Journal:
                 break
         return rows
 
-    async def _write(self, rows: list[Row]) -> None:
+    async def _write(self, rows: list[Row | Annotation]) -> None:
         try:
             await trio.to_thread.run_sync(self._store, rows)
         except (sqlite3.Error, OSError) as error:
@@ -183,9 +206,12 @@ class Journal:
         except Exception:  # a row that we made wrong: the calls go on, and so does the journal
             log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
 
-    def _store(self, rows: list[Row]) -> None:
+    def _store(self, rows: list[Row | Annotation]) -> None:
         with closing(self._connect()) as database, database:
             for row in rows:
+                if isinstance(row, Annotation):
+                    _annotate(database, row)
+                    continue
                 values = row.values()
                 columns = ", ".join(values)
                 places = ", ".join(f":{name}" for name in values)
@@ -225,6 +251,19 @@ class Journal:
             ).fetchall()
         rows = [_decoded(dict(row)) for row in found]
         return rows[:1] if rows and rows[0]["call_id"] == beginning else rows
+
+
+def _annotate(database: sqlite3.Connection, entry: Annotation) -> None:
+    """Lay a fact over those of its call's row, if there is one."""
+    query = "SELECT facts FROM call WHERE call_id = ?"
+    found = database.execute(query, (entry.call_id,)).fetchone()
+    if found is None:
+        log.warning("fact of an unknown call", call=entry.call_id, fact=entry.name)
+        return
+    facts = json.loads(found[0] or "{}")
+    facts[entry.name] = entry.value
+    text = encodable(json.dumps(facts, ensure_ascii=False))
+    database.execute("UPDATE call SET facts = ? WHERE call_id = ?", (text, entry.call_id))
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import trio
 
 from voiced.call import Call
 from voiced.config import Asked, number_for
-from voiced.config.types import Agent, Sip, Trunk
+from voiced.config.types import Agent, Number, Sip, Trunk
 from voiced.leg import CallFacts
 from voiced.rtp.socket import NoPortsLeft, RtpHub
 from voiced.rtp.stream import MediaStream
@@ -119,7 +119,9 @@ class SipCalls:
             self._switchboard.refuse("no RTP ports", request.call_id, error=str(error))
             session.reject(503, headers=[("Retry-After", str(RETRY_AFTER_S))])
             return
-        self._answer(session, _Inbound(self, facts, found[0].agent, found[1], audio, line))
+        self._answer(
+            session, _Inbound(self, facts, found[0].agent, found[1], audio, line, found[0])
+        )
 
     def _refusal(self, line: Line) -> tuple[str, int] | None:
         full = self._switchboard.full
@@ -247,8 +249,10 @@ class _Attempt:
         agent: Agent,
         audio: CallAudio,
         line: Line,
+        number: Number | None = None,
     ) -> None:
         self.facts = facts
+        self.number = number
         self.agent_name = agent_name
         self.agent = agent
         self.audio = audio
@@ -264,15 +268,16 @@ class _Attempt:
             progress=self._progress,
         )
 
-    def start(self, switchboard: Switchboard, **options: float) -> Call:
+    def start(self, switchboard: Switchboard, *, media_timeout_s: float | None = None) -> Call:
         """Make the call. Raises NoRoom."""
         call = self.call = switchboard.start(
             self.facts,
             self.agent_name,
             self.agent,
             self.audio.stream.format,
+            number=self.number,
             released=self._released,
-            **options,
+            media_timeout_s=media_timeout_s,
         )
         self.line.calls.add(self.facts.call_id)
         if self._is_up:

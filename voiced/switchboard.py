@@ -6,16 +6,19 @@ import gc
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 import trio
+from msgspec import UNSET
 
 from voiced import metrics
-from voiced.call import Call, Services
-from voiced.config.types import Agent, Config
+from voiced.call import Call, Services, no_hooks
+from voiced.config.types import Agent, Config, EngineConfig, Number, PipelineEngine
 from voiced.engine import Engine
 from voiced.formats import AudioFormat
+from voiced.hooks import House
 from voiced.leg import CallFacts
 from voiced.text import printable
 
@@ -48,7 +51,18 @@ class Setup:
     """What new calls are made with; a reload replaces it, live calls keep theirs."""
 
     config: Config
-    engines: Mapping[str, Engine]
+    engine_for: Callable[[Agent], Engine]
+
+
+def engine_shape(config: EngineConfig) -> dict[str, str]:
+    """What of an engine's configuration shapes how its model sounds, secrets left out."""
+    names = ("url", "dialect", "server", "output_format", "speech")
+    shape = {name: str(value) for name in names if (value := getattr(config, name, None))}
+    if isinstance(config, PipelineEngine):
+        for step in (config.chat, config.tts):
+            kind = type(step).__name__.lower()
+            shape[kind] = f"{step.provider} {step.url} {step.model} {getattr(step, 'voice', '')}"
+    return {"kind": type(config).__name__, **shape}
 
 
 def new_call_id() -> str:
@@ -70,9 +84,11 @@ def fact(text: str) -> str:
 class Switchboard:
     """Knows every live call; carriers `start` them and keep their own names for them."""
 
-    def __init__(self, setup: Setup, services: Services) -> None:
+    def __init__(self, setup: Setup, services: Services, house: House | None = None) -> None:
+        """`house` has the plugins; without one calls have none."""
         self.setup = setup
         self.services = services
+        self._house = house
         self.nursery: trio.Nursery | None = None
         """Where calls run; without one none is taken."""
         self._calls: dict[str, Call] = {}  # by call_id
@@ -106,25 +122,30 @@ class Switchboard:
         agent: Agent,
         leg_format: AudioFormat,
         *,
+        number: Number | None = None,
         media_timeout_s: float | None = None,
         released: Callable[[Call], Awaitable[None]] | None = None,
     ) -> Call:
         """Make a call (see `Call` for `media_timeout_s`) and run it. Raises NoRoom.
 
+        `number`: the block that the called number belongs to; it says which plugins take part.
         `released` runs when the call is over, whatever ended it, in at most `RELEASE_S`: there a
         carrier lets go of what the call held.
         """
         if (why := self.full) is not None:
             raise NoRoom(why)
         assert self.nursery is not None
+        plugins = UNSET if number is None else number.plugins
         call = Call(
             facts,
             agent_name,
             agent,
-            self.setup.engines[agent.engine],
+            self.setup.engine_for(agent),
             leg_format,
             self.services,
             media_timeout_s=media_timeout_s,
+            make_hooks=no_hooks if self._house is None else partial(self._house.hooks, plugins),
+            engine_shape=engine_shape(self.setup.config.engine[agent.engine]),
         )
         self._calls[facts.call_id] = call
         self.nursery.start_soon(self._run_call, call, released)

@@ -109,6 +109,7 @@ class TwilioCalls:
             found[0].agent,
             found[1],
             PCMU_8K,
+            number=found[0],
             released=partial(self._released, request.call_sid),
         )
         self._calls[request.call_sid] = call
