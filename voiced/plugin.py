@@ -26,6 +26,7 @@ from voiced.audio import Converter, convert, converter, energy, interleave, mean
 from voiced.formats import PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat, Encoding
 from voiced.leg import Transferred, Unsupported
 from voiced.schema import check as check_schema
+from voiced.vad import Vad, VadStarted, VadStopped
 from voiced.wav import Wav, WavError
 from voiced.wav import header as wav_header
 from voiced.wav import parse as parse_wav
@@ -54,6 +55,9 @@ __all__ = [
     "ToolUse",
     "Transferred",
     "Unsupported",
+    "Vad",
+    "VadStarted",
+    "VadStopped",
     "Wav",
     "WavError",
     "Words",
