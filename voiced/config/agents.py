@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 from msgspec import UNSET
 
@@ -18,6 +19,7 @@ from voiced.config.types import Agent, Config, RealtimeEngine
 
 __all__ = ["check_agents"]
 
+_MESSAGES: Final = ("unavailable_file", "one_moment_file", "still_there_file", "farewell_file")
 _LANGUAGE = re.compile(r"auto|[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")  # ISO 639, or RFC 5646 around it
 
 
@@ -32,18 +34,17 @@ def check_agents(config: Config, findings: Findings) -> None:
         if not _LANGUAGE.fullmatch(agent.language):
             message = f'"{agent.language}" is no language code'
             findings.mistake((*path, "language"), message, 'write e.g. "en", "tr" or "auto"')
-        if agent.unavailable_file is not None:
-            _wav((*path, "unavailable_file"), agent.unavailable_file, findings)
+        for key in _MESSAGES:
+            if (file := getattr(agent, key)) is not None:
+                _wav((*path, key), file, findings)
+        _fallback(path, agent, config, findings)
     _numbers(config, findings)
 
 
 def _engine(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> None:
     engine = config.engine.get(agent.engine)
     if engine is None:
-        if not findings.written(("engine", agent.engine)):  # else that table has its own mistake
-            known = findings.names("engine") or list(config.engine)
-            message = f"there is no [engine.{agent.engine}]"
-            findings.mistake((*path, "engine"), message, _choice(agent.engine, known))
+        _no_engine((*path, "engine"), agent.engine, config, findings)
     elif isinstance(engine, RealtimeEngine) and engine.server in ("openai", "azure"):
         model = agent.transcription_model
         # What follows the default inside a voice session is not known yet: warn of a choice alone.
@@ -52,6 +53,27 @@ def _engine(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> 
             message = f"{model} has its last day on {end[0]}; transcripts end with it"
             remedy = f'then use "{end[1]}", or "off"'
             findings.warn((*path, "transcription_model"), message, remedy)
+
+
+def _no_engine(path: KeyPath, name: str, config: Config, findings: Findings) -> None:
+    if not findings.written(("engine", name)):  # else that table has its own mistake
+        known = findings.names("engine") or list(config.engine)
+        findings.mistake(path, f"there is no [engine.{name}]", _choice(name, known))
+
+
+def _fallback(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> None:
+    """Check what happens to callers when the engine is lost."""
+    key = (*path, "fallback_engine")
+    if agent.fallback_engine is not None:
+        if agent.fallback_engine not in config.engine:
+            _no_engine(key, agent.fallback_engine, config, findings)
+        elif agent.fallback_engine == agent.engine:
+            remedy = "name another engine, or remove the key"
+            findings.mistake(key, f"{agent.engine} is the engine that was lost", remedy)
+    target = agent.transfer_when_lost
+    if target is not None and (target.endswith("*") or not is_pattern(target)):
+        remedy = 'write "+4930…" with the country code, or "sip:…"'
+        findings.mistake((*path, "transfer_when_lost"), f'"{target}" is no number', remedy)
 
 
 def _instructions(path: KeyPath, findings: Findings) -> None:
@@ -132,11 +154,23 @@ def _numbers(config: Config, findings: Findings) -> None:
             message = f'"{number.caller}" is no number'
             remedy = 'write "+4930…" with the country code, "sip:…", a prefix "+49*", or "*"'
             findings.mistake((*path, "caller"), message, remedy)
+        if number.plugins is not UNSET:
+            _plugins((*path, "plugins"), number.plugins, findings)
         if number.trunk is not UNSET and number.trunk not in trunks:
             message = f'there is no [[sip.trunk]] with the name "{number.trunk}"'
             findings.mistake((*path, "trunk"), message, _choice(number.trunk, trunks))
         if number.caller is UNSET and number.trunk is UNSET and not number.headers:
             before.append(number.match)
+
+
+def _plugins(path: KeyPath, names: tuple[str, ...], findings: Findings) -> None:
+    known = findings.names("plugins")
+    for index, name in enumerate(names):
+        if name not in known:
+            remedy = _choice(name, known) if known else f"add [plugins.{name}]"
+            findings.mistake((*path, index), f"there is no [plugins.{name}]", remedy)
+        elif name in names[:index]:
+            findings.mistake((*path, index), f"{name} stands there twice", "remove one")
 
 
 def _is_whole(block: object) -> bool:

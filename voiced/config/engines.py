@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,8 +13,14 @@ from urllib.parse import urlsplit
 from voiced.config.addresses import is_loopback
 from voiced.config.files import readable
 from voiced.config.findings import Findings
-from voiced.config.mistakes import KeyPath
-from voiced.config.types import Config, EmulatorEngine, RealtimeEngine
+from voiced.config.mistakes import KeyPath, key_name
+from voiced.config.types import (
+    Config,
+    EmulatorEngine,
+    PipelineEngine,
+    Provider,
+    RealtimeEngine,
+)
 from voiced.emulator.options import OptionsError, parse_faults
 
 __all__ = ["check_engines", "last_day"]
@@ -52,6 +59,13 @@ def check_engines(config: Config, findings: Findings) -> None:
             _faults((*path, "faults"), engine, findings)
         elif isinstance(engine, RealtimeEngine):
             _realtime(path, engine, findings)
+        else:
+            for step, provider in {
+                "stt": engine.stt,
+                "chat": engine.chat,
+                "tts": engine.tts,
+            }.items():
+                _provider((*path, step), provider, findings)
     _prices(config, findings)
 
 
@@ -66,7 +80,7 @@ def _faults(path: KeyPath, engine: EmulatorEngine, findings: Findings) -> None:
 
 def _realtime(path: KeyPath, engine: RealtimeEngine, findings: Findings) -> None:
     local = _url((*path, "url"), engine, findings)
-    _headers((*path, "headers"), engine, findings)
+    _headers((*path, "headers"), engine.headers, findings)
     if engine.ca_file is not None and readable(engine.ca_file, (*path, "ca_file"), findings):
         _certificates(engine.ca_file, (*path, "ca_file"), findings)
     given = any(
@@ -105,8 +119,36 @@ def _url(path: KeyPath, engine: RealtimeEngine, findings: Findings) -> bool:
     return host is not None and is_loopback(host)
 
 
-def _headers(path: KeyPath, engine: RealtimeEngine, findings: Findings) -> None:
-    for name, value in engine.headers.items():
+def _provider(path: KeyPath, provider: Provider, findings: Findings) -> None:
+    """Check a server with OpenAI's HTTP API; a plugin's provider makes of it what it likes."""
+    _headers((*path, "headers"), provider.headers, findings)
+    if provider.provider != "openai":
+        return
+    key = (*path, "url")
+    try:
+        parts = urlsplit(provider.url)
+        _ = parts.port
+        host = parts.hostname or ""
+    except ValueError:
+        parts, host = urlsplit(""), ""
+    remedy = 'write e.g. "https://api.openai.com/v1"'
+    if parts.scheme not in ("http", "https") or not host or not provider.url.isprintable():
+        findings.mistake(key, "is not an https:// or http:// URL", remedy)
+    elif parts.query or parts.fragment or " " in provider.url:
+        findings.mistake(key, "has a space, a query (?) or a fragment (#)", remedy)
+    elif parts.scheme == "http" and not is_loopback(host) and provider.api_key is not None:
+        message = f"the API key and all calls travel to {host} unencrypted"
+        findings.warn(key, message, "use https:// where the server offers it")
+    given = any(findings.written((*path, f"api_key{way}")) for way in ("", "_file", "_env"))
+    given = given or any(name.lower() in _CREDENTIAL_HEADERS for name in provider.headers)
+    if host == "api.openai.com" and not given and findings.sound(key, (*path, "headers")):
+        where = path if findings.written(path) else path[:-1]
+        remedy = f"add api_key_file or api_key_env to [{key_name(path)}]"
+        findings.mistake(where, f"{path[-1]} has no API key", remedy)
+
+
+def _headers(path: KeyPath, headers: Mapping[str, str], findings: Findings) -> None:
+    for name, value in headers.items():
         if not _HEADER_NAME.fullmatch(name):
             remedy = "write a name of letters, digits and -"
             findings.mistake((*path, name), "is not a header name", remedy)
@@ -123,9 +165,12 @@ def _certificates(file: Path, path: KeyPath, findings: Findings) -> None:
 
 
 def _prices(config: Config, findings: Findings) -> None:
-    models = {
-        engine.model for engine in config.engine.values() if isinstance(engine, RealtimeEngine)
-    } | {agent.transcription_model for agent in config.agent.values()}
+    models = {agent.transcription_model for agent in config.agent.values()}
+    for engine in config.engine.values():
+        if isinstance(engine, RealtimeEngine):
+            models.add(engine.model)
+        elif isinstance(engine, PipelineEngine):
+            models |= {engine.stt.model, engine.chat.model, engine.tts.model}
     for model in config.price:
         if model not in models and findings.sound(("engine",), ("agent",)):
             message = "no engine uses this model"

@@ -15,7 +15,8 @@ from voiced.config.findings import Findings
 from voiced.config.listeners import check_listeners
 from voiced.config.mistakes import ConfigError, KeyPath, Mistake
 from voiced.config.paths import DROP_INS, find
-from voiced.config.resolve import resolve
+from voiced.config.plugins import check_plugins, check_providers
+from voiced.config.resolve import STEPS, resolve
 from voiced.config.trunks import check_sip
 from voiced.config.types import Config
 
@@ -46,10 +47,12 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
     findings.warnings += warnings
     valid = schema.check(findings)
     resolve(valid, findings, environ)
+    supplied = check_plugins(valid, findings, environ)
     config = schema.convert(valid, document.folder)
     check_listeners(config, findings)
     check_sip(config, findings)
     check_engines(config, findings)
+    check_providers(config, supplied, findings)
     check_agents(config, findings)
     _privacy(config, findings)
     if findings.mistakes:
@@ -80,6 +83,7 @@ def _privacy(config: Config, findings: Findings) -> None:
     """Warn of secrets in a file that every user of the machine may read."""
     paths: list[KeyPath] = [("twilio", "auth_token"), ("admin", "token")]
     paths += [("engine", name, "api_key") for name in config.engine]
+    paths += [("engine", name, step, "api_key") for name in config.engine for step in STEPS]
     paths += [("sip", "trunk", index, "password") for index in range(len(config.sip.trunk))]
     for path in paths:
         file = findings.document.place(path).file

@@ -44,6 +44,10 @@ _OUTLINE: Final[Sequence[tuple[str, type]]] = (
     ("[sip]", types.Sip),
     ("[[sip.trunk]]", types.Trunk),
     ('[engine.NAME] with kind = "realtime"', types.RealtimeEngine),
+    ('[engine.NAME] with kind = "pipeline"', types.PipelineEngine),
+    ("[engine.NAME.stt]", types.SpeechToText),
+    ("[engine.NAME.chat]", types.Chat),
+    ("[engine.NAME.tts]", types.TextToSpeech),
     ('[engine.NAME] with kind = "emulator"', types.EmulatorEngine),
     ("[agent.NAME]", types.Agent),
     ('turn_detection of an agent with kind = "server_vad"', types.ServerVad),
@@ -51,15 +55,24 @@ _OUTLINE: Final[Sequence[tuple[str, type]]] = (
     ('turn_detection of an agent with kind = "none"', types.OwnVad),
     ("[[number]]", types.Number),
     ('[price."MODEL"]', types.Price),
+    ("[cost]", types.Cost),
 )
+
+_PLUGINS: Final = """\
+## `[plugins.NAME]`
+
+A plugin's own table, with the plugin's own keys; the table switches the plugin on. NAME is the
+plugin's, or any other beside `plugin = "…"`, so that two tables can use one plugin. `voiced
+plugins` lists the plugins that there are, `voiced plugins NAME` the keys of one, and
+`plugins/README.md` says how to write one.
+"""
 
 
 def reference() -> str:
     """Write the page: a table of keys for each TOML table."""
     documents = _documents()
-    return "\n".join(
-        [_INTRODUCTION, *(_section(title, table, documents) for title, table in _OUTLINE)]
-    )
+    sections = [_section(title, table, documents) for title, table in _OUTLINE]
+    return "\n".join([_INTRODUCTION, *sections, _PLUGINS])
 
 
 def _section(title: str, table: type, documents: dict[tuple[str, str], str]) -> str:
@@ -69,7 +82,11 @@ def _section(title: str, table: type, documents: dict[tuple[str, str], str]) -> 
     if not isinstance(kind, types_of.StructType):
         raise TypeError(f"{table.__name__} is no struct")
     for field in kind.fields:
-        meaning = documents[table.__name__, field.encode_name]
+        meaning = next(
+            documents[each.__name__, field.encode_name]
+            for each in table.__mro__
+            if (each.__name__, field.encode_name) in documents
+        )
         cells = [f"`{field.encode_name}`", _value(field.type), _default(field), meaning]
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join([*lines, ""])
@@ -83,7 +100,9 @@ def _value(kind: types_of.Type) -> str:
             names = [_value(m) for m in members if not isinstance(m, types_of.NoneType)]
             return " or ".join(dict.fromkeys(names))
         case types_of.LiteralType(values=values):
-            return ", ".join(f'`"{value}"`' for value in values)
+            return ", ".join(f"`{json.dumps(value)}`" for value in values)
+        case types_of.StructType():
+            return "table"
         case types_of.BoolType():
             return "`true`, `false`"
         case types_of.IntType() as number:
@@ -114,8 +133,8 @@ def _default(field: types_of.Field) -> str:
     if field.default_factory is not msgspec.NODEFAULT:
         value = field.default_factory()
     if isinstance(value, msgspec.Struct):
-        value = value.__struct_config__.tag
-        return f'`{{ kind = "{value}" }}`'
+        tag = value.__struct_config__.tag
+        return f'`{{ kind = "{tag}" }}`' if tag else ""
     if value in (None, msgspec.NODEFAULT, msgspec.UNSET):
         return ""
     if isinstance(value, float):

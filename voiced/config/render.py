@@ -10,7 +10,8 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import tomli_w
 from msgspec import UNSET, Struct, structs
 
-from voiced.config.types import SECRETS, Agent, Config, RealtimeEngine
+from voiced.config.mistakes import KeyPath
+from voiced.config.types import SECRETS, Agent, Config, Provider, RealtimeEngine
 
 __all__ = ["HIDDEN", "render"]
 
@@ -20,7 +21,43 @@ _SECRET_NAME = re.compile(r"key|token|secret|password|auth|cookie", re.IGNORECAS
 
 def render(config: Config) -> str:
     """Write `config` as TOML that `load` would read the same, but for the hidden secrets."""
-    return tomli_w.dumps(_table(config), multiline_strings=True)
+    values = _table(config)
+    if config.plugins:
+        values["plugins"] = _plugins(config)
+    return tomli_w.dumps(values, multiline_strings=True)
+
+
+def _plugins(config: Config) -> dict[str, Any]:
+    """The plugins' tables; what is secret in them, their own types say."""
+    from voiced.hooks.tables import secret_names  # a cycle; and few files have plugins
+
+    secrets = secret_names(config)
+    tables = {}
+    for name, table in config.plugins.items():
+        # Without the plugin's types the names have to do.
+        known = secrets.get(name)
+        tables[name] = _hidden(table, (), known)
+    return tables
+
+
+def _hidden(value: Any, path: KeyPath, secrets: frozenset[KeyPath] | None) -> Any:
+    if isinstance(value, dict):
+        shown = {}
+        for key, item in value.items():
+            below = (*path, key)
+            elsewhere = value.get(f"{key}_file") or value.get(f"{key}_env")
+            secret = below in secrets if secrets is not None else bool(_SECRET_NAME.search(key))
+            if secret and elsewhere:
+                continue  # it came from there
+            scalar = not isinstance(item, dict | list)
+            if scalar and (secret or ("headers" in path and _SECRET_NAME.search(key))):
+                shown[key] = HIDDEN
+            else:
+                shown[key] = _hidden(item, below, secrets)
+        return shown
+    if isinstance(value, list):
+        return [_hidden(item, (*path, index), secrets) for index, item in enumerate(value)]
+    return value
 
 
 def _table(table: Struct) -> dict[str, Any]:
@@ -34,9 +71,9 @@ def _table(table: Struct) -> dict[str, Any]:
             continue
         if field.name in SECRETS:
             value = HIDDEN
-        elif isinstance(table, RealtimeEngine) and field.name == "url":
+        elif isinstance(table, RealtimeEngine | Provider) and field.name == "url":
             value = _without_secrets(value)
-        elif isinstance(table, RealtimeEngine) and field.name == "headers":
+        elif isinstance(table, RealtimeEngine | Provider) and field.name == "headers":
             value = {
                 name: HIDDEN if _SECRET_NAME.search(name) else text for name, text in value.items()
             }

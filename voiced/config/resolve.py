@@ -15,7 +15,10 @@ from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath
 from voiced.config.types import DEFAULT_GREETING, DEFAULT_INSTRUCTIONS
 
-__all__ = ["resolve", "secret"]
+__all__ = ["STEPS", "resolve", "secret"]
+
+STEPS: Final = ("stt", "chat", "tts")
+"""The tables of a pipeline engine, each with a server of its own."""
 
 _MAX_SECRET: Final = 16 * 1024  # characters; far above any token, far below a wrong file
 _MAX_INSTRUCTIONS: Final = 1024 * 1024
@@ -45,7 +48,7 @@ def _imply(valid: dict[str, Any], findings: Findings) -> None:
             if len(engine_names) > 1:
                 remedy = f"add engine = to it: one of {', '.join(engine_names)}"
                 findings.mistake(path, "does not say which engine it uses", remedy)
-    used = {agent.get("engine") for agent in agents.values()}
+    used = {agent.get(key) for agent in agents.values() for key in ("engine", "fallback_engine")}
     if not engine_names or ("offline" in used and "offline" not in engine_names):
         engines["offline"] = {"kind": "emulator"}
     if not findings.written(("number",)):
@@ -81,7 +84,7 @@ def _secrets(valid: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any], s
         if engine["kind"] == "realtime":
             yield ("engine", name), engine, "api_key"
         elif engine["kind"] == "pipeline":
-            for step in ("stt", "chat", "tts"):
+            for step in STEPS:
                 if step in engine:
                     yield ("engine", name, step), engine[step], "api_key"
 

@@ -39,7 +39,7 @@ class Table(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         # A table may end in a log or a traceback; its secrets may not.
         values = (
-            f"{name}={'...' if name in SECRETS or name == 'headers' else repr(value)}"
+            f"{name}={'...' if name in SECRETS or name in ('headers', 'plugins') else repr(value)}"
             for name in self.__struct_fields__
             if (value := getattr(self, name)) is not None
         )
