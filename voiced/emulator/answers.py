@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from voiced import clips
+from voiced.emulator.functions import arguments_for, wanted_tool
 from voiced.emulator.items import Item
 
-__all__ = ["Line", "choose", "language_of", "pieces"]
+__all__ = ["Call", "Line", "choose", "language_of", "pieces", "recorded", "wanted_call"]
 
 _EXACTLY: Final = re.compile(r'exactly the following words and nothing else:\s*"(.*)"', re.S)
 _SCRIPTS: Final = (
@@ -22,15 +25,25 @@ _SCRIPTS: Final = (
     ("ar", re.compile("[\u0600-\u06ff]")),
     ("tr", re.compile("[ğışĞİŞ]")),
 )
+_PRESSED: Final = re.compile(r"pressed\W+(?:the )?(?:keys? |digits? )?([0-9*#A-D]+)\b")
+MAX_SPOKEN: Final = 500  # characters of a tool's output
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Words to say, and the recording of them where there is one."""
+    """Words to say, and the recordings of them, one after the other, where there are any."""
 
     text: str
     language: str
-    clip: str | None = None
+    clips: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A function to call; `arguments` is JSON."""
+
+    name: str
+    arguments: str
 
 
 def language_of(text: str, default: str) -> str:
@@ -40,8 +53,86 @@ def language_of(text: str, default: str) -> str:
 
 def _clip(name: str, language: str = "en") -> Line:
     localised = f"{name}_{language}"
-    clip = clips.load(localised if localised in clips.names("agent") else name)
-    return Line(clip.text, clip.language, clip.name)
+    clip = clips.load(localised if localised in clips.names() else name)
+    return Line(clip.text, clip.language, (clip.name,))
+
+
+def _known(item: Item) -> clips.Clip | None:
+    """The caller's line that an item is, spoken or written."""
+    if item.clip is not None:
+        return clips.load(item.clip)
+    return next((clip for clip in clips.all_clips("caller") if clip.text == item.text), None)
+
+
+def _said(item: Item) -> str:
+    known = _known(item)
+    return known.text if known else item.text
+
+
+def _last_asked(context: Sequence[Item]) -> Item | None:
+    return next((item for item in reversed(context) if item.role == "user"), None)
+
+
+def wanted_call(
+    context: Sequence[Item], tools: Sequence[Mapping[str, Any]], choice: object
+) -> Call | None:
+    """Return the function that the caller's last words ask for, once for each time they ask."""
+    asked = _last_asked(context)
+    if asked is None and not (isinstance(choice, Mapping) or choice == "required"):
+        return None
+    words = ""
+    if asked is not None:
+        later = context[max(i for i, item in enumerate(context) if item is asked) :]
+        if any(item.body["type"] == "function_call" for item in later):
+            return None
+        words = _said(asked)
+    elif any(item.body["type"] == "function_call" for item in context):
+        return None
+    known = _known(asked) if asked is not None else None
+    hint = words
+    if known is not None and known.language != "en":  # tools are mostly described in English
+        english = known.name.rpartition("_")[0]
+        hint += f" {clips.load(english).text}" if english in clips.names("caller") else ""
+    tool = wanted_tool(tools, hint, choice)
+    return None if tool is None else Call(tool["name"], arguments_for(tool, words))
+
+
+def _of_output(text: str, language: str) -> Line:
+    """Words for what a function has returned: its text, or its values, as they stand there."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        value = text
+    spoken = _spoken_value(value)[:MAX_SPOKEN].strip()
+    if not spoken:
+        return _clip("anything_else", language)
+    return recorded(spoken) or Line(spoken, language_of(spoken, language))
+
+
+def _spoken_value(value: Any, depth: int = 0) -> str:
+    if isinstance(value, dict) and depth < 4:
+        for name in ("answer", "text", "message", "result", "error"):
+            if isinstance(value.get(name), str):
+                return str(value[name])
+        told = (f"{key}: {_spoken_value(inner, depth + 1)}" for key, inner in value.items())
+        return ", ".join(told).replace("_", " ")
+    if isinstance(value, list) and depth < 4:
+        return ", ".join(_spoken_value(inner, depth + 1) for inner in value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None or depth >= 4 else str(value)
+
+
+def _recall(context: Sequence[Item], asked: Item, language: str) -> Line:
+    """What the caller said before they asked what they had said."""
+    before = [item for item in context if item.role == "user" and item is not asked]
+    for item in reversed(before):
+        known, text = _known(item), _said(item)
+        if text and (known is None or known.answer != "you_asked"):
+            opening = _clip("you_asked", language)
+            recordings = (*opening.clips, known.name) if known else ()
+            return Line(f"{opening.text} {text}", language, recordings)
+    return _clip("nothing_asked", language)
 
 
 def choose(instructions: str | None, context: Sequence[Item], language: str, turn: int) -> Line:
@@ -57,30 +148,37 @@ def choose(instructions: str | None, context: Sequence[Item], language: str, tur
         told = _EXACTLY.search(instructions)
         if told and told[1].strip():
             text = told[1].strip()
-            return _recorded(text) or Line(text, language_of(text, language))
+            return recorded(text) or Line(text, language_of(text, language))
         if "greet" in instructions.lower():
             return _clip("greeting", language)
-    asked = next((item for item in reversed(context) if item.role == "user"), None)
+    if context and context[-1].body["type"] == "function_call_output":
+        return _of_output(context[-1].body["output"], language)
+    if context and context[-1].role == "system":
+        pressed = _PRESSED.search(context[-1].text)
+        if pressed:
+            return Line(f"You pressed {' '.join(pressed[1])}.", "en")
+    asked = _last_asked(context)
     if asked is None:
-        return _clip("greeting" if turn == 0 else "anything_else", language)
-    if asked.clip is not None:
-        answer = clips.load(asked.clip).answer
-        return _clip(answer or "tell_me_more")
+        greeted = turn > 0 or any(item.role == "assistant" for item in context)
+        return _clip("anything_else" if greeted else "greeting", language)
+    known = _known(asked)
+    if known is not None:
+        if known.answer == "you_asked":
+            return _recall(context, asked, known.language)
+        return _clip(known.answer or "tell_me_more", known.language)
     if asked.heard_speech:
         return _clip("not_understood", language)
-    known = next((c for c in clips.all_clips("caller") if c.text == asked.text), None)
-    if known is not None and known.answer:
-        return _clip(known.answer)
+    language = language_of(asked.text, language)
     return _clip("tell_me_more" if turn % 2 else "anything_else", language)
 
 
-def _recorded(text: str) -> Line | None:
+def recorded(text: str) -> Line | None:
     """Find a recording of exactly this text in the agent's voice."""
     for role in ("agent", "prompt"):
         for name in clips.names(role):
             clip = clips.load(name)
             if clip.text == text:
-                return Line(clip.text, clip.language, clip.name)
+                return Line(clip.text, clip.language, (clip.name,))
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from voiced.emulator.answers import pieces
+from voiced.emulator.answers import language_of, pieces
 from voiced.emulator.errors import Refused, invalid_value, unknown_item
 from voiced.emulator.hearing import InputBuffer, decode_audio
 from voiced.emulator.items import Conversation, Item, Tokens, already_shorter, text_tokens
@@ -357,7 +357,8 @@ class Dialogue:
             max_output_tokens=given.get("max_output_tokens", session["max_output_tokens"]),
             metadata=given.get("metadata"),
             tools=given.get("tools", session["tools"]),
-            language=transcription.get("language") or "en",
+            tool_choice=given.get("tool_choice", session["tool_choice"]),
+            language=_language(transcription, session["instructions"]),
             detached=detached,
             context=self._own_context(given["input"]) if "input" in given else None,
         )
@@ -390,6 +391,12 @@ class Dialogue:
     def _cancel(self, response: Response, reason: str) -> None:
         response.finish("cancelled", reason)
         self.released(response)
+
+
+def _language(transcription: dict[str, Any], instructions: str) -> str:
+    """What the session says, else what its instructions are written in."""
+    named = transcription.get("languages") or [transcription.get("language")]
+    return named[0] or language_of(instructions, "en")
 
 
 _HANDLERS: Final[dict[str, Callable[[Dialogue, dict[str, Any]], None]]] = {

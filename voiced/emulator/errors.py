@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["Refused", "invalid_value", "missing", "unknown_item", "unknown_parameter"]
+__all__ = [
+    "HttpRefused",
+    "Refused",
+    "invalid_value",
+    "missing",
+    "refusal",
+    "unknown_item",
+    "unknown_parameter",
+]
 
 
 class Refused(Exception):
@@ -36,6 +44,41 @@ class Refused(Exception):
             "param": self.param,
             "event_id": event_id,
         }
+
+
+class HttpRefused(Refused):
+    """The same over HTTP, with the status that it is answered with."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str | None,
+        message: str,
+        param: str | None = None,
+        *,
+        kind: str = "invalid_request_error",
+    ) -> None:
+        super().__init__(code, message, param, kind=kind)
+        self.status = status
+
+
+_QUOTA = "You exceeded your current quota, please check your plan and billing details."
+_STATUSES: dict[int, tuple[str, str | None, str]] = {
+    400: ("invalid_request_error", None, "The request could not be understood."),
+    401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
+    403: ("invalid_request_error", "model_not_found", "You do not have access to this model."),
+    404: ("invalid_request_error", "not_found", "Invalid URL."),
+    429: ("requests", "rate_limit_exceeded", "Rate limit reached."),
+}
+
+
+def refusal(status: int, *, quota: bool = False) -> HttpRefused:
+    """What a server answers with this status, where nothing more is to be said."""
+    if quota:
+        return HttpRefused(429, "insufficient_quota", _QUOTA, kind="insufficient_quota")
+    server = ("server_error", "server_error", "The server had an error.")
+    kind, code, message = _STATUSES.get(status, server)
+    return HttpRefused(status, code, message, kind=kind)
 
 
 def missing(param: str) -> Refused:

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct, field
 __all__ = ["EmulatorOptions", "Faults", "OptionsError", "parse_faults"]
 
 Ms = Annotated[int, Meta(ge=0, le=3_600_000)]
+HttpStatus = Literal[0, 400, 401, 403, 404, 429, 500, 503]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
 
@@ -29,6 +30,9 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     # Before the conversation
     refuse_status: Literal[0, 401, 403, 429, 500, 503] = 0  # HTTP status in place of the upgrade
     refuse_code: str = ""  # upgrade, then an error event with this code and a close
+    refuse_first: Count = 0  # only the first so many connections are refused (503, if not said) ...
+    refuse_for_ms: Ms = 0  # ... or only those in so long from the server's start on
+    quota: bool = False  # 429 insufficient_quota for everything, over HTTP too
     refuse_close: Annotated[int, Meta(ge=3000, le=4999)] = 4000  # its close code
     late_created_ms: Ms = 0  # before session.created
     late_updated_ms: Ms = 0  # before session.updated
@@ -55,6 +59,7 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     transcription: Literal["usual", "before", "after", "failed", "never"] = "usual"
 
     # During the conversation
+    faulty_sessions: Count = 0  # only the first so many sessions have faults of answers and below
     reject_truncate: bool = False  # every conversation.item.truncate is "already shorter"
     error_after_ms: Ms = 0  # an error event of type server_error, the session goes on
     session_expired_after_ms: Ms = 0  # error session_expired, then close 1001
@@ -63,6 +68,27 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     close_code: Annotated[int, Meta(ge=1000, le=4999)] = 1006  # 1006: TCP closed without a word
     half_open_after_ms: Ms = 0  # nothing is answered any more, not even a ping ...
     half_open_in_answer_ms: Ms = 0  # ... or from the midst of an answer on
+    lose_all_after_ms: Ms = 0  # once, so long after the server's start: all sessions close, and ...
+    outage_ms: Ms = 0  # ... connections are refused (503, if not said otherwise) for so long
+
+    # Over HTTP: the status of the answer, how late it comes, after how many bytes of it TCP closes
+    stt_status: HttpStatus = 0
+    stt_late_ms: Ms = 0
+    stt_cut_bytes: Count = 0
+    chat_status: HttpStatus = 0
+    chat_late_ms: Ms = 0
+    chat_cut_bytes: Count = 0
+    tts_status: HttpStatus = 0
+    tts_late_ms: Ms = 0
+    tts_cut_bytes: Count = 0
+    faulty_requests: Count = 0  # only the first so many requests of each of the three have these
+
+    def healed(self) -> Faults:
+        """These faults without those of answers and of the conversation."""
+        fields = self.__struct_fields__
+        passing = fields[fields.index("late_response_ms") : fields.index("lose_all_after_ms")]
+        kept = (name for name in fields if name not in passing)
+        return Faults(**{name: getattr(self, name) for name in kept})
 
 
 class EmulatorOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

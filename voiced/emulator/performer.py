@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import trio
 
 from voiced import audio, clips
-from voiced.emulator.answers import choose, pieces
+from voiced.emulator.answers import Call, choose, pieces, wanted_call
 from voiced.emulator.dialogue import Dialogue
 from voiced.emulator.hearing import to_pcm_8k
 from voiced.emulator.items import Item
@@ -133,6 +133,9 @@ class Performer:
             for index in range(self._faults.function_calls):
                 response.call(functions[index % len(functions)], self._faults.function_arguments)
             response.finish("completed")
+        elif (call := self._wanted_call(response)) is not None:
+            response.call(call.name, call.arguments)
+            response.finish("completed")
         else:
             await self._say(response)
         self._dialogue.released(response)
@@ -144,6 +147,14 @@ class Performer:
         answered = bool(context) and context[-1].body["type"] == "function_call_output"
         has_functions = any(tool["type"] == "function" for tool in response.settings.tools)
         return bool(self._faults.function_calls) and has_functions and not answered
+
+    def _wanted_call(self, response: Response) -> Call | None:
+        """The function that the caller has asked for, unless the answer was told what to say."""
+        settings = response.settings
+        tools = [tool for tool in settings.tools if tool["type"] == "function"]
+        if settings.instructions is not None or not tools:
+            return None
+        return wanted_call(response.context(), tools, settings.tool_choice)
 
     async def _say(self, response: Response) -> None:
         settings, context = response.settings, response.context()

@@ -38,6 +38,7 @@ class Settings:
     max_output_tokens: int | Literal["inf"]
     metadata: dict[str, str] | None
     tools: list[dict[str, Any]]
+    tool_choice: Any
     language: str
     detached: bool  # conversation "none"
     context: list[Item] | None = None  # the response's own input; None: the conversation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -10,6 +11,7 @@ from secrets import token_hex
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+import msgspec
 import structlog
 import trio
 from trio_websocket import (
@@ -20,10 +22,11 @@ from trio_websocket import (
 )
 
 from voiced.emulator.dialogue import Dialogue
-from voiced.emulator.errors import Refused
+from voiced.emulator.errors import Refused, refusal
 from voiced.emulator.options import EmulatorOptions
 from voiced.emulator.performer import Performer
 from voiced.emulator.recognise import prepare
+from voiced.emulator.rest import HEAD_BYTES, Rest
 from voiced.emulator.speech import Voice
 from voiced.emulator.wire import Wire
 
@@ -38,6 +41,8 @@ BACKLOG: Final = 256  # server events unsent before the client's next event is r
 EXPIRED: Final = "Your session hit the maximum duration of 60 minutes."
 _GONE: Final = (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError)
 
+_UPGRADE: Final = re.compile(rb"^upgrade:[ \t]*websocket\b", re.I | re.M)
+
 _log = structlog.get_logger("voiced.emulator")
 
 
@@ -50,7 +55,8 @@ async def serve(
 ) -> None:
     """Serve the Realtime protocol until cancelled; `task_status` gets the port that was bound.
 
-    `ws://host:port/v1/realtime?model=…`; any path that ends in `/realtime` will do.
+    `ws://host:port/v1/realtime?model=…`; any path that ends in `/realtime` will do. Over HTTP, on
+    the same port: `/v1/audio/transcriptions`, `/v1/chat/completions`, `/v1/audio/speech`.
 
     Raises OSError where the address cannot be bound, OptionsError where espeak-ng is demanded and
     missing.
@@ -60,6 +66,7 @@ async def serve(
     bound: int = listeners[0].socket.getsockname()[1]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(prepare)
+        nursery.start_soon(server.lose_all)
         await nursery.start(partial(trio.serve_listeners, server.connected, listeners))
         task_status.started(bound)
 
@@ -70,16 +77,53 @@ class Server:
     def __init__(self, options: EmulatorOptions) -> None:
         self._options = options
         self._voice = Voice(options.speech)
+        self._rest = Rest(options, self._voice, self._out)
         self._live = 0
+        self._attempts = 0  # WebSocket handshakes with a good key
+        self._sessions = 0  # of them, those that became one
+        self._connections: set[_Connection] = set()
+        self._started = trio.current_time()
+
+    def _age_ms(self) -> float:
+        return (trio.current_time() - self._started) * 1000
+
+    def _out(self) -> int:
+        """Return the status with which everything is refused in an outage, or 0."""
+        faults = self._options.faults
+        down = (
+            faults.lose_all_after_ms
+            <= self._age_ms()
+            < (faults.lose_all_after_ms + faults.outage_ms)
+        )
+        return (faults.refuse_status or 503) if down and faults.outage_ms else 0
+
+    async def lose_all(self) -> None:
+        """Close all sessions once, when the fault is due."""
+        after_ms = self._options.faults.lose_all_after_ms
+        if not after_ms:
+            await trio.sleep_forever()
+        await trio.sleep_until(self._started + after_ms / 1000)
+        for connection in list(self._connections):
+            await connection.sever()
 
     async def connected(self, stream: trio.abc.Stream) -> None:
         """Handle one TCP connection to its end; whatever the peer does ends this one alone."""
         self._live += 1
         wire = Wire(stream)
         try:
-            async with wire, trio.open_nursery() as nursery:
-                await self._converse(wire, nursery)
-                nursery.cancel_scope.cancel()
+            async with wire:
+                head = b""
+                with trio.move_on_after(HANDSHAKE_S):
+                    head = await _head(wire)
+                if not head:
+                    _log.info("connection refused", why="no request")
+                elif _UPGRADE.search(head) is None:
+                    await self._rest.serve(wire, head)
+                else:
+                    wire.unread(head)
+                    async with trio.open_nursery() as nursery:
+                        await self._converse(wire, nursery)
+                        nursery.cancel_scope.cancel()
         except* _GONE:
             _log.debug("connection lost")
         except* Exception:
@@ -99,24 +143,49 @@ class Server:
             return
         url = urlsplit(request.path)
         headers = {name.lower(): value for name, value in request.headers}
+        self._attempts += 1
         status = self._refusal(url.path, headers)
         if status:
             _log.info("connection refused", status=status)
+            quota = status == 429 and self._options.faults.quota
+            error = refusal(status, quota=quota).body(None)
             await request.reject(
                 status,
                 extra_headers=[(b"Content-Type", b"application/json")],
-                body=_refusal_body(status),
+                body=msgspec.json.encode({"error": error}),
             )
             return
         websocket = await request.accept()
         model = parse_qs(url.query).get("model", [""])[0]
-        connection = _Connection(websocket, wire, self._options, self._voice, model)
-        await connection.run(self._flaw(headers, model))
+        self._sessions += 1
+        options, faults = self._options, self._options.faults
+        if faults.faulty_sessions and self._sessions > faults.faulty_sessions:
+            options = msgspec.structs.replace(options, faults=faults.healed())
+        connection = _Connection(websocket, wire, options, self._voice, model)
+        self._connections.add(connection)
+        try:
+            await connection.run(self._flaw(headers, model))
+        finally:
+            self._connections.discard(connection)
+
+    def _refuses_now(self) -> bool:
+        """Whether the faults that refuse a connection hold for this one."""
+        faults = self._options.faults
+        if faults.refuse_first and self._attempts > faults.refuse_first:
+            return False
+        return not faults.refuse_for_ms or self._age_ms() < faults.refuse_for_ms
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> int:
         """Return the HTTP status instead of an upgrade, or 0."""
-        if self._options.faults.refuse_status:
-            return self._options.faults.refuse_status
+        faults = self._options.faults
+        if faults.quota:
+            return 429
+        if self._out():
+            return self._out()
+        passing = bool(faults.refuse_first or faults.refuse_for_ms) and not faults.refuse_code
+        refused = faults.refuse_status or (503 if passing else 0)
+        if refused and self._refuses_now():
+            return refused
         if not path.rstrip("/").endswith("/realtime"):
             return 404
         if self._live > self._options.max_connections:
@@ -130,7 +199,7 @@ class Server:
     def _flaw(self, headers: dict[bytes, bytes], model: str) -> tuple[Refused, int] | None:
         """Return what is told over the WebSocket and then closed for, with the close code."""
         faults = self._options.faults
-        if faults.refuse_code:
+        if faults.refuse_code and self._refuses_now():
             return Refused(faults.refuse_code, "The session is refused."), faults.refuse_close
         if headers.get(b"openai-beta") == b"realtime=v1":
             text = "The Realtime Beta API is no longer supported. Please use the GA interface."
@@ -140,14 +209,15 @@ class Server:
         return None
 
 
-def _refusal_body(status: int) -> bytes:
-    kind, code, message = {
-        401: ("invalid_request_error", "invalid_api_key", "Incorrect API key provided."),
-        429: ("requests", "rate_limit_exceeded", "Rate limit reached."),
-        404: ("invalid_request_error", "not_found", "The path has to end in /realtime."),
-    }.get(status, ("server_error", "server_error", "The server had an error."))
-    text = f'"message":"{message}","type":"{kind}","param":null,"code":"{code}"'
-    return f'{{"error":{{{text}}}}}'.encode()
+async def _head(wire: Wire) -> bytes:
+    """Read a request's line and headers, with whatever came along; less at the peer's end."""
+    head = bytearray()
+    while b"\r\n\r\n" not in head and len(head) <= HEAD_BYTES:
+        data = await wire.receive_some()
+        if not data:
+            break
+        head += data
+    return bytes(head)
 
 
 class _Connection:

@@ -26,6 +26,8 @@ PROCESSES: Final = 2  # synthesisers at a time; each takes some 50 ms of a core
 TIMEOUT_S: Final = 5.0  # 100 times what it takes
 QUIET: Final = 200  # of 32768; espeak-ng begins with 30 to 60 ms below
 FADE: Final = 80  # samples before the first loud one that are its beginning
+FRAME: Final = 160  # samples, 20 ms
+SENTENCE: Final = 8  # characters; what is shorter stands in many texts
 OUTPUT_LIMIT: Final = 16 * 1024 * 1024
 _LOW: Final = frozenset({"ash", "ballad", "cedar", "echo", "verse"})  # OpenAI's deeper voices
 
@@ -62,12 +64,19 @@ class Voice:
         if self._speech == "echo" and echo:
             await trio.lowlevel.checkpoint()
             return Spoken(line.text, echo)
-        if self._program is not None and (self._speech == "espeak" or line.clip is None):
+        # The synthesiser does not know most of Japan's script, the recordings do.
+        to_speak = not line.clips or (self._speech == "espeak" and line.language != "ja")
+        if self._program is not None and to_speak:
             pcm = await self._synthesise(self._program, line, low=voice in _LOW)
             if pcm:
                 return Spoken(line.text, pcm)
         await trio.lowlevel.checkpoint()
-        clip = clips.load(line.clip or _closest(line))
+        if line.clips:
+            return Spoken(line.text, b"".join(clips.load(name).pcm for name in line.clips))
+        excerpt = _excerpt(line.text)
+        if excerpt:
+            return Spoken(line.text, excerpt)
+        clip = clips.load(_closest(line))
         return Spoken(clip.text, clip.pcm)
 
     async def _synthesise(self, program: str, line: Line, *, low: bool) -> bytes:
@@ -123,6 +132,34 @@ def _trim(pcm: bytes) -> bytes:
     samples = memoryview(pcm).cast("h")
     first = next((i for i, sample in enumerate(samples) if abs(sample) > QUIET), 0)
     return pcm[2 * max(0, first - FADE) :]
+
+
+def _excerpt(text: str) -> bytes:
+    """Return the part of a recording that says these words; a step of a pipeline gets sentences.
+
+    Where in the sound they lie follows from where in the text, and from the pauses nearby.
+    """
+    for clip in clips.all_clips("agent"):
+        start = clip.text.find(text) if len(text) >= SENTENCE else -1
+        if start >= 0:
+            first = _pause_near(clip.pcm, start / len(clip.text))
+            return clip.pcm[first : _pause_near(clip.pcm, (start + len(text)) / len(clip.text))]
+    return b""
+
+
+def _pause_near(pcm: bytes, share: float) -> int:
+    """Return the offset of the longest pause within a second of `share` of the sound."""
+    if share <= 0.0 or share >= 1.0:
+        return len(pcm) if share >= 1.0 else 0
+    powers = audio.mean_squares(pcm, FRAME)
+    around = range(
+        max(0, int(share * len(powers)) - 50), min(len(powers), int(share * len(powers)) + 50)
+    )
+    best, run = (0, around.start), 0
+    for index in around:
+        run = run + 1 if powers[index] < QUIET**2 else 0
+        best = max(best, (run, index - run // 2))
+    return best[1] * FRAME * 2 if best[0] else int(share * len(pcm) / 2) * 2
 
 
 def _closest(line: Line) -> str:

@@ -17,10 +17,15 @@ class Wire(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._frozen = False
+        self._unread = b""
 
     def freeze(self) -> None:
         """Play dead from now on: the peer's pings get no pong, its close no close."""
         self._frozen = True
+
+    def unread(self, data: bytes) -> None:
+        """Have `data`, which came first, received once more."""
+        self._unread = data + self._unread
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send, or hang for ever."""
@@ -34,6 +39,10 @@ class Wire(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         """Receive, or swallow everything but the end."""
+        if self._unread:
+            await trio.lowlevel.checkpoint()
+            first, self._unread = self._unread, b""
+            return first
         while True:
             data = await self._stream.receive_some(max_bytes)
             if not data or not self._frozen:
