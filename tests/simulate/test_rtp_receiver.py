@@ -19,7 +19,10 @@ from voiced.simulate.rtp_packets import (
     rtp,
     sender_report,
 )
+from voiced.simulate.rtp_phone import RtpPhone
 from voiced.simulate.rtp_receiver import Receiver
+from voiced.simulate.script import Pause, Script
+from voiced.simulate.sip_sdp import Media
 
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 SILENCE = b"\xff" * 160
@@ -170,3 +173,21 @@ def test_reports_survive(ssrc: int, about: int, lost: int, jitter: int, middle: 
     assert report.named
     assert report.ntp_middle == ((2_208_988_801 & 0xFFFF) << 16) + 0x8000
     assert parse_reports(bye(ssrc, "caller"), about).bye
+
+
+def test_a_report_that_came_in_a_stall_was_no_time_ago() -> None:
+    """The telephone's ticks are made up for; what comes meanwhile is later than they are."""
+    media = Media("127.0.0.1", 4000, (0,), {}, "sendrecv", 20, (), "")
+    phone = RtpPhone(Script("listens", "", (Pause(10_000),)))
+    phone.answered(media, "a call")
+    phone.receive(20_000, packet(0))
+    heard_at_us = 5_000_000
+    report = sender_report(
+        7, now_s=1.0, timestamp=0, packets=1, octets=160, block=None, cname="peer"
+    )
+    phone.receive_rtcp(heard_at_us, report)
+    sent = [data for is_rtcp, data in phone.poll(heard_at_us) if is_rtcp]
+    assert sent
+    for data in sent:
+        # After the header of 8 bytes and the sender's part, of 20, the block about us: its last.
+        assert int.from_bytes(data[48:52], "big") == 0

@@ -299,7 +299,8 @@ class RtpPhone(Telephone):
         seen = self.receiver
         if seen.ssrc is not None:
             middle, came_us = self._last_sr or (0, now_us)
-            delay = (now_us - came_us) * 65536 // 1_000_000 if self._last_sr else 0
+            # A tick that is late counts as in time: the report may have come after that.
+            delay = max(0, now_us - came_us) * 65536 // 1_000_000 if self._last_sr else 0
             highest = seen.highest & 0xFFFFFFFF
             block = seen.ssrc, seen.lost, highest, int(seen.jitter), middle, delay
         data = rtp_packets.sender_report(
