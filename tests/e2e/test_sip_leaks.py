@@ -81,24 +81,24 @@ class Crowd:
         self.source = here.addresses["crowd"][0]
 
     def next(self) -> Callable[[], Awaitable[None]]:
-        """Choose what one of them does."""
+        """Choose what one of them does; what it draws itself does not depend on when it runs."""
         way = self.rng.choice(WAYS)
         moment = self.rng.random()
+        own = random.Random(self.rng.random())
         if way == "dialled":
             callee = self.rng.choice(CALLEES)
             self.ways[f"dialled_{callee}"] += 1
-            return partial(self.dialled, callee, moment)
+            return partial(self.dialled, callee, moment, own)
         self.ways[way] += 1
         match way:
             case "hangs_up" | "holds" | "vanishes" | "daemon" | "operator":
-                return partial(self.talks, way, moment)
+                return partial(self.talks, way, moment, own)
             case _:
                 return partial(self.by_hand, way, moment)
 
     # ---- callers
 
-    async def talks(self, way: str, moment: float) -> None:
-        rng = self.rng
+    async def talks(self, way: str, moment: float, rng: random.Random) -> None:
         name = "closes" if way == "daemon" else rng.choice([*AGENTS, "waits", "greets"])
         part = words(rng.randrange(200, 1200))
         steps: tuple[Step, ...] = (Pause(rng.randrange(100)),)
@@ -197,9 +197,9 @@ class Crowd:
 
     # ---- calls of ours
 
-    async def dialled(self, callee: str, moment: float) -> None:
+    async def dialled(self, callee: str, moment: float, rng: random.Random) -> None:
         async with sip_peer(self.source) as peer:
-            name = self.rng.choice(("waits", "greets", "lost", "closes"))
+            name = rng.choice(("waits", "greets", "lost", "closes"))
             call_id = await self.here.dial(peer.uri, agent=name, timeout_s=1)
             invite = await peer.called()
             self.call_ids.add(peer.call_id)
