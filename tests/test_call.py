@@ -60,10 +60,12 @@ class Scene:
         return self.call.record.state is state
 
     def rows(self) -> list[Row]:
-        rows = []
+        rows: list[Row] = []
         while True:
             try:
-                rows.append(self.journal._receive.receive_nowait())
+                entry = self.journal._receive.receive_nowait()
+                assert isinstance(entry, Row)
+                rows.append(entry)
             except trio.WouldBlock:
                 return rows
 

@@ -123,5 +123,5 @@ def test_backlog_is_bounded_and_the_loss_is_said(tmp_path: Path) -> None:
         journal.write(row("late"))
     assert [line["event"] for line in logs] == [
         "journal backlog is full, entry lost",
-        "journal is closed, row lost",
+        "journal is closed, entry lost",
     ]

@@ -21,6 +21,7 @@ import trio
 from voiced import audio
 from voiced.acting import Acting
 from voiced.briefing import instructions
+from voiced.budget import Meter
 from voiced.clipboard import Clipboard
 from voiced.config.types import Agent, Price
 from voiced.dialogue import Dialogue
@@ -61,6 +62,8 @@ within a second or two; after this nobody can."""
 
 MAX_KEYS: Final = 64  # keys that wait for a plugin's word; it has a second for each
 
+COST_WATCH_S: Final = 1.0
+
 TOOL_FILLER_S: Final = 0.7
 """A tool that returns sooner needs no filler."""
 
@@ -99,6 +102,7 @@ class Call:
         media_timeout_s: float | None = None,
         make_hooks: MakeHooks = no_hooks,
         engine_shape: Mapping[str, str] = MappingProxyType({}),
+        meter: Meter | None = None,
     ) -> None:
         """Make a call. It waits `media_timeout_s` for its leg: as long as one of ours may ring."""
         self.facts = facts
@@ -134,6 +138,7 @@ class Call:
         self._speaker: Speaker | None = None
         self._session: Session | None = None
         self._dialogue: Dialogue | None = None
+        self._meter = meter
         self.transfers = Transfers(self, self.record, self.ended)
         self._winding_down = False
         self._due: tuple[str, LastWords] | None = None
@@ -296,6 +301,7 @@ class Call:
                 media = None if self._leg is None else self._leg.facts()
                 self._services.journal.write(self.record.finish(self._services.prices, media))
                 self.clipboard.close()
+                self._close_meter()
                 # They hold this call, and it them: most of it is freed now, not by a collection.
                 self._dialogue = self._speaker = self._session = None
                 self.ended.set()
@@ -354,6 +360,8 @@ class Call:
             self._nursery.start_soon(dialogue.confirming.watch)
         if self.hooks is not NO_HOOKS:
             self._nursery.start_soon(self.clipboard.run)
+        if self._meter is not None:
+            self._nursery.start_soon(self._watch_cost, self._meter)
         self._media.set()
         self.hooks.emit("on_media")
 
@@ -445,6 +453,28 @@ class Call:
 
     def _state_changed(self, previous: CallState, state: CallState) -> None:
         self.hooks.emit("on_state", previous.value, state.value)
+
+    # ---- cost ----
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the call has cost so far; None where the price table lacks a model."""
+        return self.record.spending.usd(self._services.prices, trio.current_time())
+
+    async def _watch_cost(self, meter: Meter) -> None:
+        """End the call shortly before a cap strikes."""
+        while (usd := self.cost_usd) is not None:
+            if (cap := meter.update(usd)) is not None:
+                self.record.log.warning("cost cap reached", cap=cap, cost_usd=round(usd, 5))
+                self.wind_down(f"cost_{cap}", "farewell")
+            await trio.sleep(COST_WATCH_S)
+        self.record.log.warning("cost caps cannot be kept: no price", model=self.record.row.model)
+
+    def _close_meter(self) -> None:
+        if self._meter is not None:
+            if (usd := self.record.row.cost_usd) is not None:
+                self._meter.update(usd)
+            self._meter.close()
 
     # ---- tools ----
 

@@ -14,6 +14,7 @@ import gc
 import signal
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -26,6 +27,7 @@ import trio
 from voiced import config as configuration
 from voiced import log as logging
 from voiced import metrics
+from voiced.budget import day_of
 from voiced.call import Services
 from voiced.completing import Completer
 from voiced.config import Config, ConfigError, Loaded
@@ -119,6 +121,8 @@ async def serve(
                 setup = await _setup(config, engines)
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
+                today = day_of(time.time())
+                switchboard.budget.remember(await trio.to_thread.run_sync(journal.spent, today))
                 house = _House(config, config_path, engines, switchboard, plugins)
                 await house.serve(listeners, tls, task_status)
                 offline.cancel_scope.cancel()

@@ -321,7 +321,7 @@ class Dialogue:
             return
         self._hooks.emit("on_response_started", event.response_id)
         self._response = event.response_id
-        self._sounded = self._muted = False
+        self._sounded = self._muted = self._asked_more = False
 
     def _on_audio(self, event: AgentAudio) -> None:
         if self._muted or self._taken:

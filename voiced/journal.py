@@ -23,7 +23,7 @@ import trio
 from voiced.text import encodable
 from voiced.transcript import Entry
 
-__all__ = ["Journal", "Row"]
+__all__ = ["Annotation", "Fact", "Journal", "Note", "Row", "Spent"]
 
 log = structlog.get_logger("voiced.journal")
 
@@ -66,6 +66,13 @@ CREATE TABLE IF NOT EXISTS call (
     facts TEXT                     -- JSON: what plugins noted: a recording's place, a summary, …
 );
 CREATE INDEX IF NOT EXISTS call_started_at ON call (started_at);
+CREATE TABLE IF NOT EXISTS spent (
+    day TEXT NOT NULL,             -- 2026-11-21, UTC
+    call_id TEXT NOT NULL,
+    called TEXT NOT NULL,
+    usd REAL NOT NULL,             -- of this call on this day, written while it goes on
+    PRIMARY KEY (day, call_id)
+);
 """
 SCHEMA_VERSION: Final = 3
 _SINCE: Final = {1: ("trunk TEXT", "media TEXT"), 2: ("facts TEXT",)}
@@ -113,6 +120,16 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What a call had cost on one day, so far."""
+
+    day: str  # "2026-11-21", UTC
+    call_id: str
+    called: str
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """A fact that became known after its call's row was complete."""
 
@@ -121,12 +138,16 @@ class Annotation:
     value: Fact
 
 
+Note = Row | Annotation | Spent
+"""What can be written down."""
+
+
 class Journal:
     """The journal of one daemon. `run` is its only task and owns the database."""
 
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE_NAME
-        self._send, self._receive = trio.open_memory_channel[Row | Annotation](BACKLOG)
+        self._send, self._receive = trio.open_memory_channel[Note](BACKLOG)
 
     def open(self) -> None:
         """Create or check the database and close the rows that a crash left open.
@@ -165,7 +186,11 @@ class Journal:
             value = value[:MAX_FACT]
         self._queue(Annotation(call_id, name[:64], value), fact=name)
 
-    def _queue(self, entry: Row | Annotation, **about: str | None) -> None:
+    def spend(self, spent: Spent) -> None:
+        """Queue what a call has cost by now; never blocks."""
+        self._queue(spent, day=spent.day)
+
+    def _queue(self, entry: Note, **about: str | None) -> None:
         try:
             self._send.send_nowait(entry)
         except trio.WouldBlock:
@@ -189,8 +214,8 @@ class Journal:
                     await self._write(rows)
             self._receive.close()
 
-    def _waiting(self) -> list[Row | Annotation]:
-        rows: list[Row | Annotation] = []
+    def _waiting(self) -> list[Note]:
+        rows: list[Note] = []
         while len(rows) < BACKLOG:
             try:
                 rows.append(self._receive.receive_nowait())
@@ -198,7 +223,7 @@ class Journal:
                 break
         return rows
 
-    async def _write(self, rows: list[Row | Annotation]) -> None:
+    async def _write(self, rows: list[Note]) -> None:
         try:
             await trio.to_thread.run_sync(self._store, rows)
         except (sqlite3.Error, OSError) as error:
@@ -206,11 +231,17 @@ class Journal:
         except Exception:  # a row that we made wrong: the calls go on, and so does the journal
             log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
 
-    def _store(self, rows: list[Row | Annotation]) -> None:
+    def _store(self, rows: list[Note]) -> None:
         with closing(self._connect()) as database, database:
             for row in rows:
                 if isinstance(row, Annotation):
                     _annotate(database, row)
+                    continue
+                if isinstance(row, Spent):
+                    database.execute(
+                        "INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)",
+                        (row.day, row.call_id, encodable(row.called), row.usd),
+                    )
                     continue
                 values = row.values()
                 columns = ", ".join(values)
@@ -229,6 +260,12 @@ class Journal:
             database.close()
             raise
         return database
+
+    def spent(self, day: str) -> list[Spent]:
+        """What each call of a day has cost; blocks on the disk."""
+        with closing(self._connect()) as database:
+            found = database.execute("SELECT * FROM spent WHERE day = ?", (day,)).fetchall()
+        return [Spent(*row) for row in found]
 
     def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest rows, newest first, structures decoded; blocks on the disk."""

@@ -177,6 +177,8 @@ def _view(call: Call) -> CallView:
         duration_s=round(time.time() - record.row.started_at, 3),
         statistics=call.statistics(),
         parameters=facts.parameters,
+        cost_usd=None if (usd := call.cost_usd) is None else round(usd, 6),
+        facts=dict(record.row.facts),
         transcript=tuple(
             Said("caller" if entry.role == "caller" else "agent", entry.text, entry.cut)
             for entry in record.transcript.entries()

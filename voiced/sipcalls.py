@@ -103,6 +103,10 @@ class SipCalls:
             self._switchboard.refuse("no number matches", request.call_id, trunk=line.name)
             session.reject(404)
             return
+        if (cap := self._switchboard.exhausted(who.called, found[0])) is not None:
+            self._switchboard.refuse(cap, request.call_id, trunk=line.name)
+            session.reject(486)  # another server of ours has the same caps
+            return
         facts = CallFacts(
             call_id=new_call_id(),
             carrier="sip",
@@ -200,7 +204,8 @@ class SipCalls:
         """
         if line.full:
             raise NoRoom("trunk max_calls")
-        if (why := self._switchboard.full) is not None:
+        switchboard = self._switchboard
+        if (why := switchboard.full or switchboard.exhausted(called, None)) is not None:
             raise NoRoom(why)
         audio = self._audio(targets[0], line.trunk, offers=True)
         facts = CallFacts(

@@ -14,6 +14,7 @@ import trio
 from msgspec import UNSET
 
 from voiced import metrics
+from voiced.budget import Budget
 from voiced.call import Call, Services, no_hooks
 from voiced.config.types import Agent, Config, EngineConfig, Number, PipelineEngine
 from voiced.engine import Engine
@@ -39,7 +40,7 @@ RELEASE_S: Final = 2.0
 
 
 class NoRoom(Exception):
-    """No call can be taken now; `why` is `draining` or `max_calls`, a metric's label."""
+    """No call can be taken now; `why`, a metric's label, is `draining`, `max_calls` or `cost_…`."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -87,6 +88,7 @@ class Switchboard:
     def __init__(self, setup: Setup, services: Services, house: House | None = None) -> None:
         """`house` has the plugins; without one calls have none."""
         self.setup = setup
+        self.budget = Budget(services.journal.spend)
         self.services = services
         self._house = house
         self.nursery: trio.Nursery | None = None
@@ -115,6 +117,12 @@ class Switchboard:
             return "max_calls"
         return None
 
+    def exhausted(self, called: str, number: Number | None) -> str | None:
+        """Which cap on costs forbids another call, as a metric's label; None where none does."""
+        self.budget.cost = self.setup.config.cost
+        cap = self.budget.exhausted(called, number)
+        return None if cap is None else f"cost_{cap}"
+
     def start(
         self,
         facts: CallFacts,
@@ -132,7 +140,7 @@ class Switchboard:
         `released` runs when the call is over, whatever ended it, in at most `RELEASE_S`: there a
         carrier lets go of what the call held.
         """
-        if (why := self.full) is not None:
+        if (why := self.full or self.exhausted(facts.called, number)) is not None:
             raise NoRoom(why)
         assert self.nursery is not None
         plugins = UNSET if number is None else number.plugins
@@ -146,6 +154,7 @@ class Switchboard:
             media_timeout_s=media_timeout_s,
             make_hooks=no_hooks if self._house is None else partial(self._house.hooks, plugins),
             engine_shape=engine_shape(self.setup.config.engine[agent.engine]),
+            meter=self.budget.open(facts.call_id, facts.called, number),
         )
         self._calls[facts.call_id] = call
         self.nursery.start_soon(self._run_call, call, released)

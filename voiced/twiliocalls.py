@@ -95,6 +95,8 @@ class TwilioCalls:
         found = number_for(config, asked)
         if found is None:
             return Refused("no number matches", "rejected")
+        if (why := self._switchboard.exhausted(request.called, found[0])) is not None:
+            return Refused(why)
         facts = CallFacts(
             call_id=new_call_id(),
             carrier="twilio",
@@ -187,7 +189,8 @@ class TwilioCalls:
         """
         if self._rest is None:
             raise Unsupported("calls over Twilio need account_sid and auth_token under [twilio]")
-        if (why := self._switchboard.full) is not None:
+        switchboard = self._switchboard
+        if (why := switchboard.full or switchboard.exhausted(to, None)) is not None:
             raise NoRoom(why)
         self._dialling += 1
         try:

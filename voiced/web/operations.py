@@ -146,6 +146,8 @@ class CallView(Struct, frozen=True, kw_only=True):
     duration_s: float  # from then on
     statistics: Mapping[str, int | float | str | bool | None] = {}  # of leg and media, flat
     parameters: Mapping[str, str] = {}  # what the carrier told of the call, X- headers too
+    cost_usd: float | None = None  # so far; None where the price table lacks a model
+    facts: Mapping[str, str | int | float | bool | None] = {}  # what plugins noted
     transcript: tuple[Said, ...] = ()
     """The conversation so far. The listener leaves it out of lists."""
 
