@@ -127,10 +127,15 @@ def _object(schema: Mapping[str, Any], words: str, depth: int) -> dict[str, Any]
     return filled
 
 
+def _members(schema: Mapping[str, Any]) -> list[Any]:
+    members = schema.get("enum")
+    return members if isinstance(members, list) else []
+
+
 def _named_in(schema: Mapping[str, Any], words: str) -> Any:
     """Return the member of an enumeration that the words name."""
     said = _words(words)
-    for member in schema.get("enum") or ():
+    for member in _members(schema):
         if isinstance(member, str) and _shared(_words(member), said):
             return member
     return None
@@ -139,16 +144,16 @@ def _named_in(schema: Mapping[str, Any], words: str) -> Any:
 def _value(name: str, schema: Mapping[str, Any], words: str, depth: int) -> Any:
     if "const" in schema:
         return schema["const"]
-    if schema.get("enum"):
+    if members := _members(schema):
         named = _named_in(schema, words)
-        return schema["enum"][0] if named is None else named
+        return members[0] if named is None else named
     for several in ("anyOf", "oneOf", "allOf"):
         options = schema.get(several)
         if isinstance(options, list) and options and isinstance(options[0], Mapping):
             return _value(name, options[0], words, depth) if depth <= MAX_DEPTH else None
     kind = schema.get("type", "string")
     if isinstance(kind, list):
-        kind = next((one for one in kind if one != "null"), "null")
+        kind = next((one for one in kind if isinstance(one, str) and one != "null"), "null")
     match kind:
         case "integer" | "number":
             return _number(schema, words, whole=kind == "integer")
@@ -203,7 +208,7 @@ _FORMATS: Final = {
 
 def _text(name: str, schema: Mapping[str, Any], words: str) -> str:
     form = schema.get("format")
-    if form in _FORMATS:
+    if isinstance(form, str) and form in _FORMATS:
         return _FORMATS[form]
     hints = _words(name) | {name.lower()}
     when, whither, digits = _WHEN.search(words), _WHITHER.search(words), _DIGITS.search(words)
