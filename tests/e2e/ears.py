@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -30,12 +31,27 @@ def find(result: CallResult, clip: str) -> float | None:
     """When a clip begins in what was heard, in ms; None where it was not heard to its last word.
 
     Silence at its ends need not have been heard, nor the part of a frame (20 ms) at which the
-    call ended: the recording has whole ones. `unheard_ms` of the result tells of that.
+    call ended: the recording has whole ones. `unheard_ms` of the result tells of that. A hole in
+    the midst of it is a defect, but for one in which the caller itself, in the same process, was
+    kept waiting at least as long: no server can speak while nothing runs.
     """
     wanted = np.frombuffer(clips.load(clip).pcm, "<i2").astype(np.float64)
     loud = np.flatnonzero(np.abs(wanted) > AUDIBLE)
-    at = _find(samples(result), wanted[loud[0] : loud[-1] + 1 - 160])
-    return None if at is None else at - loud[0] / 8
+    heard, holes = samples(result), []
+    for gap in reversed(result.gaps):
+        if gap.duration_ms <= result.lag_ms:
+            begin = math.ceil(8 * gap.start_ms)
+            end = math.ceil(8 * (gap.start_ms + gap.duration_ms))
+            heard = np.delete(heard, slice(begin, end))
+            holes.append((begin / 8, (end - begin) / 8))
+    at = _find(heard, wanted[loud[0] : loud[-1] + 1 - 160])
+    if at is None:
+        return None
+    found: float = at
+    for start_ms, length_ms in reversed(holes):
+        if start_ms <= found:
+            found += length_ms
+    return found - float(loud[0]) / 8
 
 
 def tone(result: CallResult, hertz: int, ms: int) -> float | None:

@@ -33,7 +33,7 @@ from voiced.simulate.wire import Identifiers, Narrator
 
 T = TypeVar("T")
 
-SOON_S = 10.0
+SOON_S = 20.0
 """How long anything may take that should be there at once: a machine that is slow is no defect."""
 
 VOICE = "/twilio/voice"

@@ -53,6 +53,8 @@ options_s = 0
 
 [agent.answers]
 {PATIENT}greeting = ""
+# A question into which a busy machine puts a pause is one question still.
+turn_detection = {{ kind = "server_vad", silence_ms = 1000 }}
 
 [[number]]
 match = "*"
@@ -110,8 +112,8 @@ async def two_emulators_converse(two: Two) -> None:
     assert ANSWER.text.startswith(answer)
     assert [state for state, _ in here["states"]][:2] == ["dialling", "media_ready"]
     for one, other in ((here, there), (there, here)):
-        # The other hears of the end a moment later; nothing was lost between the two.
-        assert abs(one["media"]["packets"] - other["media"]["sent_packets"]) <= 5
+        # The other hears of the end later, and sends until then; nothing was lost between the two.
+        assert 0 <= other["media"]["sent_packets"] - one["media"]["packets"] <= 50
         assert one["media"]["lost"] == one["media"]["strangers"] == 0
         assert one["carrier_call_id"] == other["carrier_call_id"]
 
@@ -231,25 +233,25 @@ OUTCOMES = (
     (early, "busy", "busy", 3),
     (answers, "callee_hangup", "answered", 0),
 )
+# Half a second of a core for each. A telephone waits for its call from then on, not in the queue.
 commands = trio.Semaphore(3)
 
 
 async def voiced(folder: Path, *arguments: str) -> tuple[int, str, str]:
     """Run a command against the daemon of this folder."""
-    async with commands:  # half a second of a core for each
-        done = await trio.run_process(
-            [sys.executable, "-m", "voiced", *arguments, "-c", str(folder / "voiced.toml")],
-            capture_stdout=True,
-            capture_stderr=True,
-            check=False,
-            env={**os.environ, "NO_COLOR": "1"},
-        )
+    done = await trio.run_process(
+        [sys.executable, "-m", "voiced", *arguments, "-c", str(folder / "voiced.toml")],
+        capture_stdout=True,
+        capture_stderr=True,
+        check=False,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
     return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 async def dialled(two: Two, behaviour: Any, reason: str, outcome: str, status: int) -> None:
     folder = two.here.folder
-    async with sip_peer("127.0.9.200") as peer, trio.open_nursery() as nursery:
+    async with commands, sip_peer("127.0.9.200") as peer, trio.open_nursery() as nursery:
         nursery.start_soon(behaviour, peer)
         more = ["--timeout", "1"] if behaviour is rings else []
         code, out, err = await voiced(
@@ -276,7 +278,8 @@ for behaviour, reason, outcome, status in OUTCOMES:
 async def dial_nobody_listens(two: Two) -> None:
     port = free_port("127.0.9.200")
     target = f"sip:bob@127.0.9.200:{port};transport=tcp"
-    code, out, err = await voiced(two.here.folder, "dial", target, "--agent", "asks")
+    async with commands:
+        code, out, err = await voiced(two.here.folder, "dial", target, "--agent", "asks")
     assert code == 6, (out, err)
     assert "unreachable" in err
     assert "Traceback" not in err
@@ -286,7 +289,7 @@ async def dial_nobody_listens(two: Two) -> None:
 async def dial_by_hand(two: Two) -> None:
     """The other commands on a call that the command began; a transfer that the peer takes."""
     folder = two.here.folder
-    async with sip_peer("127.0.9.200") as peer:
+    async with commands, sip_peer("127.0.9.200") as peer:
         code, out, err = await voiced(folder, "dial", peer.uri, "--agent", "asks", "--no-wait")
         assert code == 0, err
         call_id = out.split()[0]
