@@ -1,0 +1,171 @@
+"""Which engine is tried when, and when there is nothing left to try. Pure; times are handed in.
+
+A loss begins an episode: the engine that talked is tried again until `patience_s` is over, then the
+other one for as long, then that is the end. The episode is over when a session has proved itself;
+one that is lost before that goes on with what is left of the patience, so that a server which
+takes every session and drops it does not keep a caller for ever.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, final
+
+from voiced.engine import Lost
+from voiced.steady.backoff import Backoff
+
+__all__ = ["PROVEN_S", "Course", "GiveUp", "Pause", "Step", "Try"]
+
+PROVEN_S: Final = 10.0  # a session that lived so long, or gave an answer, has proved itself
+ATTEMPT_S: Final = 3.0
+"""For the first attempt; then twice that. Connections into a hole are better begun anew than waited
+for: the kernel repeats its own attempts after 1, 3 and 7 s only."""
+LEAST_S: Final = 0.3  # less than this is not worth an attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Make a session with the engine `side`; `limit_s` None: as long as its own limits say."""
+
+    side: int
+    limit_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Ask again after so long, or when something has changed."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """Nothing is left; this is why."""
+
+    loss: Lost
+
+
+Step = Try | Pause | GiveUp
+
+NOTHING: Final = Lost("no_session", "no session of the engine is free", retryable=True)
+
+
+@final
+class Course:
+    """Sides are 0 for the agent's engine, 1 for its fallback."""
+
+    def __init__(self, sides: int, patience_s: float, backoff: Backoff) -> None:
+        self._sides = sides
+        self._patience_s = patience_s
+        self._backoff = backoff
+        self._side = 0  # of the session that talks or talked
+        self._hopeless: set[int] = set()
+        self._order: list[int] = []
+        self._phase = 0
+        self._deadline = 0.0
+        self._least = 0  # attempts that this phase has whatever the time
+        self._attempts = 0  # of this phase
+        self._retry_at = 0.0
+        self._fresh = False  # nobody has talked yet: the better engine, not the same one
+        self._loss = NOTHING
+
+    def start(self, now: float) -> None:
+        """The first connection of a call."""
+        self._begin(now, list(range(self._sides)), least=1)
+        self._fresh = True
+
+    def lost(self, now: float, loss: Lost, *, proven: bool) -> None:
+        """The session that talked is lost."""
+        if proven or self._fresh:
+            self._backoff.reset()
+            self._begin(now, self._others_last(self._side), least=0)
+        self._fresh = False
+        self._note(now, self._side, loss)
+
+    def leave(self, now: float, loss: Lost) -> None:
+        """The engine that talks cannot for now, but works: the other one first."""
+        self._loss = loss
+        self._fresh = False
+        self._backoff.reset()
+        order = self._others_last(self._side)
+        self._begin(now, order[1:] + order[:1], least=1)
+
+    def begun(self) -> None:
+        """The attempt that `next` told to make is being made."""
+        self._attempts += 1
+        self._least = 0
+
+    def failed(self, now: float, side: int, loss: Lost) -> None:
+        """An attempt has failed."""
+        self._note(now, side, loss)
+
+    def adopted(self, side: int) -> None:
+        """A session of `side` talks now."""
+        self._side = side
+
+    def usable(self, side: int) -> bool:
+        """Whether that engine exists and may work."""
+        return side < self._sides and side not in self._hopeless
+
+    def next(self, now: float, wait_s: Callable[[int, bool], float]) -> Step:
+        """What to do now. `wait_s(side, alternative)` is how long its guard has one wait.
+
+        Where that is `Try`, `begun` has to follow if it is done.
+        """
+        while self._phase < len(self._order):
+            side = self._order[self._phase]
+            step = self._at(now, side, wait_s) if side not in self._hopeless else None
+            if step is not None:
+                return step
+            self._phase += 1
+            self._enter(now, least=1)
+        return GiveUp(self._loss)
+
+    def _at(self, now: float, side: int, wait_s: Callable[[int, bool], float]) -> Step | None:
+        """What to do with this side; None: no more."""
+        left = self._deadline - now
+        if not self._least and left < LEAST_S:
+            return None
+        rest = any(other not in self._hopeless for other in self._order[self._phase + 1 :])
+        alternative = rest and self._fresh
+        waiting = wait_s(side, alternative)
+        if waiting and alternative:
+            return None
+        pause = max(waiting, self._retry_at - now)
+        if pause <= 0:
+            return Try(side, self._limit(left))
+        if pause <= left:
+            return Pause(pause)
+        if math.isinf(pause) and left > 0:  # until a place is free, or another call's attempt done
+            return Pause(left)
+        return None
+
+    def _limit(self, left: float) -> float | None:
+        if self._least:
+            if self._fresh and not self._attempts:
+                return None
+            left = max(left, ATTEMPT_S)
+        limit: float = min(ATTEMPT_S * (1 << min(self._attempts, 4)), left)
+        return limit
+
+    def _note(self, now: float, side: int, loss: Lost) -> None:
+        self._loss = loss
+        if not loss.retryable:
+            self._hopeless.add(side)
+        self._retry_at = now + self._backoff.next_s()
+
+    def _others_last(self, side: int) -> list[int]:
+        return [side, *(other for other in range(self._sides) if other != side)]
+
+    def _begin(self, now: float, order: list[int], least: int) -> None:
+        self._order = order
+        self._phase = 0
+        self._enter(now, least)
+
+    def _enter(self, now: float, least: int) -> None:
+        self._deadline = now + self._patience_s
+        self._least = least
+        self._attempts = 0
+        self._retry_at = now
