@@ -80,6 +80,12 @@ class CallHooks:
         for runner in self._by_hook.get(hook, ()):
             runner.tell(hook, args)
 
+    def failed(self, name: str, where: str, error: BaseException) -> None:
+        """Report what a plugin's own task raised (`where`: `task`, `tool`) as a hook's failure."""
+        for runner in self._runners:
+            if runner.enabled.name == name:
+                runner.raised(where, error)
+
     async def greeting(self, planned: Greeting) -> Greeting:
         """Let each plugin in turn change the greeting."""
         for runner in self._by_hook.get("greeting", ()):

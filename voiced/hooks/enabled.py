@@ -30,6 +30,10 @@ class Enabled:
     """Live calls that have an object of it."""
     abandoned: int = field(default=0, init=False)
     """Calls in which it could not be stopped."""
+    on_failure: Callable[[str, str, BaseException | None], None] | None = field(
+        default=None, init=False, repr=False
+    )
+    """Told of each failure, for tests: the hook, what happened, the exception if there is one."""
     on_idle: Callable[[], None] | None = field(default=None, init=False, repr=False)
     """Told when the last of its calls has ended."""
 

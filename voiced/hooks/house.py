@@ -21,7 +21,7 @@ from voiced.hooks.calls import NO_HOOKS, CallHooks
 from voiced.hooks.enabled import Enabled
 from voiced.hooks.stepping import interrupts, without_cancelled
 from voiced.hooks.tables import decode
-from voiced.plugin import Call, Json, PluginError, Service
+from voiced.plugin import Call, Json, Plugin, PluginError, Service, Settings
 
 __all__ = ["ABANDONED", "CLOSE_S", "OPEN_S", "Annotate", "Complete", "House"]
 
@@ -109,6 +109,13 @@ class House:
             kept.enabled.abandoned = 0
             if new.get(name) is not kept:
                 self._retire(kept)
+
+    async def add(self, name: str, plugin: type[Plugin], settings: Settings) -> Enabled:
+        """Have one more plugin, of any class. Raises PluginError."""
+        kept = await self._open(Enabled(name, plugin, settings))
+        kept.start(self._nursery, self._count)
+        self._current[name] = kept
+        return kept.enabled
 
     def enabled(self, names: Sequence[str] | UnsetType = UNSET) -> tuple[Enabled, ...]:
         """The plugins of a call, in order; of a `[[number]]` that names none, all there are."""

@@ -254,7 +254,7 @@ class Runner:
                 raise
             left = without_cancelled(error)
             if left is not None:
-                self._raised(item.hook, left)
+                self.raised(item.hook, left)
             elif trio.current_effective_deadline() > -math.inf:  # nobody cancelled it
                 self._failed("failed", "raised a Cancelled that was not its own", hook=item.hook)
         finally:
@@ -278,7 +278,7 @@ class Runner:
             except BaseException as error:
                 if interrupts(error):
                     raise
-                self._raised("__init__", error)
+                self.raised("__init__", error)
                 self._failures = FAILURES
         return self._plugin
 
@@ -296,15 +296,20 @@ class Runner:
         if took_s >= STALLED_S:
             self._failed("too slow", f"held up all calls for {took_s:.1f} s", hook=hook)
 
-    def _raised(self, hook: str, error: BaseException) -> None:
-        # The traceback once: the same one a hundred times helps nobody.
-        where = error if self._failures == 0 else None
-        self._failed("failed", f"{type(error).__name__}: {error}"[:500], hook=hook, exc_info=where)
+    def raised(self, hook: str, error: BaseException) -> None:
+        """Report an exception; it counts towards leaving the plugin out."""
+        self._failed("failed", f"{type(error).__name__}: {error}"[:500], hook=hook, error=error)
 
-    def _failed(self, what: str, why: str, *, hook: str, exc_info: object = None) -> None:
+    def _failed(
+        self, what: str, why: str, *, hook: str, error: BaseException | None = None
+    ) -> None:
+        # The traceback once: the same one a hundred times helps nobody.
+        shown = error if self._failures == 0 else None
         self._failures += 1
         self._count(self.enabled.name, what)
-        self._log.error("plugin failed", hook=hook, why=why, exc_info=exc_info)
+        self._log.error("plugin failed", hook=hook, why=why, exc_info=shown)
+        if self.enabled.on_failure is not None:
+            self.enabled.on_failure(hook, why, error)
         if self._failures == FAILURES:
             self._count(self.enabled.name, "left out")
             self._log.error("plugin is left out of the rest of the call", failures=FAILURES)

@@ -7,6 +7,7 @@ right. `decode` makes the structs of them, where the plugins are to run.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,15 +16,16 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from voiced.config.document import Document
 from voiced.config.findings import Findings
-from voiced.config.mistakes import KeyPath
+from voiced.config.mistakes import ConfigError, KeyPath
 from voiced.config.resolve import secret
 from voiced.config.schema import check_table, is_optional_secret
 from voiced.config.types import Config
 from voiced.hooks.registry import Registry, Unusable
 from voiced.plugin import Plugin, PluginError, Settings
 
-__all__ = ["KIND", "check_plugins", "decode", "kind_of", "secret_names"]
+__all__ = ["KIND", "check_plugins", "decode", "from_mapping", "kind_of", "secret_names"]
 
 KIND: Final = "plugin"
 """The key of a table that says which plugin it is for, where its name does not."""
@@ -85,6 +87,19 @@ def decode(config: Config) -> dict[str, tuple[str, type[Plugin], Settings]]:
         except (Unusable, ValueError, PluginError) as error:
             raise PluginError(f"[plugins.{name}]: {error}") from error
     return decoded
+
+
+def from_mapping(name: str, table: Mapping[str, Any], plugin: type[Plugin]) -> Settings:
+    """Make settings of what a TOML table would hold, paths counted from the working directory.
+
+    Raises ConfigError with every mistake.
+    """
+    written = dict(table)
+    findings = Findings(Document({"plugins": {name: written}}, Path.cwd()))
+    valid = _check(("plugins", name), written, plugin, findings, os.environ)
+    if findings.mistakes:
+        raise ConfigError(findings.mistakes)
+    return _convert(valid, plugin.Config)
 
 
 def secret_names(config: Config) -> dict[str, frozenset[KeyPath]]:
