@@ -1,0 +1,522 @@
+"""A conversation on a virtual clock: turns, answers, interruptions, tools, trouble."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from itertools import pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.pipeline.house import BYTES_PER_MS, USED, House, Stt, Thinker, Voice, house, tone
+from voiced.config.types import Agent, OwnVad, SemanticVad, ServerVad
+from voiced.engine import (
+    AgentAudio,
+    AgentAudioDone,
+    AgentTranscript,
+    CallerTranscript,
+    Committed,
+    EngineFault,
+    Lost,
+    Ready,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCall,
+    ToolSpec,
+    Usage,
+)
+from voiced.formats import PCM16_16K, PCMU_8K, AudioFormat, Encoding
+from voiced.pipeline.providers import DetectorSettings, Ended, ProviderError, ToolRequest
+from voiced.vad import VadEvent, VadStarted
+
+ANSWER = (
+    "We are open from nine to five on weekdays. On Saturdays we close at two already. "
+    "Would you like to book a table for this evening?"
+)
+PAUSE = Agent(turn_detection=OwnVad(silence_ms=300))
+CONFIRM = Agent(barge_in="confirm", turn_detection=OwnVad(silence_ms=300))
+PATIENT = Agent(barge_in="off", turn_detection=OwnVad(silence_ms=300))
+
+
+# --- turns and answers
+
+
+async def test_a_turn_is_answered(autojump_clock: MockClock) -> None:
+    async with house(Agent(voice="marin", language="tr-TR")) as h:
+        h.stt.texts = ["When are you open?"]
+        h.chat.say(ANSWER)
+        await h.turn()
+        await h.until(ResponseDone)
+    assert h.kinds() == [
+        "Ready", "SpeechStarted", "SpeechStopped", "Committed", "CallerTranscript",
+        "ResponseStarted", "AgentTranscript", "AgentAudio", "AgentTranscript", "AgentAudio",
+        "AgentTranscript", "AgentAudio", "AgentTranscript", "AgentAudioDone", "ResponseDone",
+    ]  # fmt: skip
+    (turn,) = {event.item_id for event in h.of(SpeechStarted, SpeechStopped, Committed)}
+    (words,) = h.of(CallerTranscript)
+    assert (words.item_id, words.text, words.final) == (turn, "When are you open?", True)
+    length_ms, rate, language = h.stt.heard[0]
+    assert (rate, language) == (8000, "tr")
+    assert length_ms == h.of(SpeechStopped)[0].audio_end_ms - h.of(SpeechStarted)[0].audio_start_ms
+    assert words.usage == Usage(transcription_s=length_ms / 1000)
+    assert h.chat.conversation() == [("system", "Be brief."), ("user", "When are you open?")]
+    pieces = [event.text for event in h.of(AgentTranscript)]
+    assert pieces[-1] == ANSWER == "".join(pieces[:-1]).strip()
+    assert [event.final for event in h.of(AgentTranscript)] == [False, False, False, True]
+    (item,) = {event.item_id for event in h.of(AgentAudio, AgentTranscript, AgentAudioDone)}
+    assert item != turn
+    (response,) = {event.response_id for event in h.of(AgentAudio, ResponseStarted)}
+    assert h.of(ResponseDone) == [ResponseDone(response, "completed", None, USED)]
+    assert h.tts.voices == {("marin", "tr")}
+
+
+async def test_the_answer_sounds_before_it_is_written(autojump_clock: MockClock) -> None:
+    async with house(chat=Thinker(gap_s=0.2)) as h:
+        h.chat.say(ANSWER)
+        h.session.respond()
+        await h.until(AgentAudio)
+        assert h.chat.finished == 0  # 4 s of writing are to come
+        assert trio.current_time() - h.at(ResponseStarted)[0] < 10 * 0.2 + 0.3 + 0.1
+        await h.until(ResponseDone)
+    assert h.chat.finished == 1
+
+
+async def test_the_next_sentence_is_made_while_one_sounds_and_no_other(
+    autojump_clock: MockClock,
+) -> None:
+    text = " ".join(f"This is sentence number {n} of them." for n in range(6))
+    async with house(chat=Thinker(gap_s=0.001), tts=Voice(delay_s=0.3)) as h:
+        h.chat.say(text)
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.tts.most == 2
+    assert [sentence for sentence, _ in h.tts.said] == [
+        f"This is sentence number {n} of them." for n in range(6)
+    ]
+    begun = [at for at, event in h.events if isinstance(event, AgentTranscript)][:6]
+    # Each is there before the ones before it, 1.6 s each, have sounded.
+    assert all(at - begun[0] <= n * 1.6 for n, at in enumerate(begun))
+    values = [struct.unpack_from("<h", e.payload)[0] for e in h.of(AgentAudio)]
+    assert values.count(0) == 6
+    assert all(b in (0, a, a + 1) for a, b in pairwise(values))
+
+
+async def test_a_greeting_by_its_own_instructions(autojump_clock: MockClock) -> None:
+    async with house() as h:
+        h.session.add_message("assistant", "Hello, this is the Harbour Hotel.")
+        h.session.respond("Ask for the name.")
+        await h.until(ResponseDone)
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.chat.conversation(0) == [
+        ("system", "Ask for the name."),
+        ("assistant", "Hello, this is the Harbour Hotel."),
+    ]
+    assert h.chat.conversation(1)[0] == ("system", "Be brief.")
+    assert h.chat.conversation(1)[2] == ("assistant", "Certainly.")
+
+
+async def test_commands_before_ready_are_kept(autojump_clock: MockClock) -> None:
+    async with house(listen=False) as h:
+        h.session.respond("Greet.")
+        h.session.add_message("system", "The caller is a guest.")
+        h.session.send_audio(PCMU_8K.silence(5000) + tone(600) + PCMU_8K.silence(600))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(h.listen)
+            await h.until(CallerTranscript)
+            nursery.cancel_scope.cancel()
+    assert isinstance(h.events[0][1], Ready)
+    # Of the audio the newest two seconds: 800 ms of silence, then speech, less the padding.
+    assert h.of(SpeechStarted)[0].audio_start_ms == 500
+    assert ("system", "The caller is a guest.") in h.chat.conversation(0)
+
+
+@pytest.mark.parametrize("turn_detection", [ServerVad(), OwnVad(), SemanticVad()])
+@pytest.mark.parametrize("leg", [PCMU_8K, PCM16_16K, AudioFormat(Encoding.PCMA, 8000)])
+async def test_formats_and_endpointing(
+    turn_detection: ServerVad | OwnVad | SemanticVad, leg: AudioFormat, autojump_clock: MockClock
+) -> None:
+    async with house(Agent(turn_detection=turn_detection), leg_format=leg) as h:
+        assert h.session.input_format == leg
+        assert h.session.output_format == PCM16_16K
+        if leg.encoding is not Encoding.PCMA:
+            await h.turn()
+            await h.until(ResponseDone)
+            assert h.stt.heard[0][1] == leg.rate
+            assert 1100 <= h.stt.heard[0][0] <= 1500
+
+
+async def test_a_turn_without_words_gets_no_answer(autojump_clock: MockClock) -> None:
+    async with house(stt=Stt([""])) as h:
+        await h.turn()
+        await h.until(ResponseDone)
+        assert h.chat.asked == []
+        assert h.of(ResponseDone)[0].reason == "no_speech"
+        h.session.respond()  # asked for in so many words
+        await h.until(ResponseDone)
+    assert h.chat.conversation() == [("system", "Be brief.")]
+
+
+async def test_a_turn_that_goes_on_is_answered_in_parts(autojump_clock: MockClock) -> None:
+    async with house(PAUSE, max_utterance_s=2, stt=Stt(["One", "two", "three"])) as h:
+        await h.talk((tone(400) + PCMU_8K.silence(100)) * 10 + PCMU_8K.silence(600))
+        await trio.sleep(5)
+    assert len(h.of(SpeechStarted)) == 1
+    items = [event.item_id for event in h.of(Committed)]
+    assert len(set(items)) == 3
+    assert items == [event.item_id for event in h.of(SpeechStopped)]
+    assert [ms for ms, _, _ in h.stt.heard][:2] == [2000, 2000]
+    assert sum(ms for ms, _, _ in h.stt.heard) == 4900 + 300
+    assert h.at(AgentAudio)[0] < h.at(Committed)[2]  # while the caller still speaks
+    assert [words for role, words in h.chat.conversation(0) if role == "user"] == ["One"]
+    users = [words for role, words in h.chat.conversation() if role == "user"]
+    assert users == ["One", "two", "three"]
+
+
+# --- interruptions
+
+
+def cut_short(h: House) -> int:
+    """What a call does at once when the caller interrupts; milliseconds of audio received."""
+    item = h.item()
+    received = sum(len(e.payload) for e in h.of(AgentAudio) if e.item_id == item) // BYTES_PER_MS
+    h.session.cancel()
+    h.session.truncate(item, 0, min(received, 1000))
+    return received
+
+
+async def test_an_interruption_stops_all_of_it(autojump_clock: MockClock) -> None:
+    async with house(chat=Thinker(gap_s=0.3)) as h:
+        h.chat.say(ANSWER)
+        h.session.respond()
+        await h.until(AgentAudio, count=10)
+        await h.talk(tone(200))
+        assert isinstance(h.of(SpeechStarted)[0], SpeechStarted)
+        received = cut_short(h)
+        assert received >= 1000
+        await h.talk(PCMU_8K.silence(600))
+        assert h.done()[0] == "cancelled"
+        assert h.chat.cancelled == 1
+        assert h.tts.running == 0
+        stopped = h.at(SpeechStarted)[0]
+        assert all(at <= stopped for at in h.at(AgentAudio) if at < h.at(Committed)[0])
+        await h.until(AgentAudio)
+    # A second is 15 characters of a voice whose pace is not known yet: "We are open fro".
+    assert h.chat.conversation() == [
+        ("system", "Be brief."),
+        ("assistant", "We are open"),
+        ("user", "Hello?"),
+    ]
+
+
+async def test_late_sound_of_an_interrupted_answer_is_not_delivered(
+    autojump_clock: MockClock,
+) -> None:
+    async with house(listen=False) as h:
+        h.chat.say(ANSWER)
+        h.session.respond()
+        await trio.sleep(2)  # much is ready, and nobody has taken it
+        h.session.cancel()
+        await trio.sleep(2)
+        taken = list(await h.session.receive())
+    assert [type(event) for event in taken] == [Ready, ResponseStarted, ResponseDone]
+    assert taken[-1].status == "cancelled"  # type: ignore[union-attr]
+
+
+async def test_words_that_nobody_answered_are_answered_with_the_next(
+    autojump_clock: MockClock,
+) -> None:
+    async with house(PAUSE, stt=Stt(["I would like", "a table", ""], delay_s=1.0)) as h:
+        await h.turn(quiet_ms=400)
+        await h.turn(quiet_ms=400)  # before the first is written down
+        await h.turn(quiet_ms=400)  # a cough
+        await h.until(ResponseDone)
+    assert len(h.chat.asked) == 1
+    assert h.chat.conversation()[1:] == [("user", "I would like"), ("user", "a table")]
+
+
+async def test_a_noise_that_cut_an_answer_before_it_sounded_has_it_made_again(
+    autojump_clock: MockClock,
+) -> None:
+    async with house(PAUSE, stt=Stt(["When?", ""]), tts=Voice(delay_s=1.0)) as h:
+        await h.turn(quiet_ms=700)
+        assert len(h.chat.asked) == 1
+        assert not h.of(AgentAudio)
+        await h.turn(ms=100, quiet_ms=500)
+        await h.until(ResponseDone)
+    assert h.done() == ["cancelled", "completed"]
+    assert h.chat.conversation(0) == h.chat.conversation(1)
+
+
+async def test_without_barge_in_the_answer_goes_on(autojump_clock: MockClock) -> None:
+    async with house(PATIENT) as h:
+        h.chat.say(ANSWER)
+        h.session.respond()
+        await h.until(AgentAudio)
+        await h.turn()
+        await h.until(ResponseDone, count=2)
+    assert h.done() == ["completed", "completed"]
+    assert h.chat.conversation()[1:] == [("assistant", ANSWER), ("user", "Hello?")]
+
+
+async def test_to_confirm_is_the_calls_business(autojump_clock: MockClock) -> None:
+    async with house(CONFIRM, stt=Stt(["", "Hello?"])) as h:
+        h.chat.say(ANSWER)
+        h.session.respond()
+        await h.until(AgentAudio)
+        await h.turn()
+        await h.until(ResponseDone)
+        await trio.sleep(5)
+        assert h.done() == ["completed"]
+        h.session.respond()  # to a turn that held no words
+        await h.until(ResponseDone)
+        assert h.of(ResponseDone)[-1].reason == "no_speech"
+        await h.turn()
+        h.session.respond()
+        await h.until(AgentAudioDone)
+    assert h.done() == ["completed"] * 3
+    assert h.chat.conversation()[-1] == ("user", "Hello?")
+
+
+async def test_a_turn_can_be_deleted(autojump_clock: MockClock) -> None:
+    async with house(CONFIRM) as h:
+        await h.turn()
+        h.session.delete(h.of(Committed)[0].item_id)
+        await trio.sleep(1)
+        h.session.respond("Go on.")
+        await h.until(ResponseDone)
+    assert h.chat.conversation() == [("system", "Go on.")]
+
+
+async def test_a_call_that_does_not_listen_holds_the_voice_up(autojump_clock: MockClock) -> None:
+    text = " ".join(f"This is sentence number {n} of them." for n in range(30))
+    async with house(listen=False) as h:
+        h.chat.say(text)
+        h.session.respond()
+        await trio.sleep(60)
+        assert len(h.tts.said) < 12  # 10 s of sound, 1.8 s a sentence
+        assert h.tts.running <= 2
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(h.listen)
+            await h.until(ResponseDone)
+            nursery.cancel_scope.cancel()
+    assert h.of(AgentTranscript)[-1].text == text
+
+
+# --- tools
+
+
+HOURS = ToolSpec("hours", "Opening hours", {"type": "object", "properties": {}})
+
+
+async def test_a_tool_is_called_and_its_result_told(autojump_clock: MockClock) -> None:
+    async with house(tools=(HOURS,)) as h:
+        request = ToolRequest("c1", "hours", '{"day":"Mon"}')
+        h.chat.say("Let me have a look at that for you.", request)
+        await h.turn()
+        await h.until(ToolCall)
+        (call,) = h.of(ToolCall)
+        assert (call.call_id, call.name, call.arguments) == ("c1", "hours", '{"day":"Mon"}')
+        assert not h.of(AgentAudio)  # it is at work while that is being said
+        h.session.set_tools([])
+        h.session.tool_result("c1", "nine to five")
+        h.session.tool_result("c9", "nobody asked")
+        h.session.respond()
+        await h.until(ResponseDone, count=2)
+    assert [list(tools) for _, tools in h.chat.asked] == [[HOURS], []]
+    assert h.chat.conversation() == [
+        ("system", "Be brief."),
+        ("user", "Hello?"),
+        ("assistant", "Let me have a look at that for you."),
+        ("tool", "nine to five"),
+    ]
+    assert h.chat.asked[-1][0][2].tool_calls == (request,)
+
+
+async def test_a_tool_call_alone_is_an_answer_without_sound(autojump_clock: MockClock) -> None:
+    async with house(tools=(HOURS,)) as h:
+        h.chat.answers = [[ToolRequest("c1", "hours", "{}")]]
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.kinds() == ["Ready", "ResponseStarted", "ToolCall", "ResponseDone"]
+
+
+# --- trouble
+
+
+def passing(code: str = "http_503", **more: float) -> ProviderError:
+    return ProviderError(code, "busy", "retry", **more)
+
+
+@pytest.mark.parametrize("step", ["stt", "chat", "tts"])
+@pytest.mark.parametrize("failure", [passing(), OSError("gone"), ValueError("a bug")])
+async def test_a_step_that_fails_is_tried_again(
+    step: str, failure: Exception, autojump_clock: MockClock
+) -> None:
+    async with house() as h:
+        if step == "stt":
+            h.stt.texts = [failure]
+        elif step == "chat":
+            h.chat.answers = [[failure]]
+        else:
+            h.tts.failures = [(0, failure)]
+        await h.turn()
+        await h.until(ResponseDone)
+    assert h.done() == ["completed"]
+    assert [fault.action for fault in h.of(EngineFault)] == ["retry"]
+    assert h.sound()
+
+
+@pytest.mark.parametrize("step", ["stt", "chat", "tts"])
+async def test_a_step_that_fails_twice_is_lost(step: str, autojump_clock: MockClock) -> None:
+    async with house() as h:
+        h.stt.texts = [passing("http_500"), passing()] if step == "stt" else []
+        h.chat.answers = [[passing("http_500")], [passing()]] if step == "chat" else []
+        h.tts.failures = [(0, passing("http_500")), (0, passing())] if step == "tts" else []
+        await h.turn()
+        await h.until(Lost)
+        assert h.of(Lost) == [Lost("http_503", "busy", retryable=True)]
+        assert isinstance(h.events[-1][1], Lost)
+        if step != "stt":
+            assert h.done() == ["failed"]
+        count = len(h.events)
+        h.session.respond()
+        h.session.send_audio(tone(600))
+        h.session.cancel()
+        await trio.sleep(10)
+        assert len(h.events) == count
+
+
+@pytest.mark.parametrize(
+    ("failure", "retryable"),
+    [
+        (ProviderError("insufficient_quota", "pay", "terminal"), False),
+        (passing("rate_limit_exceeded", retry_after_s=30), True),
+    ],
+)
+async def test_what_will_not_pass_in_time_is_not_tried_again(
+    failure: ProviderError, retryable: bool, autojump_clock: MockClock
+) -> None:
+    async with house(chat=Thinker([[failure]])) as h:
+        h.session.respond()
+        await h.until(Lost)
+    assert h.of(Lost) == [Lost(failure.code, failure.message, retryable)]
+    assert len(h.chat.asked) == 1
+
+
+async def test_a_step_that_says_nothing(autojump_clock: MockClock) -> None:
+    async with house(chat=Thinker(gap_s=60)) as h:
+        began = trio.current_time()
+        h.session.respond()
+        await h.until(Lost)
+    assert h.of(Lost)[0].code == "silent"
+    assert 10 <= h.at(Lost)[0] - began < 11
+
+
+async def test_a_sentence_that_breaks_off_goes_on_where_it_did(autojump_clock: MockClock) -> None:
+    async with house(tts=Voice(failures=[(3, passing())])) as h:
+        h.chat.say("This is the only sentence.")
+        h.session.respond()
+        await h.until(ResponseDone)
+    values = [struct.unpack_from("<h", e.payload)[0] for e in h.of(AgentAudio)]
+    assert values == list(range(len("This is the only sentence.") // 2))
+
+
+async def test_an_answer_that_breaks_off_is_said_as_far_as_it_came(
+    autojump_clock: MockClock,
+) -> None:
+    async with house() as h:
+        h.chat.answers = [["We are open ", "from nine to ", passing()]]
+        h.session.respond()
+        await h.until(ResponseDone)
+        assert h.of(ResponseDone)[0].status == "incomplete"
+        assert h.of(AgentTranscript)[-1].text == "We are open from nine to"
+        assert [fault.action for fault in h.of(EngineFault)] == ["alarm"]
+        assert not h.of(Lost)
+
+
+async def test_the_token_limit_is_told(autojump_clock: MockClock) -> None:
+    async with house() as h:
+        h.chat.say("And then", Ended("length"))
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.of(ResponseDone)[0].status == "incomplete"
+    assert h.of(ResponseDone)[0].reason == "max_output_tokens"
+
+
+async def test_one_refusal_costs_a_turn_and_two_the_session(autojump_clock: MockClock) -> None:
+    refused = ProviderError("http_400", "no", "refused")
+    async with house(stt=Stt([refused, "Hello?", refused, refused])) as h:
+        await h.turn()
+        await h.until(ResponseDone)
+        assert h.of(ResponseDone)[-1].reason == "no_speech"
+        await h.turn()
+        await h.until(AgentAudioDone)
+        await h.turn()
+        await trio.sleep(1)
+        assert not h.of(Lost)
+        await h.turn()
+        await h.until(Lost)
+    assert h.of(Lost)[0].retryable is False
+
+
+async def test_a_sentence_that_cannot_be_spoken_costs_itself_alone(
+    autojump_clock: MockClock,
+) -> None:
+    refused = ProviderError("http_400", "no", "refused")
+    async with house(tts=Voice(failures=[(0, refused)])) as h:
+        h.chat.say("This is the first sentence. This is the second sentence.")
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.of(AgentTranscript)[-1].text == "This is the second sentence."
+    assert h.done() == ["completed"]
+
+
+async def test_more_turns_than_speech_to_text_keeps_up_with(autojump_clock: MockClock) -> None:
+    async with house(PAUSE, stt=Stt(delay_s=4.9)) as h:
+        for _ in range(12):
+            await h.turn(ms=100, quiet_ms=320)
+        assert [fault.code for fault in h.of(EngineFault)][:1] == ["stt_backlog"]
+        assert len(h.of(Committed)) < len(h.of(SpeechStopped)) == 12
+        await h.until(ResponseDone)
+
+
+class Broken:
+    """A detector that gives up in the midst of a turn."""
+
+    def __init__(self, settings: DetectorSettings) -> None:
+        assert settings == DetectorSettings(8000, 0.5, 300, 300, None)
+        self._fed = 0
+
+    def feed(self, pcm16: bytes) -> Sequence[VadEvent]:
+        self._fed += len(pcm16) // 16
+        if self._fed == 200:
+            return [VadStarted(100)]
+        if self._fed > 300:
+            raise RuntimeError("no more")
+        return []
+
+
+async def test_a_detector_that_raises_is_replaced(autojump_clock: MockClock) -> None:
+    async with house(PAUSE, detector=Broken) as h:
+        await h.turn(ms=1000)
+        await h.until(ResponseDone)
+    assert h.of(SpeechStarted)[0].audio_start_ms == 100
+    assert h.of(SpeechStopped)[0].audio_end_ms == 300
+    # Our own hears the rest of what is being said as a turn of its own.
+    assert len(h.of(SpeechStarted)) == 2
+    assert h.of(SpeechStopped)[1].audio_end_ms == pytest.approx(1300, abs=60)
+
+
+async def test_leaving_a_session_is_quick_whatever_it_does(autojump_clock: MockClock) -> None:
+    async with house() as h:
+        h.chat.say(ANSWER)
+        await h.turn()
+        await h.until(AgentAudio)
+        left = trio.current_time()
+    assert trio.current_time() - left < 1
+    assert h.tts.running == 0
