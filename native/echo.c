@@ -14,14 +14,15 @@
 #define PAST VOICED_ECHO_PAST
 
 enum { NEAR_MASK = VOICED_ECHO_NEAR - 1, FAR_MASK = VOICED_ECHO_FAR - 1 };
-enum { MAIN_TAPS = 96, SIDE_TAPS = TAPS - MAIN_TAPS }; /* 24 ms, and 12 ms elsewhere or behind it */
-enum { BEFORE = 12 };             /* taps before the correlation's peak: 3 ms */
+enum { BEFORE = 12 };                 /* taps before the correlation's peak: 3 ms */
 enum { SHORTEST = 10, LONGEST = 57 }; /* pitch periods: 400 to 70 Hz */
 enum { VOICE_WINDOW = 160, TONE_WINDOW = 160 };
 #define EMPHASIS 0.8f             /* flattens speech, so that all of the band counts */
 #define RIDGE 1e-3                /* of the far signal's power: keeps the path's gain sane */
-#define LEAST_PEAK 9.5f           /* speech against other speech reaches 9 */
-#define SIDE_PEAK 6.5f            /* a second reflection worth its own taps */
+#define LEAST_PEAK 5.0f           /* of the correlation, below which nothing is tried */
+#define SURE_PEAK 9.5f            /* speech against other speech does not reach it */
+#define LEAST_SHARE 0.5f          /* of the power, explained: the path may be believed all the same */
+#define SIDE_PEAK 4.0f            /* of what the first path leaves: a reflection, or the room */
 
 /* ---- the two signals ---- */
 
@@ -160,12 +161,12 @@ static void transform(voiced_echo_work *w, float *restrict re, float *restrict i
 /* ---- where the echo lies ---- */
 
 /* The half-whitened cross-correlation at all lags: afterwards re[k] belongs to lag LAGS - k. */
-static void correlate(voiced_echo_work *w, size_t n) {
+static void correlate(voiced_echo_work *w, const float *near, size_t n) {
     float *re = w->re, *im = w->im;
     memset(re, 0, sizeof w->re);
     memset(im, 0, sizeof w->im);
     memcpy(re, w->far + PAST, (n + LAGS) * sizeof *re);
-    memcpy(im, w->near + PAST, n * sizeof *im);
+    memcpy(im, near, n * sizeof *im);
     float scale = 1.0f / POINTS;
     float far_mean = dot(re, re, POINTS) + 1e-3f, near_mean = dot(im, im, POINTS) + 1e-3f;
     transform(w, re, im);
@@ -186,45 +187,32 @@ static void correlate(voiced_echo_work *w, size_t n) {
     transform(w, re, im);
 }
 
-static float size_of(float x) { return x < 0 ? -x : x; }
-
-static size_t highest(const float *c, size_t from, size_t to, size_t skip_from, size_t skip_to) {
-    size_t best = from;
+/* The index of the highest correlation, and how far it stands out. */
+static size_t highest(const float *c, float *peak) {
+    size_t best = 0;
     float most = -1;
-    for (size_t k = from; k < to; k++) {
-        float size = size_of(c[k]);
-        if (size > most && (k < skip_from || k >= skip_to)) {
+    for (size_t k = 0; k <= LAGS; k++) {
+        float size = c[k] < 0 ? -c[k] : c[k];
+        if (size > most) {
             most = size, best = k;
         }
     }
+    *peak = most * inverse_root(power(c, LAGS + 1) + 1e-12f);
     return best;
 }
 
 /* ---- the path that explains most, by least squares ---- */
 
-typedef struct {
-    size_t at[2], taps[2]; /* runs of delays: the far signal's index at the first near sample */
-} runs;
-
-/* Tap i of all: where its column begins in w->far. Later delays lie further back. */
-static size_t column(const runs *r, size_t i) {
-    return PAST + (i < r->taps[0] ? r->at[0] - i : r->at[1] - (i - r->taps[0]));
-}
-
-static void normal_equations(voiced_echo_work *w, const runs *r, size_t n) {
-    const float *near = w->near + PAST, *far = w->far;
+/* Tap i's column begins at w->far[first - i]: later delays lie further back. */
+static void normal_equations(voiced_echo_work *w, size_t first, size_t n) {
+    const float *rest = w->rest + PAST, *far = w->far;
     for (size_t i = 0; i < TAPS; i++) {
-        size_t ci = column(r, i);
-        int first_i = i == 0 || i == r->taps[0];
-        w->rhs[i] = dot(far + ci, near, n);
-        for (size_t j = 0; j <= i; j++) {
-            size_t cj = column(r, j);
-            if (first_i || j == 0 || j == r->taps[0]) {
-                w->matrix[i][j] = dot(far + ci, far + cj, n);
-            } else { /* both one sample further back than the pair before them */
-                w->matrix[i][j] = w->matrix[i - 1][j - 1] + (double)far[ci] * far[cj] -
-                                  (double)far[ci + n] * far[cj + n];
-            }
+        w->rhs[i] = dot(far + first - i, rest, n);
+        w->matrix[i][0] = dot(far + first - i, far + first, n);
+        for (size_t j = 1; j <= i; j++) { /* both one sample further back than the pair before */
+            const float *a = far + first - i, *b = far + first - j;
+            w->matrix[i][j] =
+                w->matrix[i - 1][j - 1] + (double)a[0] * b[0] - (double)a[n] * b[n];
         }
     }
 }
@@ -266,17 +254,21 @@ static void solve(voiced_echo_work *w, double ridge) {
     }
 }
 
-static void explain(voiced_echo_work *w, const runs *r, size_t n) {
+/* Fits TAPS taps around index `peak` of the correlation to what is left; takes them off it. */
+static void explain(voiced_echo_work *w, size_t peak, size_t n) {
+    size_t first = PAST + (peak + BEFORE < LAGS ? peak + BEFORE : LAGS);
+    normal_equations(w, first, n);
+    solve(w, RIDGE * w->matrix[0][0] + 1e-2 * (double)n);
     float *echo = w->echo + PAST, *rest = w->rest + PAST;
     for (size_t i = 0; i < TAPS; i++) {
-        const float *far = w->far + column(r, i);
+        const float *far = w->far + first - i;
         float tap = (float)w->rhs[i];
         for (size_t k = 0; k < n; k++) {
             echo[k] += tap * far[k];
         }
     }
     for (size_t k = 0; k < n; k++) {
-        rest[k] -= echo[k];
+        rest[k] = w->near[PAST + k] - echo[k];
     }
 }
 
@@ -349,31 +341,34 @@ static void load(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t
     memset(w->echo, 0, (PAST + n) * sizeof *w->echo);
 }
 
-/* Index of lag 0 of the search is LAGS; a run may not begin so late that its taps leave w->far. */
-static size_t bounded(size_t at, size_t taps) {
-    size_t first = taps > PAST ? taps - PAST : 0;
-    return at < first ? first : at > LAGS ? LAGS : at;
-}
-
 static void find_path(voiced_echo_work *w, size_t n, int32_t earliest, voiced_echo_path *path) {
-    correlate(w, n);
-    const float *c = w->re;
-    float scale = inverse_root(power(c, LAGS + 1) + 1e-12f);
-    size_t main = highest(c, 0, LAGS + 1, 0, 0);
-    path->lag = earliest + LAGS - (int32_t)main;
-    path->peak = size_of(c[main]) * scale;
+    correlate(w, w->near + PAST, n);
+    size_t peak = highest(w->re, &path->peak);
+    path->lag = earliest + LAGS - (int32_t)peak;
     if (path->peak < LEAST_PEAK) {
         return;
     }
-    runs r = {{bounded(main + BEFORE, MAIN_TAPS), 0}, {MAIN_TAPS, SIDE_TAPS}};
-    size_t behind = r.at[0] > MAIN_TAPS ? r.at[0] - MAIN_TAPS : 0;
-    size_t side = highest(c, 0, LAGS + 1, behind, r.at[0] + SIDE_TAPS);
-    path->side_lag = earliest + LAGS - (int32_t)side;
-    path->side_peak = size_of(c[side]) * scale;
-    r.at[1] = bounded(path->side_peak < SIDE_PEAK ? behind : side + BEFORE, SIDE_TAPS);
-    normal_equations(w, &r, n);
-    solve(w, RIDGE * w->matrix[0][0] + 1e-2 * (double)n);
-    explain(w, &r, n);
+    explain(w, peak, n);
+    float all = power(w->near + PAST, n);
+    path->share = 1 - power(w->rest + PAST, n) / (all + 1e-3f);
+    if (path->peak < SURE_PEAK && path->share < LEAST_SHARE) {
+        memcpy(w->rest, w->near, (PAST + n) * sizeof *w->rest);
+        memset(w->echo, 0, (PAST + n) * sizeof *w->echo);
+        path->share = 0;
+        return;
+    }
+    path->paths = 1;
+    for (size_t more = 0; more < 2; more++) {
+        float found;
+        correlate(w, w->rest + PAST, n);
+        peak = highest(w->re, &found);
+        if (found < SIDE_PEAK) {
+            return;
+        }
+        path->paths++;
+        explain(w, peak, n);
+        path->share = 1 - power(w->rest + PAST, n) / (all + 1e-3f);
+    }
 }
 
 size_t voiced_echo_analyse(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t samples,

@@ -61,7 +61,7 @@ ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size
 #define VOICED_ECHO_SPAN 4400 /* the most samples analysed at a time, 1.1 s */
 #define VOICED_ECHO_LAGS 3200 /* delays searched, 0.8 s */
 #define VOICED_ECHO_PAST 240 /* samples before the span that windows reach back to */
-#define VOICED_ECHO_TAPS 144 /* of the path, 36 ms */
+#define VOICED_ECHO_TAPS 96 /* of a path, 24 ms; three are tried */
 #define VOICED_ECHO_POINTS 8192 /* of the transform; not less than span and delays together */
 #define VOICED_ECHO_NEAR 8192 /* samples remembered, 2 s; a power of two */
 #define VOICED_ECHO_FAR 16384 /* 4 s */
@@ -83,11 +83,12 @@ typedef struct {
     double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
 } voiced_echo_work;
 
-/* The path found: its delay in samples, how far the correlation there stands out over that at all
- * delays (a ratio to its root mean square), and the same of the next highest elsewhere. */
+/* The path found: its delay in samples and how far the correlation there stands out over that at
+ * all delays (a ratio to its root mean square); how many runs of taps explain the echo, 0 if it is
+ * not believed to be one; and which share of the power they explain. */
 typedef struct {
-    int32_t lag, side_lag;
-    float peak, side_peak;
+    int32_t lag, paths;
+    float peak, share;
 } voiced_echo_path;
 
 /* One frame. Mean squares of what came back, of the echo in it and of the rest, after an emphasis

@@ -228,9 +228,9 @@ class EchoPath(NamedTuple):
     """Where the echo lies, if there is one."""
 
     lag: int  # samples at 4 kHz between its being played and its coming back
-    side_lag: int
+    paths: int  # reflections, and parts of a room's tail, taken together; 0: no echo is believed
     peak: float  # how far the correlation at `lag` stands out over that at all lags
-    side_peak: float  # the same of the next highest elsewhere, at `side_lag`
+    share: float  # of the power that came back, explained
 
 
 class EchoFrame(NamedTuple):
@@ -318,6 +318,6 @@ class Echo:
             self._state, work.memory, start, samples, offset, earliest, work.path, work.frames
         )
         found = work.path
-        path = EchoPath(found.lag, found.side_lag, found.peak, found.side_peak)
+        path = EchoPath(found.lag, found.paths, found.peak, found.share)
         raw = work.view[: count * _ECHO_FRAME.size]
         return path, [EchoFrame._make(fields) for fields in _ECHO_FRAME.iter_unpack(raw)]

@@ -20,7 +20,10 @@ FRAME_MS: Final = 20
 QUIETEST: Final = 30.0**2  # about -60 dBFS: below it nobody speaks
 NOISE_MOST: Final = 60.0**2  # a floor above it is speech without pauses, not noise
 ABOVE_NOISE: Final = 6.0
-ECHO_REST: Final = 0.2  # of an echo's power may be left unexplained
+ECHO_REST_LEAST: Final = 0.1  # of an echo's power may be left unexplained, on the best of lines
+ECHO_REST_MOST: Final = 0.3
+TYPICAL: Final = 0.35
+TIMES_TYPICAL: Final = 5.0
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
 VOICED: Final = 0.6
 TONE: Final = 0.75
@@ -40,19 +43,21 @@ class Findings:
 def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
     """Judge `frames[count_from:]`; those before are heard for the noise and for what rings on."""
     quiet = sorted(frame.near for frame in frames)[len(frames) // 20] if frames else 0.0
-    least = max(QUIETEST, ABOVE_NOISE * min(quiet, NOISE_MOST))
-    ring = 0.0
+    noise = min(quiet, NOISE_MOST)
+    least = max(QUIETEST, ABOVE_NOISE * noise)
+    rings, ring = [], 0.0
+    for frame in frames:
+        ring = ring * RING + min(frame.echo, frame.near)
+        rings.append(ring)
+    unexplained = _unexplained(frames, rings, least)
     voiced = run = tone = rest = 0
     near_sum = echo_sum = 0.0
     period = 0
-    for index, frame in enumerate(frames):
-        ring = max(min(frame.echo, frame.near), ring * RING)
-        if index < count_from:
-            continue
+    for frame, ring in zip(frames[count_from:], rings[count_from:], strict=True):
         near_sum += frame.near
         echo_sum += min(frame.echo, frame.near)
         left = min(frame.rest, frame.near)  # a path that another moment gave may add
-        loud = left > least and left > ECHO_REST * ring
+        loud = left > least and left > unexplained * ring
         rest += loud
         tonal = loud and frame.tone > TONE
         tone += tonal
@@ -68,3 +73,19 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
             run = 0
     share = echo_sum / near_sum if near_sum else 0.0
     return Findings(voiced * FRAME_MS, tone * FRAME_MS, rest * FRAME_MS, share)
+
+
+def _unexplained(frames: Sequence[EchoFrame], rings: Sequence[float], least: float) -> float:
+    """How much of an echo a frame may hold beyond what is explained.
+
+    From the better half of the frames in which there is an echo: in them the caller is silent.
+    """
+    ratios = sorted(
+        min(frame.rest, frame.near) / ring
+        for frame, ring in zip(frames, rings, strict=True)
+        if min(frame.echo, frame.near) > 4 * least
+    )
+    if not ratios:
+        return ECHO_REST_LEAST
+    typical = ratios[int(len(ratios) * TYPICAL)]
+    return min(ECHO_REST_MOST, max(ECHO_REST_LEAST, TIMES_TYPICAL * typical))
