@@ -156,6 +156,24 @@ async def test_keys(autojump_clock: MockClock) -> None:
         assert (await chat(client)).status == 401
 
 
+async def test_too_many_connections(autojump_clock: MockClock) -> None:
+    server = Server(EmulatorOptions(speech="clips", max_connections=1))
+    async with trio.open_nursery() as nursery:
+
+        async def connect() -> Browser:
+            ours, theirs = memory_stream_pair()
+            nursery.start_soon(server.connected, theirs)
+            await trio.testing.wait_all_tasks_blocked()
+            return Browser(ours)
+
+        first, second = await connect(), await connect()
+        assert (await chat(second)).status == 503
+        await second.stream.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+        assert (await chat(first)).status == 200
+        await first.stream.aclose()
+
+
 async def test_announced_and_endless_bodies(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -168,3 +168,59 @@ async def test_a_wrong_key_is_refused() -> None:
             pass
 
     await with_client(EmulatorOptions(speech="clips", api_key="another"), use)
+
+
+def call_a_tool(connection: RealtimeConnection, fmt: AudioFormat, name: str) -> None:
+    """A caller's sentence calls a function; the answer is made of what it returns."""
+    seen: list[Any] = []
+    until(connection, "session.created", seen)
+    configure(connection, name, seen)
+    connection.session.update(
+        session={
+            "type": "realtime",
+            "tools": [
+                {
+                    "type": "function",
+                    "name": "transfer_call",
+                    "description": "Hands the caller over to a department.",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"to": {"type": "string"}},
+                        "required": ["to"],
+                    },
+                }
+            ],
+            "tool_choice": "auto",
+        }
+    )
+    until(connection, "session.updated", seen)
+    seen.clear()
+    say(connection, "transfer", fmt)
+    done = until(connection, "response.done", seen)
+    (item,) = done.response.output
+    assert (item.type, item.name, item.status) == ("function_call", "transfer_call", "completed")
+    (told,) = of(seen, "response.function_call_arguments.done")
+    assert told.arguments == item.arguments == '{"to":"sales department"}'
+    assert "".join(e.delta for e in of(seen, "response.function_call_arguments.delta")) == (
+        item.arguments
+    )
+    connection.conversation.item.create(
+        item={
+            "type": "function_call_output",
+            "call_id": item.call_id,
+            "output": '{"message": "Of course. What would you like to know?"}',
+        }
+    )
+    connection.response.create()
+    done = until(connection, "response.done", seen)
+    assert done.response.output[0].content[0].transcript == clips.load("go_ahead").text
+    assert of(seen, "response.output_audio.delta")
+
+
+@pytest.mark.parametrize(("name", "fmt"), [("audio/pcmu", PCMU_8K), ("audio/pcm", PCM16_24K)])
+async def test_a_tool_call(name: str, fmt: AudioFormat) -> None:
+    def use(client: OpenAI) -> None:
+        with client.realtime.connect(model="gpt-realtime-2.1") as connection:
+            call_a_tool(connection, fmt, name)
+
+    await with_client(EmulatorOptions(speech="clips", api_key="sk-test", realtime_factor=10), use)

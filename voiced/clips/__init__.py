@@ -29,6 +29,7 @@ class Clip:
     text: str
     answer: str | None  # of a caller's line: the name of the clip that answers it
     pcm: bytes = field(repr=False)
+    say: str = ""  # the text for a synthesiser, where it differs (espeak-ng reads no kanji)
 
     @property
     def duration_ms(self) -> int:
@@ -62,6 +63,7 @@ def load(name: str) -> Clip:
         text=entry["text"],
         answer=entry.get("answer"),
         pcm=pcm,
+        say=entry.get("say", ""),
     )
 
 

@@ -123,15 +123,20 @@ def _spoken_value(value: Any, depth: int = 0) -> str:
     return "" if value is None or depth >= 4 else str(value)
 
 
+def _asks_back(clip: clips.Clip) -> bool:
+    return (clip.answer or "").startswith("you_asked")
+
+
 def _recall(context: Sequence[Item], asked: Item, language: str) -> Line:
     """What the caller said before they asked what they had said."""
     before = [item for item in context if item.role == "user" and item is not asked]
     for item in reversed(before):
         known, text = _known(item), _said(item)
-        if text and (known is None or known.answer != "you_asked"):
+        if text and not (known and _asks_back(known)):
             opening = _clip("you_asked", language)
             recordings = (*opening.clips, known.name) if known else ()
-            return Line(f"{opening.text} {text}", language, recordings)
+            between = "" if opening.language == "ja" else " "
+            return Line(f"{opening.text}{between}{text}", language, recordings)
     return _clip("nothing_asked", language)
 
 
@@ -163,7 +168,7 @@ def choose(instructions: str | None, context: Sequence[Item], language: str, tur
         return _clip("anything_else" if greeted else "greeting", language)
     known = _known(asked)
     if known is not None:
-        if known.answer == "you_asked":
+        if _asks_back(known):
             return _recall(context, asked, known.language)
         return _clip(known.answer or "tell_me_more", known.language)
     if asked.heard_speech:

@@ -77,7 +77,7 @@ class Server:
     def __init__(self, options: EmulatorOptions) -> None:
         self._options = options
         self._voice = Voice(options.speech)
-        self._rest = Rest(options, self._voice, self._out)
+        self._rest = Rest(options, self._voice, self._unavailable)
         self._live = 0
         self._attempts = 0  # WebSocket handshakes with a good key
         self._sessions = 0  # of them, those that became one
@@ -96,6 +96,10 @@ class Server:
             < (faults.lose_all_after_ms + faults.outage_ms)
         )
         return (faults.refuse_status or 503) if down and faults.outage_ms else 0
+
+    def _unavailable(self) -> int:
+        """The same for HTTP, where too many connections are refused by request."""
+        return self._out() or (503 if self._live > self._options.max_connections else 0)
 
     async def lose_all(self) -> None:
         """Close all sessions once, when the fault is due."""

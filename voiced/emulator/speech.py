@@ -64,9 +64,7 @@ class Voice:
         if self._speech == "echo" and echo:
             await trio.lowlevel.checkpoint()
             return Spoken(line.text, echo)
-        # The synthesiser does not know most of Japan's script, the recordings do.
-        to_speak = not line.clips or (self._speech == "espeak" and line.language != "ja")
-        if self._program is not None and to_speak:
+        if self._program is not None and (self._speech == "espeak" or not line.clips):
             pcm = await self._synthesise(self._program, line, low=voice in _LOW)
             if pcm:
                 return Spoken(line.text, pcm)
@@ -91,7 +89,7 @@ class Voice:
                 with trio.fail_after(TIMEOUT_S):
                     done = await trio.run_process(
                         [*command, "--stdin", "--stdout"],
-                        stdin=line.text[:TEXT_LIMIT].encode(),
+                        stdin=_for_synthesis(line.text[:TEXT_LIMIT]).encode(),
                         capture_stdout=True,
                         capture_stderr=True,
                     )
@@ -107,6 +105,14 @@ class Voice:
         self._cache[key] = pcm
         while self._cached_bytes > CACHE_BYTES:
             self._cached_bytes -= len(self._cache.popitem(last=False)[1])
+
+
+def _for_synthesis(text: str) -> str:
+    """Write known sentences as the synthesiser can read them."""
+    for clip in clips.all_clips():
+        if clip.say:
+            text = text.replace(clip.text, clip.say)
+    return text
 
 
 def _telephone(wav: bytes) -> bytes:
