@@ -96,6 +96,8 @@ class Calls:
             return None  # `response.output_item.done` brings it
         del self._open[item_id]
         call_id = call.call_id or item_id
+        if call_id in self._told:  # another item's: one result answers both
+            return None
         self._told.add(item_id)
         self._told.add(call_id)
         self._unanswered[call_id] = None
