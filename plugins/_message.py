@@ -1,0 +1,111 @@
+"""A caller's message as it is written: a WAV file that can be played at any moment."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from voiced.plugin import PCM16_8K, Vad, wav_header
+
+__all__ = ["Message", "clean_up"]
+
+_WRITTEN_S: Final = 1.0
+"""How much waits in memory: what a crash costs."""
+
+_PAUSE_MS: Final = 300  # between words; what is longer is silence
+
+_BYTES_PER_S: Final = PCM16_8K.bytes_per_ms * 1000
+
+
+class Message:
+    """One message: PCM16 at 8 kHz, to `max_s` or until `silence_s` after it."""
+
+    def __init__(self, folder: Path, call_id: str, max_s: float, silence_s: float) -> None:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        self.path = folder / f"{stamp}-{call_id}.wav"
+        self.over = trio.Event()
+        self._left = int(max_s * _BYTES_PER_S) // 2 * 2
+        self._vad = Vad(rate=PCM16_8K.rate, silence_ms=_PAUSE_MS)
+        self._speech = 0  # bytes
+        self._quiet = 0  # bytes since the last of it
+        self._patience = int(silence_s * _BYTES_PER_S)
+        self._waiting = bytearray()
+        self._written = 0
+
+    @property
+    def duration_ms(self) -> int:
+        """Its length so far."""
+        return (self._written + len(self._waiting)) // PCM16_8K.bytes_per_ms
+
+    async def add(self, pcm16: bytes) -> None:
+        """Take what the caller said; sets `over` where that was all. Raises OSError."""
+        if self.over.is_set():
+            return
+        pcm16 = pcm16[: self._left]
+        self._left -= len(pcm16)
+        self._waiting += pcm16
+        self._vad.feed(pcm16)
+        if self._vad.speaking:
+            self._speech += len(pcm16)
+            self._quiet = 0
+        else:
+            self._quiet += len(pcm16)
+        if len(self._waiting) >= _WRITTEN_S * _BYTES_PER_S:
+            await self._write()
+        # Whoever has not begun to speak is still thinking of what to say.
+        patience = self._patience if self._speech else 2 * self._patience
+        if self._left == 0 or self._quiet >= patience:
+            self.over.set()
+
+    async def _write(self) -> None:
+        data, self._waiting = bytes(self._waiting), bytearray()
+        await trio.to_thread.run_sync(_append, self.path, self._written, data)
+        self._written += len(data)
+
+    async def finish(self, min_s: float) -> bool:
+        """Write the rest; False, and no file, where too little was said. Raises OSError."""
+        self.over.set()
+        if self._speech < max(min_s * _BYTES_PER_S, 1):
+            await trio.to_thread.run_sync(lambda: self.path.unlink(missing_ok=True))
+            return False
+        await self._write()
+        return True
+
+
+def _append(path: Path, written: int, data: bytes) -> None:
+    """Add to the file, then renew its header: in this order it never promises what is not there."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
+    try:
+        header = wav_header(PCM16_8K, 1, written + len(data))
+        os.pwrite(file, data, len(header) + written)
+        os.pwrite(file, header, 0)
+    finally:
+        os.close(file)
+
+
+def clean_up(folder: Path, max_age_s: float, max_bytes: float) -> int:
+    """Delete messages older than `max_age_s` (0: none), then the oldest of too many bytes.
+
+    Returns how many.
+    """
+    found = []
+    for path in folder.glob("*.wav"):
+        try:
+            stat = path.stat()
+        except OSError:
+            continue  # somebody has fetched it
+        found.append((stat.st_mtime, stat.st_size, path))
+    found.sort()
+    total = sum(size for _, size, _ in found)
+    gone = 0
+    for modified, size, path in found:
+        if total <= max_bytes and not (max_age_s and modified < time.time() - max_age_s):
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+        gone += 1
+    return gone

@@ -1,0 +1,287 @@
+"""Take a message from a caller, or leave one on an answering machine.
+
+    [plugins.voicemail]
+    announcement = "leave-a-message.wav"
+    folder = "/var/spool/voicemail"
+
+A message is taken when the model calls the tool `take_message`, when a key of the dtmf plugin or
+the prompts plugin runs it, or, with `always`, as soon as the call is answered. Where it is kept and
+how long it is stands in the journal: `voicemail_file`, `voicemail_ms`.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import trio
+from msgspec import Meta
+from voiced_plugins._answering import Announcement
+from voiced_plugins._files import durations_ms
+from voiced_plugins._message import Message, clean_up
+
+from voiced.plugin import (
+    PCM16_8K,
+    Audio,
+    Call,
+    Clip,
+    Greeting,
+    Plugin,
+    Service,
+    Settings,
+    Summary,
+    Tool,
+    Unsupported,
+    converter,
+)
+
+__all__ = ["Leave", "Voicemail", "VoicemailSettings"]
+
+Seconds = Annotated[float, Meta(gt=0, le=600)]
+
+_TOOL: Final = "take_message"
+_CLEAN_UP_S: Final = 3600.0
+_ASKED_S: Final = 0.25
+"""How often it is looked whether the carrier has said who answered; it says so by a request of its
+own, some seconds into the call, and no hook tells of it."""
+
+
+class Leave(Settings, frozen=True):
+    """A message for the answering machines that calls of ours reach."""
+
+    message: Path | None = None
+    """A WAV file with it."""
+    text: str | None = None
+    """Or its words, which the agent speaks."""
+    when: Literal["machine", "always"] = "machine"
+    """`machine`: where the carrier says that one has answered (Twilio, with machine detection); \
+`always`: on every call that voiced places."""
+    decide_s: Seconds = 10.0
+    """How long the carrier may take to say so; after it the conversation just goes on."""
+    silence_ms: Annotated[int, Meta(ge=500, le=10_000)] = 2000
+    """Silence after the announcement that counts as its end, where no beep is heard."""
+    wait_s: Seconds = 60.0
+    """The longest announcement; the message is left then in any case."""
+
+    def __post_init__(self) -> None:
+        if (self.message is None) == (self.text is None):
+            raise ValueError("leave has neither or both of message and text; write one of them")
+
+
+class VoicemailSettings(Settings, frozen=True):
+    """Messages of callers, and for answering machines."""
+
+    always: bool = False
+    """Take a message on every call, without the model. Otherwise when the tool is called."""
+    announcement: Path | None = None
+    """A WAV file that says what to do. Left out: only the beep."""
+    beep: bool = True
+    """A tone says when to speak."""
+    goodbye: Path | None = None
+    """A WAV file for the end. Left out: the agent's farewell."""
+    folder: Path | None = None
+    """Where messages are kept. Left out: `messages` in the plugin's part of `state_dir`."""
+    max_s: Seconds = 120.0
+    """The longest message."""
+    silence_s: Seconds = 4.0
+    """Silence that ends it."""
+    min_s: Annotated[float, Meta(ge=0, le=60)] = 1.0
+    """What has less speech is no message and is not kept."""
+    end_keys: Annotated[str, Meta(pattern=r"^[0-9*#A-D]*$")] = "#"
+    """Keys that end it."""
+    keep_days: Annotated[float, Meta(ge=0)] = 0.0
+    """Messages that are older are deleted; 0: never."""
+    max_mb: Annotated[int, Meta(ge=1)] = 500
+    """What all messages may take; the oldest go first. An hour takes 58."""
+    leave: Leave | None = None
+    """`[plugins.voicemail.leave]`: what is left on answering machines. Left out: nothing."""
+
+    @property
+    def files(self) -> list[Path]:
+        """All files that may be played."""
+        leave = self.leave.message if self.leave is not None else None
+        return [path for path in (self.announcement, self.goodbye, leave) if path is not None]
+
+
+class VoicemailService(Service):
+    """The folder of messages."""
+
+    config: VoicemailSettings
+    folder: Path
+
+    async def open(self) -> None:
+        """Make the folder and read every clip once. Raises PluginError or OSError."""
+        await durations_ms(self.config.files)
+        self.folder = self.config.folder or self.host.state_dir / "messages"
+        await trio.Path(self.folder).mkdir(mode=0o750, parents=True, exist_ok=True)
+
+    async def run(self) -> None:
+        """Delete what is old, or too much."""
+        while True:
+            limits = (self.config.keep_days * 86400, self.config.max_mb * 2**20)
+            gone = await trio.to_thread.run_sync(clean_up, self.folder, *limits)
+            if gone:
+                self.host.log.info("messages deleted", count=gone)
+            await trio.sleep(_CLEAN_UP_S)
+
+
+def beep_tone() -> Audio:
+    """What says "speak now": 1,000 Hz for 400 ms at -15 dBFS, faded at both ends."""
+    count, fade, level = 3200, 80, 32767 * 10 ** (-15 / 20)
+    samples = (
+        round(level * min(1.0, n / fade, (count - 1 - n) / fade) * math.sin(math.tau * n / 8))
+        for n in range(count)
+    )
+    return Audio(struct.pack(f"<{count}h", *samples), PCM16_8K)
+
+
+class Voicemail(Plugin):
+    """The messages of one call."""
+
+    Config = VoicemailSettings
+    Service = VoicemailService
+    config: VoicemailSettings
+    service: VoicemailService
+
+    def __init__(self, call: Call, config: VoicemailSettings, service: Any) -> None:
+        super().__init__(call, config, service)
+        self._message: Message | None = None
+        self._announcement: Announcement | None = None
+        self._to_pcm = converter(call.format, PCM16_8K)
+        self._heard = trio.Event()
+        self._busy = False
+
+    async def on_call_start(self) -> None:
+        """Offer the tool."""
+        if self.config.always:
+            return
+        try:
+            self.call.register_tool(
+                Tool(
+                    _TOOL,
+                    "Let the caller leave a message, recorded after a beep. Say so first. The "
+                    "call ends afterwards.",
+                    self._tool,
+                    answer=False,
+                )
+            )
+        except ValueError as error:
+            self.call.log.error("tool left out", tool=_TOOL, why=str(error))
+
+    async def greeting(self, planned: Greeting) -> Greeting | None:
+        """Nobody greets a caller who is to speak to a machine."""
+        if not self.config.always or self.call.direction == "outbound":
+            return None
+        return Greeting(audio=Audio(b"", PCM16_8K))
+
+    async def on_media(self) -> None:
+        """Begin with what the settings say."""
+        if self.call.direction == "outbound":
+            if self.config.leave is not None:
+                self.call.start(self._leave, self.config.leave)
+        elif self.config.always:
+            self.call.start(self._take)
+
+    # ---- taking one ----
+
+    async def _tool(self, arguments: Mapping[str, Any]) -> str:
+        self.call.start(self._take)
+        return "The caller leaves a message now; after it the call ends."
+
+    async def _take(self) -> None:
+        if self._busy:
+            return
+        self._busy = True
+        # What the agent was saying, such as that a message can be left now, is heard to its end.
+        await self._play(Audio(self.call.format.silence(20), self.call.format))
+        async with self.call.take_over():
+            if self.config.announcement is not None:
+                await self._play(self.config.announcement)
+            if self.config.beep:
+                await self._play(beep_tone())
+            self._message = Message(
+                self.service.folder, self.call.call_id, self.config.max_s, self.config.silence_s
+            )
+            await self._message.over.wait()
+            await self._keep()
+            self.call.hang_up(
+                farewell=True if self.config.goodbye is None else self.config.goodbye,
+                reason="voicemail",
+            )
+            await trio.sleep_forever()  # the model stays out of it until the call has ended
+
+    async def _play(self, clip: Clip) -> None:
+        try:
+            await self.call.play(clip).heard()
+        except Unsupported as error:
+            self.call.log.info("clip not played", why=str(error))
+
+    async def on_caller_audio(self, payload: bytes, at_ms: int) -> None:
+        """The message itself, or the announcement of an answering machine."""
+        if self._message is None and self._announcement is None:
+            return
+        pcm = payload if self._to_pcm is None else self._to_pcm.convert(payload)
+        if self._message is not None:
+            try:
+                await self._message.add(pcm)
+            except OSError as error:
+                self.call.log.error("message not written", error=error.strerror)
+                self._message.over.set()
+        elif self._announcement is not None and (end := self._announcement.feed(pcm)) is not None:
+            self.call.log.info("announcement is over", by=end)
+            self._announcement = None
+            self._heard.set()
+
+    async def on_digit(self, digit: str) -> bool | None:
+        """While a message is taken, keys end it or are nothing."""
+        if self._message is None:
+            return None
+        if digit in self.config.end_keys:
+            self._message.over.set()
+        return True
+
+    async def on_call_end(self, summary: Summary) -> None:
+        """Most callers just hang up: what they said until then is their message."""
+        await self._keep()
+
+    async def _keep(self) -> None:
+        message, self._message = self._message, None
+        if message is None:
+            return
+        try:
+            kept = await message.finish(self.config.min_s)
+        except OSError as error:
+            self.call.log.error("message not written", error=error.strerror)
+            return
+        self.call.set_fact("voicemail_ms", message.duration_ms if kept else 0)
+        if kept:
+            self.call.set_fact("voicemail_file", str(message.path))
+            self.call.log.info("message taken", file=str(message.path), ms=message.duration_ms)
+
+    # ---- leaving one ----
+
+    async def _leave(self, leave: Leave) -> None:
+        if leave.when == "machine" and not await self._machine_answered(leave):
+            return
+        async with self.call.take_over():
+            said = self.call.parameters.get("AnsweredBy", "")
+            if not said.startswith("machine_end"):  # the carrier has waited for the end itself
+                self._announcement = Announcement(8000, leave.silence_ms)
+                with trio.move_on_after(leave.wait_s):
+                    await self._heard.wait()
+                self._announcement = None
+            if leave.message is not None:
+                await self._play(leave.message)
+        if leave.text is not None:
+            self.call.say(leave.text)
+        self.call.set_fact("voicemail_left", True)
+        self.call.hang_up(farewell=False, reason="voicemail_left")
+
+    async def _machine_answered(self, leave: Leave) -> bool:
+        with trio.move_on_after(leave.decide_s):
+            while "AnsweredBy" not in self.call.parameters:  # noqa: ASYNC110
+                await trio.sleep(_ASKED_S)
+        return self.call.parameters.get("AnsweredBy", "").startswith("machine")
