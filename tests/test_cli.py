@@ -17,7 +17,7 @@ import voiced
 from voiced import cli
 from voiced.config import paths
 
-COMMANDS = ["run", "check", "init", "config", "demo", "simulate", "emulator"]
+COMMANDS = ["run", "check", "init", "plugins", "config", "demo", "simulate", "emulator"]
 
 
 @pytest.fixture(autouse=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,3 +89,20 @@ def test_trio_alone(path: Path) -> None:
 def test_plugins_come_through_the_public_door(path: Path) -> None:
     own = [module for module in imports(path) if within(module, ("voiced",))]
     assert all(within(module, ("voiced.plugin",)) for module in own)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_carriers_and_engines_know_nothing_of_plugins(path: Path) -> None:
+    """What stands between plugins and calls imports the plugins' door; nothing below does."""
+    if within(name_of(path), (*CARRIERS, *PEERS, "voiced.emulator", "voiced.realtime")):
+        found = [m for m in imports(path) if within(m, ("voiced.plugin", "voiced.hooks"))]
+        assert not found
+
+
+def test_settings_are_read_without_the_plugins_code() -> None:
+    """`voiced.hooks` is imported by the configuration only when a table names a plugin."""
+    code = (
+        "import sys; from voiced.config import load, Config; from voiced.config.render import "
+        "render; render(Config()); sys.exit(bool({'voiced.hooks', 'trio'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     "run": "Answer calls.",
     "check": "Check the configuration and say what would run.",
     "init": "Write a configuration to start from.",
+    "plugins": "List plugins and their settings, or write a new one.",
     "config": "Print the configuration in force, secrets hidden.",
     "calls": "List the calls of the running daemon.",
     "trunks": "Show how the trunks of the running daemon fare.",

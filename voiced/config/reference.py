@@ -6,7 +6,8 @@ import ast
 import inspect
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from msgspec import inspect as types_of
 
 from voiced.config import types
 
-__all__ = ["reference"]
+__all__ = ["reference", "rows_of", "tables_below"]
 
 _INTRODUCTION: Final = """\
 # Settings
@@ -70,26 +71,50 @@ plugins` lists the plugins that there are, `voiced plugins NAME` the keys of one
 
 def reference() -> str:
     """Write the page: a table of keys for each TOML table."""
-    documents = _documents()
-    sections = [_section(title, table, documents) for title, table in _OUTLINE]
-    return "\n".join([_INTRODUCTION, *sections, _PLUGINS])
+    return "\n".join([_INTRODUCTION, *(_section(*each) for each in _OUTLINE), _PLUGINS])
 
 
-def _section(title: str, table: type, documents: dict[tuple[str, str], str]) -> str:
+def _section(title: str, table: type) -> str:
     lines = [f"## `{title}`", "", inspect.cleandoc(table.__doc__ or "")]
     lines += ["", "| Key | Value | Default | Meaning |", "| --- | --- | --- | --- |"]
+    for row in rows_of(table):
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |")
+    return "\n".join([*lines, ""])
+
+
+def rows_of(table: type) -> Iterator[tuple[str, str, str, str]]:
+    """Describe the keys of a struct: name, value, default, and the string under the field."""
     kind = types_of.type_info(table)
     if not isinstance(kind, types_of.StructType):
         raise TypeError(f"{table.__name__} is no struct")
+    documents = [_documents(each) for each in table.__mro__]
     for field in kind.fields:
-        meaning = next(
-            documents[each.__name__, field.encode_name]
-            for each in table.__mro__
-            if (each.__name__, field.encode_name) in documents
-        )
-        cells = [f"`{field.encode_name}`", _value(field.type), _default(field), meaning]
-        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join([*lines, ""])
+        meaning = next((each[field.name] for each in documents if field.name in each), "")
+        yield f"`{field.encode_name}`", _value(field.type), _default(field), meaning
+
+
+def tables_below(table: type, title: str) -> Iterator[tuple[str, type]]:
+    """Name a struct and those in its fields, each once, as TOML does: `[a]`, `[a.b]`, `[[a.c]]`."""
+    kind = types_of.type_info(table)
+    seen: set[type] = set()
+
+    def below(kind: types_of.Type, path: str, many: bool) -> Iterator[tuple[str, type]]:
+        match kind:
+            case types_of.StructType(cls=cls) if cls not in seen:
+                seen.add(cls)
+                tag = f' with {kind.tag_field} = "{kind.tag}"' if kind.tag_field else ""
+                yield (f"[[{path}]]" if many else f"[{path}]") + tag, cls
+                for field in kind.fields:
+                    yield from below(field.type, f"{path}.{field.encode_name}", False)
+            case types_of.UnionType(types=members):
+                for member in members:
+                    yield from below(member, path, many)
+            case types_of.DictType(value_type=value):
+                yield from below(value, f"{path}.NAME", False)
+            case types_of.VarTupleType(item_type=item) | types_of.ListType(item_type=item):
+                yield from below(item, path, True)
+
+    yield from below(kind, title.strip("[]"), False)
 
 
 def _value(kind: types_of.Type) -> str:
@@ -103,6 +128,8 @@ def _value(kind: types_of.Type) -> str:
             return ", ".join(f"`{json.dumps(value)}`" for value in values)
         case types_of.StructType():
             return "table"
+        case types_of.AnyType():
+            return "anything"
         case types_of.BoolType():
             return "`true`, `false`"
         case types_of.IntType() as number:
@@ -111,7 +138,7 @@ def _value(kind: types_of.Type) -> str:
             return f"number{_range(number)}"
         case types_of.CustomType():
             return "path"
-        case types_of.VarTupleType(item_type=item):
+        case types_of.VarTupleType(item_type=item) | types_of.ListType(item_type=item):
             return f"list of {_value(item)}s"
         case types_of.DictType(value_type=value):
             return f"table of {_value(value)}"
@@ -142,14 +169,18 @@ def _default(field: types_of.Field) -> str:
     return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
-def _documents() -> dict[tuple[str, str], str]:
-    """Collect the strings under the fields, by class and field."""
-    tree = ast.parse(Path(types.__file__).read_text("utf-8"))
+@cache
+def _documents(table: type) -> Mapping[str, str]:
+    """Collect the strings under the fields of a class; none where its source is not at hand."""
+    file = getattr(sys.modules.get(table.__module__), "__file__", None)
+    if file is None or not file.endswith(".py"):
+        return {}
+    tree = ast.parse(Path(file).read_text("utf-8"))
     return {
-        (table.name, name): text
-        for table in tree.body
-        if isinstance(table, ast.ClassDef)
-        for name, text in _fields(table)
+        name: text
+        for each in ast.walk(tree)
+        if isinstance(each, ast.ClassDef) and each.name == table.__name__
+        for name, text in _fields(each)
     }
 
 

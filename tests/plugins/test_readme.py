@@ -1,0 +1,41 @@
+"""The page for plugin authors: its plugin works, its test passes, its file is one."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from voiced.config import load
+from voiced.hooks.shape import HOOKS
+
+README = (Path(__file__).parents[2] / "plugins" / "README.md").read_text("utf-8")
+
+
+def block(language: str, index: int) -> str:
+    found: list[str] = re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+    return found[index]
+
+
+def test_the_plugin_of_the_page_works_as_its_test_and_its_file_say(tmp_path: Path) -> None:
+    plugin = block("python", 0)
+    assert len(plugin.splitlines()) < 40
+    folder = tmp_path / "plugins"
+    folder.mkdir(mode=0o755)
+    (folder / "regulars.py").write_text(plugin)
+    (folder / "test_regulars.py").write_text(block("python", 1))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_regulars.py"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8")
+    assert ran.returncode == 0, ran.stdout
+    assert "1 passed" in ran.stdout
+    file = tmp_path / "voiced.toml"
+    file.write_text(block("toml", 0))
+    loaded = load(file, environ={})
+    assert loaded.warnings == ()
+    assert loaded.config.plugins["regulars"]["help_number"] == "+4930123456"
+
+
+def test_the_page_is_one_page_and_names_hooks_that_there_are() -> None:
+    assert len(README.splitlines()) < 150
+    assert set(re.findall(r"\bon_[a-z_]+", README)) <= HOOKS

@@ -1,0 +1,86 @@
+"""The text of a plugin to begin with, and of its test."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["plugin_text", "test_text"]
+
+_PLUGIN: Final = '''\
+"""Lets callers leave with a key."""
+
+from __future__ import annotations
+
+from voiced.plugin import Plugin, Settings
+
+
+class Config(Settings, frozen=True):
+    """The table [plugins.NAME]; `voiced check` checks it, `voiced plugins NAME` shows it."""
+
+    key: str = "9"
+    """The key that ends the call."""
+
+    def __post_init__(self) -> None:
+        if len(self.key) != 1 or self.key not in "0123456789*#":
+            raise ValueError('key is no key of a telephone; write e.g. "9"')
+
+
+class CLASS(Plugin):
+    """Says goodbye to callers who press a key, and notes it in the journal."""
+
+    Config = Config
+    config: Config
+
+    async def on_digit(self, digit: str) -> bool | None:
+        """True: the key is dealt with, and the model does not hear of it."""
+        if digit != self.config.key:
+            return None
+        self.call.set_fact("left_by_key", digit)
+        self.call.hang_up(reason="left_by_key")
+        return True
+'''
+
+_TEST: Final = '''\
+"""NAME, in a real call between a fake telephone and a fake model."""
+
+from __future__ import annotations
+
+from NAME import CLASS
+
+from voiced.testing import call_with, virtual_time
+
+
+@virtual_time
+async def test_the_key_ends_the_call() -> None:
+    async with call_with(CLASS, {"key": "5"}) as call:
+        await call.press("5")
+        summary = await call.ended()
+    assert summary.reason == "left_by_key"
+    assert summary.facts == {"left_by_key": "5"}
+
+
+@virtual_time
+async def test_other_keys_do_nothing() -> None:
+    async with call_with(CLASS) as call:
+        await call.caller_says("I press something.")
+        await call.press("123")
+        await call.agent_says("I see.")
+        assert call.state == "listening"
+'''
+
+
+def plugin_text(name: str) -> str:
+    """A plugin that works."""
+    return _filled(_PLUGIN, name)
+
+
+def test_text(name: str) -> str:
+    """Its test, which passes."""
+    return _filled(_TEST, name)
+
+
+def _filled(template: str, name: str) -> str:
+    class_name = "".join(part.capitalize() for part in name.split("_")) or "Mine"
+    if class_name in ("Plugin", "Settings", "Config"):
+        class_name = f"My{class_name}"
+    return template.replace("CLASS", class_name).replace("NAME", name)
