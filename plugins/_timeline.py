@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from voiced.plugin import AudioFormat, Converter, Encoding, convert, converter, interleave, mix
+from voiced.plugin import (
+    AudioFormat,
+    Converter,
+    Encoding,
+    convert,
+    converter,
+    energy,
+    interleave,
+    mix,
+)
 
 __all__ = ["Timeline", "Track"]
 
 JOIN_MS: Final = 25
 """Pieces that lie no further apart follow each other without a gap: clocks are read in steps of a
-frame. What a step was wrong by is made up for by single samples."""
+frame. What a step was wrong by is made up for in a silence, or by single samples."""
 
 OVERLAP_MS: Final = 500
 """What says that it was heard before its predecessor had ended is put after it, up to this; of
@@ -28,12 +37,15 @@ is taken for new."""
 
 EASE_MS: Final = 2  # nearer to its time than this is near enough
 EASE_EVERY_MS: Final = 20  # one sample doubled or left out so often: a tenth of a semitone at most
+QUIET: Final = 100.0  # root mean square, -50 dBFS: what is left out of it nobody misses
 
 
 class Track:
     """One side, in the call's own format, from `base` on. Positions are samples since media."""
 
     def __init__(self, audio_format: AudioFormat, start: int = 0) -> None:
+        self._format = audio_format
+        self._pcm = AudioFormat(Encoding.PCM16, audio_format.rate)
         self._rate = audio_format.rate
         self._width = audio_format.sample_bytes
         self._ease = EASE_EVERY_MS * audio_format.bytes_per_ms
@@ -66,8 +78,10 @@ class Track:
         self._data += payload
 
     def _eased(self, payload: bytes, off: int) -> bytes:
-        """`payload` with one sample in 20 ms doubled or left out, at most `off` of them."""
+        """`payload`, nearer to its time by `off` samples if it is quiet, else by one in 20 ms."""
         width, out, start = self._width, bytearray(), 0
+        if energy(convert(payload, self._format, self._pcm)) < QUIET:
+            return payload[-off * width :] if off < 0 else self._silence * off + payload
         at = max(0, self._ease - self._since)
         while off and at + width <= len(payload):
             out += payload[start:at]

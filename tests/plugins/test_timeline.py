@@ -83,11 +83,11 @@ def test_whatever_comes_the_length_is_that_of_the_call(
 
 def test_one_that_is_put_together_of_late_pieces_keeps_all_of_them() -> None:
     track = Track(PCM16_8K)
-    track.add(pcm(1, times=800), 0)
-    track.add(pcm(2, times=800), 40)  # said to have been heard while the first still was
+    track.add(pcm(1000, times=800), 0)
+    track.add(pcm(2000, times=800), 40)  # said to have been heard while the first still was
     out = np.frombuffer(track.take(1600), "<i2")
-    assert out[:800].tolist() == [1] * 800
-    assert np.count_nonzero(out == 2) >= 790  # a sample in 20 ms makes up for it
+    assert out[:800].tolist() == [1000] * 800
+    assert np.count_nonzero(out == 2000) >= 790  # a sample in 20 ms makes up for it
 
 
 @pytest.mark.parametrize("wrong_ms", [20, -20, -200])
@@ -102,6 +102,19 @@ def test_a_step_of_the_clock_is_made_up_for_without_a_click(wrong_ms: int) -> No
     out = np.frombuffer(track.take(track.end), "<i2").astype(int)[8000:]
     assert np.abs(np.diff(out)).max() < 2 * 8000 * 2 * np.pi * 100 / 8000
     assert abs(len(out) - len(sine) - 8 * wrong_ms) < 8 * 3
+
+
+@pytest.mark.parametrize("wrong_ms", [20, -20, -60])
+def test_a_step_is_made_up_for_at_once_where_nobody_speaks(wrong_ms: int) -> None:
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 30, 8000).astype("<i2").tobytes()
+    track = Track(PCM16_8K)
+    track.add(pcm(9000, times=800), 0)
+    for start in range(0, 1000, 20):
+        track.add(noise[16 * start : 16 * start + 320], 100 + start + wrong_ms)
+    track.add(pcm(9000, times=800), 1100 + wrong_ms)
+    loud = np.flatnonzero(np.frombuffer(track.take(track.end), "<i2") == 9000)
+    assert loud[800] == 8 * (1100 + wrong_ms)
 
 
 def test_a_gap_is_kept() -> None:
