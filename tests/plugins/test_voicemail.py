@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -15,26 +14,19 @@ import trio
 from voiced_plugins._message import Message, clean_up
 from voiced_plugins.voicemail import Voicemail, VoicemailSettings, beep_tone
 
+from tests.plugins.sounds import a_wav
 from voiced import clips
 from voiced.audio import convert, energy, pcm_to_ulaw
 from voiced.config.types import Agent
 from voiced.formats import PCM16_8K, PCM16_16K, PCMU_8K, AudioFormat
 from voiced.leg import CallFacts
 from voiced.testing import Scene, call_with, virtual_time
-from voiced.wav import header, parse, read
+from voiced.wav import parse, read
 
 SPEECH = pcm_to_ulaw(clips.load("hours").pcm)
 SPEECH_MS = len(SPEECH) // 8
 BEEP = convert(beep_tone().payload, PCM16_8K, PCMU_8K)
 OUTBOUND = CallFacts("00000000000000b2", "twilio", "CA2", "+15550199", "+15550100", "outbound")
-
-
-def a_wav(folder: Path, name: str, ms: int) -> str:
-    """A file of one steady level, so that it can be found again in what was played."""
-    data = struct.pack("<h", 4000) * (8 * ms)
-    path = folder / name
-    path.write_bytes(header(PCM16_8K, 1, len(data)) + data)
-    return str(path)
 
 
 async def speak(scene: Scene, audio: bytes = SPEECH) -> None:

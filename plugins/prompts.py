@@ -1,0 +1,221 @@
+"""Files played in order when a call is answered, by opening hours, and what comes after them.
+
+    [plugins.prompts]
+    time_zone = "Europe/Berlin"
+    hours = { mon = ["09:00-12:00", "13:00-17:30"], fri = ["09:00-12:00"] }
+    holidays = ["12-25", "12-26", "2026-04-03"]
+    open = { files = ["welcome.wav", "data-protection.wav"] }
+    closed = { files = ["closed.wav"], then = "voicemail" }
+
+What was played stands in the journal: `prompts` is `open`, `closed` or `holiday`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import trio
+from msgspec import Meta, field
+from voiced_plugins._calendar import Calendar, Kind
+from voiced_plugins._files import durations_ms
+
+from voiced.plugin import (
+    PCM16_8K,
+    Audio,
+    Call,
+    Greeting,
+    Host,
+    Plugin,
+    Service,
+    Settings,
+    Unsupported,
+)
+
+__all__ = ["Hours", "PromptSettings", "Prompts", "Sequence"]
+
+_VOICEMAIL: Final = "take_message"
+_TRANSFER_FAILED: Final = (
+    "Nobody could be reached for the caller, who has heard announcements until now. "
+    "Greet the caller and offer your help."
+)
+
+Spans = tuple[str, ...]
+
+
+class Hours(Settings, frozen=True):
+    """When somebody is there, by day of the week.
+
+    Spans such as `"09:00-12:30"`; `"22:00-06:00"` ends on the next day.
+    """
+
+    mon: Spans = ()
+    """Monday. Left out: closed, as on every day."""
+    tue: Spans = ()
+    """Tuesday."""
+    wed: Spans = ()
+    """Wednesday."""
+    thu: Spans = ()
+    """Thursday."""
+    fri: Spans = ()
+    """Friday."""
+    sat: Spans = ()
+    """Saturday."""
+    sun: Spans = ()
+    """Sunday."""
+
+
+class Sequence(Settings, frozen=True):
+    """What callers hear, and what is done then."""
+
+    files: tuple[Path, ...] = ()
+    """WAV files, played in this order."""
+    then: Literal["continue", "hang_up", "transfer", "voicemail"] = "continue"
+    """`continue`: the agent greets and the conversation begins; `hang_up`: the call ends; \
+`transfer`: to `target`; `voicemail`: that plugin takes a message."""
+    target: str | None = None
+    """The number or SIP URI of `transfer`; where nobody is reached the conversation begins."""
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.then == "transfer"):
+            raise ValueError('target belongs to then = "transfer"; add or remove it')
+
+
+class PromptSettings(Settings, frozen=True):
+    """Announcements."""
+
+    hours: Hours | None = None
+    """`[plugins.prompts.hours]`: when it is open. Left out: always."""
+    holidays: tuple[str, ...] = ()
+    """Days on which it is not: `"2026-12-24"`, or `"12-25"` for every year."""
+    time_zone: Annotated[str, Meta(min_length=1)] = "UTC"
+    """Of hours and holidays, such as `"Europe/Berlin"`."""
+    open: Sequence = field(default_factory=Sequence)
+    """What is played when it is open."""
+    closed: Sequence = field(default_factory=Sequence)
+    """What is played when it is not."""
+    holiday: Sequence | None = None
+    """What is played on holidays. Left out: what is played when it is closed."""
+    outbound: bool = False
+    """Play them to people whom voiced calls, too."""
+
+    def __post_init__(self) -> None:
+        self.calendar()
+
+    def calendar(self) -> Calendar:
+        """Raises ValueError for hours, days and zones that are none."""
+        try:
+            zone = ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            words = f'time_zone = "{self.time_zone}" is not known'
+            raise ValueError(f'{words}; write one like "Europe/Berlin"') from None
+        hours = (
+            {}
+            if self.hours is None
+            else {day: getattr(self.hours, day) for day in self.hours.__struct_fields__}
+        )
+        return Calendar(hours, self.holidays, zone)
+
+    def sequence(self, kind: Kind) -> Sequence:
+        """What is played at such a time."""
+        if kind == "open":
+            return self.open
+        return self.holiday if kind == "holiday" and self.holiday is not None else self.closed
+
+
+class PromptService(Service):
+    """The calendar, and what files there are."""
+
+    config: PromptSettings
+
+    def __init__(self, config: PromptSettings, host: Host) -> None:
+        super().__init__(config, host)
+        self.calendar = config.calendar()
+
+    async def open(self) -> None:
+        """Read every file once. Raises PluginError."""
+        kinds: tuple[Kind, ...] = ("open", "closed", "holiday")
+        lengths = {kind: self.config.sequence(kind).files for kind in kinds}
+        found = await durations_ms(path for files in lengths.values() for path in files)
+        for kind, files in lengths.items():
+            if files:
+                ms = sum(found[path] for path in files)
+                self.host.log.info("prompts are ready", when=kind, files=len(files), ms=ms)
+
+    def now(self) -> datetime:
+        """The time; tests set it."""
+        return datetime.now(UTC)
+
+
+class Prompts(Plugin):
+    """The announcements of one call."""
+
+    Config = PromptSettings
+    Service = PromptService
+    config: PromptSettings
+    service: PromptService
+
+    def __init__(self, call: Call, config: PromptSettings, service: Any) -> None:
+        super().__init__(call, config, service)
+        self._is_for = call.direction == "inbound" or config.outbound
+
+    @cached_property
+    def _kind(self) -> Kind:
+        # Once for each call: the shop does not close between its greeting and its announcement.
+        return self.service.calendar.at(self.service.now())
+
+    @property
+    def _sequence(self) -> Sequence:
+        return self.config.sequence(self._kind)
+
+    async def greeting(self, planned: Greeting) -> Greeting | None:
+        """Put the files before the greeting, or have none where no conversation follows."""
+        if not self._is_for:
+            return None
+        self.call.set_fact("prompts", self._kind)
+        if self._sequence.then == "continue":
+            before = (*self._sequence.files, *planned.before)
+            return Greeting(before=before, audio=planned.audio)
+        return Greeting(audio=Audio(b"", PCM16_8K))
+
+    async def on_media(self) -> None:
+        """Where no conversation follows, play without the model."""
+        if self._is_for and self._sequence.then != "continue":
+            self.call.start(self._play, self._sequence)
+
+    async def _play(self, sequence: Sequence) -> None:
+        async with self.call.take_over():
+            if sequence.then == "hang_up" and sequence.files:
+                if len(sequence.files) > 1:
+                    await self.call.play(*sequence.files[:-1]).heard()
+                self.call.hang_up(farewell=sequence.files[-1], reason="prompts")
+                await trio.sleep_forever()  # the model stays out of it until the call has ended
+            if sequence.files:
+                await self.call.play(*sequence.files).heard()
+            if sequence.then == "hang_up":
+                self.call.hang_up(reason="prompts")
+                await trio.sleep_forever()
+            if sequence.then == "transfer" and await self._transfer(sequence.target or ""):
+                return
+            if sequence.then == "voicemail" and await self._voicemail():
+                await trio.sleep_forever()
+        self.call.tell(_TRANSFER_FAILED)
+
+    async def _transfer(self, target: str) -> bool:
+        try:
+            outcome = await self.call.transfer(target)
+        except (Unsupported, ValueError) as error:
+            self.call.log.warning("transfer not possible", why=str(error))
+            return False
+        return outcome.done
+
+    async def _voicemail(self) -> bool:
+        try:
+            await self.call.run_tool(_VOICEMAIL, {})
+        except KeyError:
+            self.call.log.error("no message taken", why="the plugin voicemail is not enabled")
+            return False
+        return True
