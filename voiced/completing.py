@@ -9,7 +9,7 @@ import trio
 
 from voiced.plugin import PluginError
 
-__all__ = ["Completer"]
+__all__ = ["Complete", "Completer"]
 
 LIMIT_S: Final = 60.0
 """For one answer: a summary of an hour's call takes a model a few seconds."""

@@ -117,13 +117,13 @@ async def serve(
                 _plugins(config, journal, completer) as plugins,
             ):
                 await set_up_plugins(plugins, config)
-                engines = Engines(offline)
-                setup = await _setup(config, engines)
+                engines = Engines(offline, count_engine_event)
+                setup = await _setup(config, engines, plugins, completer)
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
                 today = day_of(time.time())
                 switchboard.budget.remember(await trio.to_thread.run_sync(journal.spent, today))
-                house = _House(config, config_path, engines, switchboard, plugins)
+                house = _House(config, config_path, engines, switchboard, plugins, completer)
                 await house.serve(listeners, tls, task_status)
                 offline.cancel_scope.cancel()
         finally:
@@ -141,7 +141,9 @@ class _House:
         engines: Engines,
         switchboard: Switchboard,
         plugins: House,
+        completer: Completer,
     ) -> None:
+        self._completer = completer
         self._config = config
         self._plugins = plugins
         self._config_path = config_path
@@ -210,7 +212,7 @@ class _House:
             loaded = await trio.to_thread.run_sync(configuration.load, self._config_path)
             new = self._restrained(loaded.config)
             await set_up_plugins(self._plugins, new)
-            switchboard.setup = await _setup(new, self._engines)
+            switchboard.setup = await _setup(new, self._engines, self._plugins, self._completer)
             prices = configuration.prices(new)
             switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
             if self._sip is not None:
@@ -277,6 +279,11 @@ async def _cancel_on_second(signals: AsyncIterator[int], scope: trio.CancelScope
             return
 
 
+def count_engine_event(what: str, why: str) -> None:
+    """Count what happens to engines: `why` is an engine's name, or a server's code."""
+    metrics.ENGINE_EVENTS.labels(what, metrics.code(why)).inc()
+
+
 def _plugins(
     config: Config, journal: Journal, completer: Completer
 ) -> AbstractAsyncContextManager[House]:
@@ -296,10 +303,12 @@ async def set_up_plugins(plugins: House, config: Config) -> None:
         raise StartError(str(error)) from None
 
 
-async def _setup(config: Config, engines: Engines) -> Setup:
+async def _setup(config: Config, engines: Engines, plugins: House, completer: Completer) -> Setup:
     try:
-        made = await engines.make(config.engine)
-        return Setup(config, lambda agent: made[agent.engine])
+        await engines.make(config.engine, plugins.providers)
+        if config.plugins:
+            completer.models = await engines.chat_models()
+        return Setup(config, engines.for_agent)
     except (ValueError, OSError) as error:
         raise StartError(f"[engine]: {error}") from None
 

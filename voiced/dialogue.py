@@ -105,6 +105,7 @@ class Dialogue:
         self._muted = False  # winding down: audio of answers asked for before is not played
         self._asked_last_words = False  # winding down: of the model
         self._greeted = False
+        self._was_ready = False
         self._greets = False  # the model is to greet as soon as it is ready
         self._capture: GreetingCapture | None = None
         self._seeds: dict[str, str] = {}  # words of our own clips that the model is to know
@@ -207,8 +208,11 @@ class Dialogue:
                 self._on_lost(event)
 
     def _on_ready(self) -> None:
+        self._was_ready = True
         self._record.model_to(ModelState.READY)
         self._convert()
+        if self.patience.reconnecting:
+            self.patience.resumed(answering=False)
         self._hooks.emit("on_session_ready")
         if not self._closing and self._greets:
             self._ask_greeting()
@@ -383,7 +387,6 @@ class Dialogue:
         self._host.wake_speaker()
 
     def _on_lost(self, event: Lost) -> None:
-        first = self._record.model_state is ModelState.CONNECTING
         self._record.model_to(ModelState.LOST)
         metrics.MODEL_LOST.labels(metrics.code(event.code)).inc()
         self._record.log.warning(
@@ -395,7 +398,8 @@ class Dialogue:
         self._forget_speech()
         self.last_words_over.set()
         if not self._closing:
-            self._host.wind_down("model_unreachable" if first else "model_lost", "unavailable")
+            reason = "model_lost" if self._was_ready else "model_unreachable"
+            self._host.wind_down(reason, "unavailable")
 
     # ---- the caller ----
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from voiced.completing import Complete
 from voiced.config import types
 from voiced.config.types import Agent, EngineConfig
 from voiced.emulator.options import EmulatorOptions, parse_faults
@@ -89,6 +90,24 @@ class Engines:
         return SteadyEngine(
             self._guarded(agent.engine), None if fallback is None else self._guarded(fallback)
         )
+
+    async def chat_models(self) -> dict[str, Complete]:
+        """Those engines that can answer a text with a text, for plugins' work after a call."""
+        from voiced.pipeline import PipelineEngine, at_emulator
+
+        found: dict[str, Complete] = {}
+        for name, each in self._made.items():
+            engine = each.engine
+            if isinstance(each.config, types.EmulatorEngine):
+                config = types.PipelineEngine(
+                    stt=types.SpeechToText(provider="emulator"),
+                    chat=types.Chat(provider="emulator"),
+                    tts=types.TextToSpeech(provider="emulator"),
+                )
+                engine = PipelineEngine(name, at_emulator(config, await self._offline_url()), {})
+            if isinstance(engine, PipelineEngine):
+                found[name] = engine.complete
+        return found
 
     def health(self) -> dict[str, dict[str, str | int | float | None]]:
         """How each engine does: its breaker's state, its sessions, its answers in this minute."""

@@ -79,8 +79,8 @@ PLUGIN_FAULTS = Counter(
 )
 ENGINE_EVENTS = Counter(
     "voiced_engine_events_total",
-    "Sessions opened, refused, renewed, lost and replaced",
-    ["engine", "what"],
+    "Model sessions lost, renewed, refused, and engines' breakers",
+    ["what", "which"],
 )
 MODEL_LOST = Counter("voiced_model_lost_total", "Model sessions that ended by themselves", ["code"])
 GREETING_SECONDS = Histogram(
