@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, Literal, final
 
@@ -70,28 +70,39 @@ class Memory:
         while len(self._orphans) > MAX_OPEN_CALLS:
             del self._orphans[next(iter(self._orphans))]
 
-    def take_over(self) -> list[Said]:
-        """All that a new session has to be told, in order."""
+    def take_over(self, *, first: bool = False) -> list[Said]:
+        """All that a new session has to be told, in order.
+
+        Texts that were given may stand in the history as well, those of the agent only as far as
+        they were heard: a session that is the `first` is told the whole, since they are still to
+        be heard, later ones what the history has.
+        """
         history = list(self._history())
-        known = Counter(history)
-        told: list[Said] = []
         given = deque(self._given)
+        extra: deque[tuple[int, Said]] = deque()
+        for place, said in given:
+            at = next((i for i, each in enumerate(history) if _same(each, said)), None)
+            if at is None:
+                extra.append((place, said))
+            elif first:
+                history[at] = said
+        told: list[Said] = []
         for place, said in enumerate(history):
-            while given and given[0][0] <= place:
-                self._tell(given.popleft()[1], known, told)
+            while extra and extra[0][0] <= place:
+                told.append(extra.popleft()[1])
             told.append(said)
-        for _, said in given:
-            self._tell(said, known, told)
+        told += [said for _, said in extra]
         told += [
             Said("system", CALLED.format(name=call.name, arguments=call.arguments))
             for call in self._orphans.values()
         ]
         return told[-MAX_HISTORY:]
 
-    @staticmethod
-    def _tell(said: Said, known: Counter[Said], told: list[Said]) -> None:
-        """Add a text that was given, unless the history names it itself."""
-        if known[said] > 0:
-            known[said] -= 1
-        else:
-            told.append(said)
+
+def _same(recorded: Said, given: Said) -> bool:
+    """Whether the history has a text that was given, as far as it was heard."""
+    if recorded.role != given.role or not recorded.text:
+        return False
+    if given.role == "assistant":
+        return given.text.startswith(recorded.text)
+    return given.text == recorded.text

@@ -64,6 +64,11 @@ class Owed:
         return self._running is not None
 
     @property
+    def given(self) -> int:
+        """Bytes of audio of the answer that is being given."""
+        return 0 if self._running is None else self._running.audio
+
+    @property
     def waiting(self) -> bool:
         """Whether there are asks that no session knows of."""
         return bool(self._waiting)

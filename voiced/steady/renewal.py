@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 from typing import Final, final
 
+from voiced.steady.utterance import BEFORE_MS
+
 __all__ = ["Renewal"]
 
 # Of a session's length, and at most: the time in which a quiet moment is looked for, and the time
@@ -49,8 +51,14 @@ class Renewal:
         """An answer has ended, with so much audio."""
         self._heard_at = max(self._heard_at + audio_s, now)
 
+    def cut(self, now: float) -> None:
+        """The rest of what was said is not heard."""
+        self._heard_at = now
+
     def committed(self, item_id: str, now: float) -> None:
         """A turn of the caller has ended."""
+        # The audio of the last second goes to the next session: no word may be in it.
+        self._heard_at = max(self._heard_at, now + BEFORE_MS / 1000)
         if self._transcribes:
             self._pending = {item: at for item, at in self._pending.items() if at > now}
             self._pending[item_id] = now + TRANSCRIPT_S

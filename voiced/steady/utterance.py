@@ -96,15 +96,21 @@ class Utterance:
         if mark is None:
             return
         self._marks = {other: at for other, at in self._marks.items() if at > mark}
-        while self._pieces and self._end - self._size + len(self._pieces[0]) <= mark:
-            self._size -= len(self._pieces.popleft())
+        self._drop(mark)
         self._settle()
 
     def answered(self) -> None:
         """An answer is heard: what was said before needs no other."""
         self._stopped = False
-        self._marks.clear()
+        if self._marks:
+            self._drop(max(self._marks.values()))
+            self._marks.clear()
         self._settle()
+
+    def unheard(self) -> None:
+        """A session that was given the turn has not recognised it: it is over all the same."""
+        self._stopped = self._stopped or self._speaking
+        self._speaking = False
 
     # ---- sessions
 
@@ -130,6 +136,11 @@ class Utterance:
         self._waiting = False
         self._settle()
         return audio
+
+    def _drop(self, mark: int) -> None:
+        """Forget the whole pieces before `mark`."""
+        while self._pieces and self._end - self._size + len(self._pieces[0]) <= mark:
+            self._size -= len(self._pieces.popleft())
 
     def _settle(self) -> None:
         self._keep = self._kept(KEPT_MS if self.open or self._waiting else BEFORE_MS)
