@@ -128,6 +128,7 @@ class House:
         self.chat = chat
         self.tts = tts
         self.events: list[tuple[float, EngineEvent]] = []
+        self._awaited = 0
         self.frame = session.input_format.frame_bytes
 
     async def listen(self) -> None:
@@ -149,11 +150,13 @@ class House:
         await self.talk(tone(ms, audio) + audio.silence(quiet_ms))
 
     async def until(self, *kinds: type[Any], count: int = 1) -> None:
-        """Wait for the next events of these kinds."""
-        begin = len(self.events)
+        """Wait for events of these kinds, the next after those that were waited for before."""
         with trio.fail_after(120):
-            while sum(isinstance(e, kinds) for _, e in self.events[begin:]) < count:
-                await trio.sleep(0.005)
+            while count:
+                while len(self.events) == self._awaited:
+                    await trio.sleep(0.005)
+                count -= isinstance(self.events[self._awaited][1], kinds)
+                self._awaited += 1
 
     def of(self, *kinds: type[Any]) -> list[Any]:
         return [event for _, event in self.events if isinstance(event, kinds)]

@@ -177,7 +177,9 @@ class Http:
                 yield response
 
 
-_HOPELESS: Final = frozenset({"bad_certificate", "bad_url", "invalid_api_key", "unreachable"})
+_HOPELESS: Final = frozenset(
+    {"bad_certificate", "bad_url", "insufficient_quota", "invalid_api_key", "unreachable"}
+)
 
 
 async def _read(response: httpx.Response, most: int) -> bytes:
