@@ -6,6 +6,7 @@ carrier's buffer and says what was heard, all in one synchronous step: no frame 
 
 from __future__ import annotations
 
+import math
 from typing import Final, Protocol
 
 import trio
@@ -154,7 +155,7 @@ class Speaker:
                     await trio.sleep(_TICK_S)
                 elif playout.idle:
                     if self._ears is not None:
-                        self._ears.settle(trio.current_time())
+                        self._ears.settle(math.inf)
                     return
                 else:  # all is heard and the model owes the rest of the item
                     await self._work.park()

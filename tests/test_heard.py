@@ -1,0 +1,110 @@
+"""When audio was said and heard."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from voiced.heard import SHIFT_S, WINDOW_S, CallerClock, Ears
+
+RATE = 8000
+
+
+class Played:
+    """What a judge of echoes is told."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[float, bytes]] = []
+        self.cuts: list[float] = []
+
+    def played(self, payload: bytes, at_s: float) -> None:
+        self.pieces.append((at_s, payload))
+
+    def cleared(self, at_s: float) -> None:
+        self.cuts.append(at_s)
+
+
+def ears() -> tuple[Ears, list[tuple[float, bytes]], Played]:
+    heard: list[tuple[float, bytes]] = []
+    reference = Played()
+    return (
+        Ears(RATE, 1, lambda payload, at_s: heard.append((at_s, payload)), reference),
+        heard,
+        reference,
+    )
+
+
+def test_a_piece_is_delivered_once_it_has_been_heard() -> None:
+    listening, heard, reference = ears()
+    listening.sent(b"a" * 800, 1.0)
+    listening.sent(b"b" * 800, 1.1)
+    listening.settle(1.05)
+    assert heard == []
+    assert [at for at, _ in reference.pieces] == [1.0, 1.1]
+    listening.settle(1.15)
+    assert heard == [(1.0, b"a" * 800)]
+    listening.settle(1.21)
+    assert len(heard) == 2
+
+
+def test_clearing_keeps_what_was_heard_of_a_piece() -> None:
+    listening, heard, reference = ears()
+    listening.sent(b"a" * 800, 1.0)
+    listening.sent(b"b" * 800, 1.1)
+    listening.cleared(1000, now=1.12)
+    assert heard == [(1.0, b"a" * 800), (1.1, b"b" * 200)]
+    assert reference.cuts == [1.125]
+    listening.settle(9)
+    assert len(heard) == 2
+    listening.sent(b"c" * 80, 2.0)  # a new generation begins at 0
+    listening.cleared(40, now=2.005)
+    assert heard[-1] == (2.0, b"c" * 40)
+
+
+@given(st.lists(st.tuples(st.integers(1, 2000), st.floats(-0.01, 0.01)), min_size=1, max_size=40))
+def test_pieces_in_a_row_are_one_sound(pieces: list[tuple[int, float]]) -> None:
+    """A carrier's clock is read in steps; what follows without a pause is told without one."""
+    listening, heard, _ = ears()
+    at, total = 5.0, 0
+    for size, wobble in pieces:
+        listening.sent(b"x" * size, 5.0 + total / RATE + (wobble if total else 0))
+        total += size
+    listening.settle(at + total / RATE + 1)
+    assert sum(len(payload) for _, payload in heard) == total
+    for (start, payload), (following, _) in itertools.pairwise(heard):
+        assert abs(start + len(payload) / RATE - following) < 1e-9
+
+
+@given(st.lists(st.floats(0, 0.3), min_size=10, max_size=300), st.floats(-200, 200))
+def test_a_callers_audio_keeps_its_place(delays: list[float], ppm: float) -> None:
+    """Frames that come late and in bursts are placed by their number; clocks that differ, too."""
+    clock = CallerClock(RATE)
+    now = 0.0
+    for index, delay in enumerate(delays):
+        spoken = (index + 1) * 0.02 * (1 + ppm / 1e6)
+        now = max(now, spoken + delay)
+        said = clock.said(160, now)
+        late = min(0.3, max(delays[: index + 1]))
+        assert -SHIFT_S - 0.001 <= said - (spoken - 0.02) <= late + SHIFT_S + 0.001
+
+
+def test_an_hour_with_a_clock_that_is_off() -> None:
+    clock = CallerClock(RATE)
+    for index in range(180_000):
+        now = (index + 1) * 0.02 * 1.0001
+        said = clock.said(160, now)
+        assert abs(said - (now - 0.02)) <= SHIFT_S + 0.001
+
+
+def test_a_pause_is_found() -> None:
+    clock = CallerClock(RATE)
+    for index in range(50):
+        clock.said(160, 1 + index * 0.02)
+    clock.reset()
+    assert abs(clock.said(160, 60.0) - 59.98) < 1e-9
+    # And one that nobody announces, within two windows.
+    for index in range(round(2 * WINDOW_S / 0.02) + 5):
+        said = clock.said(160, 80.0 + index * 0.02)
+    assert abs(said - (80.0 + index * 0.02 - 0.02)) <= SHIFT_S
