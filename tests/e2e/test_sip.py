@@ -165,7 +165,7 @@ async def hold(here: SipHouse) -> None:
     assert names[at + 1 : at + 3] == ["listening", "speaking"]
     assert result.clean_barge_in()
     assert row["transcript"][-1]["text"] == clips.load("go_ahead").text
-    assert row["media"]["filled_ms"] < 500  # the hold itself is no loss
+    assert row["media"]["filled_ms"] < 500 + here.here.stalled_ms  # the hold itself is no loss
 
 
 @scenes

@@ -167,11 +167,12 @@ async def a_bad_network_both_ways(here: House) -> None:
     seen, rtp = row["media"], result.rtp
     assert rtp is not None
     assert path.rtp_to_daemon.lost > 20
-    # Those lost at the very end cannot be known.
-    assert seen["lost"] == pytest.approx(path.rtp_to_daemon.lost, abs=3)
+    # Those lost at the very end cannot be known; those that come too late count as lost, too.
+    assert seen["lost"] - seen["late"] == pytest.approx(path.rtp_to_daemon.lost, abs=3)
     assert seen["duplicated"] == pytest.approx(path.rtp_to_daemon.duplicated, abs=1)
     assert seen["reordered"] > 10
-    assert 20 * 0.7 * seen["lost"] < seen["filled_ms"] < 20 * 2 * seen["lost"]
+    most = 20 * 2 * seen["lost"] + here.stalled_ms
+    assert 20 * 0.7 * path.rtp_to_daemon.lost < seen["filled_ms"] < most
     assert seen["rtt_ms"] > 40
     assert rtp.lost == pytest.approx(path.rtp_to_caller.lost, abs=3)
 

@@ -74,11 +74,12 @@ def understood(row: Mapping[str, Any], result: CallResult, words: list[str]) -> 
         assert set(found) <= set(words)
 
 
-def bounded(media: Mapping[str, Any]) -> None:
+def bounded(here: SipHouse, media: Mapping[str, Any]) -> None:
     """No queue ran over, and time was made up for once: where audio was lost, not more."""
     assert media["overrun_ms"] == 0
     assert media["resyncs"] == 0
-    assert media["filled_ms"] <= 20 * (media["lost"] + media["late"]) * 1.5 + 500, media
+    lost_ms = 20 * (media["lost"] + media["late"])
+    assert media["filled_ms"] <= lost_ms * 1.5 + 500 + here.here.stalled_ms, media
 
 
 @scenes
@@ -95,9 +96,10 @@ async def five_percent_both_ways(here: SipHouse) -> None:
     row = await row_of(here, result)
     understood(row, result, WORDS)
     media = row["media"]
-    bounded(media)
+    bounded(here, media)
     assert path.rtp_to_daemon.lost > 20
-    assert media["lost"] == pytest.approx(path.rtp_to_daemon.lost, abs=3)
+    # What comes too late counts as lost, too.
+    assert media["lost"] - media["late"] == pytest.approx(path.rtp_to_daemon.lost, abs=3)
     assert media["reordered"] > 10
     assert media["remote_lost"] > 5  # what the caller missed, by its own reports
     assert media["jitter_ms"] > 1
@@ -129,7 +131,7 @@ async def twenty_percent(here: SipHouse) -> None:
     async with sip_path(("127.0.0.1", here.port), media=bad, seed=5) as path:
         result = await through(here, path, LONG)
     media = (await row_of(here, result))["media"]
-    bounded(media)
+    bounded(here, media)
     sent = path.rtp_to_daemon.passed + path.rtp_to_daemon.lost
     assert media["lost"] / sent == pytest.approx(path.rtp_to_daemon.lost / sent, abs=0.02)
     assert media["lost"] / sent > 0.15
@@ -160,7 +162,7 @@ async def signalling_that_is_lost(here: SipHouse) -> None:
         row = await row_of(here, result)
         assert row["trunk"] == "path"
         assert "on_hold" in [state for state, _ in row["states"]]
-        bounded(row["media"])
+        bounded(here, row["media"])
 
 
 @scenes
@@ -184,7 +186,7 @@ async def a_line_that_is_cut_for_a_while(here: SipHouse) -> None:
     understood(row, result, WORDS[2:])
     assert row["media"]["lost"] == pytest.approx(path.rtp_to_daemon.lost, abs=3)
     # The time that was lost is made up for while it passes, not again when it is over.
-    assert 1500 < row["media"]["filled_ms"] < 2300
+    assert 1500 < row["media"]["filled_ms"] < 2300 + here.here.stalled_ms
     assert row["media"]["overrun_ms"] == 0
 
 

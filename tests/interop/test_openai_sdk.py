@@ -48,6 +48,16 @@ def until(connection: RealtimeConnection, kind: str, seen: list[Any]) -> Any:
             return event
 
 
+def arrived(connection: RealtimeConnection, kind: str, seen: list[Any], count: int = 1) -> Any:
+    """The event of this kind that is the `count`th in `seen`, or will be.
+
+    For what a server does beside other things: on a busy machine it may have come before them.
+    """
+    while len(of(seen, kind)) < count:
+        seen.append(connection.recv())
+    return of(seen, kind)[count - 1]
+
+
 def of(seen: list[Any], kind: str) -> list[Any]:
     return [event for event in seen if event.type == kind]
 
@@ -87,7 +97,7 @@ def converse(connection: RealtimeConnection, fmt: AudioFormat, name: str) -> Non
     until(connection, "response.output_audio.delta", seen)
     assert of(seen, "input_audio_buffer.speech_started")
     assert of(seen, "input_audio_buffer.speech_stopped")
-    completed = until(connection, "conversation.item.input_audio_transcription.completed", seen)
+    completed = arrived(connection, "conversation.item.input_audio_transcription.completed", seen)
     assert completed.transcript == "What are your opening hours?"
 
     # It is interrupted, and truncated to what was heard of it.
@@ -114,7 +124,7 @@ def converse(connection: RealtimeConnection, fmt: AudioFormat, name: str) -> Non
     )
     truncated = until(connection, "conversation.item.truncated", seen)
     assert truncated.audio_end_ms == received_ms // 2
-    until(connection, "response.done", seen)
+    arrived(connection, "response.done", seen, 2)
 
     # What is refused, and how.
     connection.response.cancel(event_id="too-late")
@@ -156,7 +166,7 @@ async def test_a_conversation(name: str, fmt: AudioFormat) -> None:
         with client.realtime.connect(model="gpt-realtime-2.1") as connection:
             converse(connection, fmt, name)
 
-    await with_client(EmulatorOptions(speech="clips", api_key="sk-test", realtime_factor=10), use)
+    await with_client(EmulatorOptions(speech="clips", api_key="sk-test", realtime_factor=5), use)
 
 
 async def test_a_wrong_key_is_refused() -> None:
