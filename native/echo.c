@@ -16,7 +16,7 @@
 enum { NEAR_MASK = VOICED_ECHO_NEAR - 1, FAR_MASK = VOICED_ECHO_FAR - 1 };
 enum { BEFORE = 12 };                 /* taps before the correlation's peak: 3 ms */
 enum { SHORTEST = 10, LONGEST = 57 }; /* pitch periods: 400 to 70 Hz */
-enum { VOICE_WINDOW = 160, TONE_WINDOW = 160 };
+enum { VOICE_WINDOW = 80, TONE_WINDOW = 160 };
 #define EMPHASIS 0.8f             /* flattens speech, so that all of the band counts */
 #define RIDGE 1e-3                /* of the far signal's power: keeps the path's gain sane */
 #define LEAST_PEAK 5.0f           /* of the correlation, below which nothing is tried */
@@ -274,8 +274,19 @@ static void explain(voiced_echo_work *w, size_t peak, size_t n) {
 
 /* ---- what a piece of sound is like ---- */
 
-/* The highest local maximum of the normalised autocorrelation within the range of voices, over
- * the 40 ms that end at `end`. */
+/* What is left, without the emphasis and smoothed: what lies above 1 kHz changes too much within a
+ * quarter of a millisecond for periods of whole samples. */
+static void smooth(voiced_echo_work *w, size_t n) {
+    float level = 0, x[5] = {0};
+    for (size_t i = 0; i < n; i++) {
+        level = EMPHASIS * level + w->rest[i];
+        x[0] = x[1], x[1] = x[2], x[2] = x[3], x[3] = x[4], x[4] = level;
+        w->smooth[i] = (x[0] + 4 * x[1] + 6 * x[2] + 4 * x[3] + x[4]) / 16;
+    }
+}
+
+/* The highest local maximum of the normalised autocorrelation within the range of voices, of the
+ * 20 ms that end at `end`: shorter than most changes of pitch. */
 static float periodicity(const float *end, int32_t *period) {
     const float *x = end - VOICE_WINDOW;
     float own = dot(x, x, VOICE_WINDOW) + 1.0f, values[LONGEST + 2];
@@ -384,13 +395,14 @@ size_t voiced_echo_analyse(const voiced_echo *e, voiced_echo_work *w, int64_t fr
     if (n && far_power > 1.0f) {
         find_path(w, n, earliest, path);
     }
+    smooth(w, PAST + n);
     for (size_t i = 0; i < count; i++) {
         size_t at = PAST + i * FRAME;
         voiced_echo_frame *f = &frames[i];
         f->near = power(w->near + at, FRAME);
         f->echo = power(w->echo + at, FRAME);
         f->rest = power(w->rest + at, FRAME);
-        f->voice = periodicity(w->rest + at + FRAME, &f->period);
+        f->voice = periodicity(w->smooth + at + FRAME, &f->period);
         f->tone = tones(w->rest + at + FRAME, &f->digit);
     }
     return count;

@@ -80,6 +80,7 @@ typedef struct {
     float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS];
     float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    float smooth[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
 } voiced_echo_work;
 

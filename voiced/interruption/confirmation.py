@@ -15,7 +15,7 @@ Verdict = Literal["interruption", "cough", "echo", "digit"]
 
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
 SURE_MS: Final = 160  # of voice: an interruption before the time is over
-ENOUGH_MS: Final = 80  # of voice: an interruption when it is
+ENOUGH_MS: Final = 60  # of voice: an interruption when it is
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say

@@ -62,8 +62,7 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
         tonal = loud and frame.tone > TONE
         tone += tonal
         if loud and not tonal and frame.voice > VOICED:
-            steady = run and abs(frame.period - period) <= 2 + period // 4
-            run = run + 1 if steady else 1
+            run = run + 1 if run and _continues(period, frame.period) else 1
             period = frame.period
             if run == RUN:
                 voiced += RUN
@@ -73,6 +72,12 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
             run = 0
     share = echo_sum / near_sum if near_sum else 0.0
     return Findings(voiced * FRAME_MS, tone * FRAME_MS, rest * FRAME_MS, share)
+
+
+def _continues(before: int, now: int) -> bool:
+    """Whether a pitch is that of 20 ms before, or what an octave's error makes of it."""
+    reach = 2 + before // 4
+    return min(abs(now - before), abs(now - 2 * before) // 2, abs(2 * now - before)) <= reach
 
 
 def _unexplained(frames: Sequence[EchoFrame], rings: Sequence[float], least: float) -> float:
