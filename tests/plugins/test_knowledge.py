@@ -1,0 +1,81 @@
+"""A folder of texts as the model's tool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+from voiced_plugins.knowledge import Knowledge
+
+from voiced.plugin import PluginError
+from voiced.testing import call_with, virtual_time
+
+unhurried = virtual_time(idle_s=0.2)  # an index is made in a thread, which takes its time
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "hotel.md").write_text("# Parking\nA night costs 12 euros.", "utf-8")
+    (texts / "店.md").write_text("# 営業時間\n午前九時から午後六時まで。", "utf-8")
+    return texts
+
+
+@unhurried
+async def test_the_model_searches(folder: Path) -> None:
+    async with call_with(Knowledge, {"folder": str(folder)}) as call:
+        assert call.tools == ["search_knowledge"]
+        told = json.loads(await call.model_calls("search_knowledge", {"query": "parking cost"}))
+        assert told == {
+            "passages": [
+                {"file": "hotel.md", "heading": "Parking", "text": "A night costs 12 euros."}
+            ]
+        }
+        answer = await call.model_calls("search_knowledge", {"query": "営業時間"})
+        assert "午前九時から午後六時まで。" in answer  # not as \\u escapes
+        nothing = json.loads(await call.model_calls("search_knowledge", {"query": "sauna"}))
+        assert nothing["passages"] == []
+        wrong = json.loads(await call.model_calls("search_knowledge", {"words": "sauna"}))
+        assert "query is missing" in wrong["error"]
+
+
+@unhurried
+async def test_the_folder_is_looked_at_again(folder: Path) -> None:
+    settings = {"folder": str(folder), "refresh_s": 5, "tool": "ask_hotel"}
+    async with call_with(Knowledge, settings) as call:
+        (folder / "sauna.txt").write_text("The sauna is open all night.", "utf-8")
+        await trio.sleep(6)
+        assert "all night" in await call.model_calls("ask_hotel", {"query": "sauna"})
+
+
+@unhurried
+async def test_an_index_that_is_broken_is_made_anew(folder: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    for _ in range(2):
+        async with call_with(Knowledge, {"folder": str(folder)}, state_dir=state) as call:
+            assert "12 euros" in await call.model_calls("search_knowledge", {"query": "parking"})
+        (index,) = state.rglob("index.sqlite")
+        index.write_bytes(b"this is no database" * 100)
+
+
+@unhurried
+async def test_texts_that_are_left_out_are_said_once(folder: Path) -> None:
+    (folder / "latin.txt").write_bytes("Grüße".encode("latin-1"))
+    with structlog.testing.capture_logs() as logs:
+        async with call_with(Knowledge, {"folder": str(folder), "refresh_s": 1}):
+            await trio.sleep(3)
+    assert [log["why"] for log in logs if log["event"] == "text left out"] == [
+        "latin.txt: not UTF-8"
+    ]
+
+
+@unhurried
+async def test_a_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(PluginError, match="is no folder"):
+        async with call_with(Knowledge, {"folder": str(tmp_path / "none")}):
+            pass
