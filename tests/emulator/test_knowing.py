@@ -257,3 +257,31 @@ def test_a_demanded_call_needs_no_words_and_comes_once() -> None:
     assert called.name == "f"
     made = Item({"id": "c", "type": "function_call", "arguments": "{}"})
     assert wanted_call([made], tools, "required") is None
+
+
+BROKE_OFF = (
+    'Your last answer was cut off by a fault of the line. The caller hears it up to: "{}" '
+    "Go on from exactly there, without a greeting."
+)
+
+
+def test_an_answer_that_broke_off_goes_on() -> None:
+    hours = written("user", clips.load("hours").text)
+    whole = clips.load("opening_hours").text
+    begun, rest = whole[:60], whole[60:].strip()
+    assert choose(None, [hours, written("system", BROKE_OFF.format(begun))], "en", 0).text == rest
+    assert choose(None, [hours, written("system", BROKE_OFF.format("Hm"))], "en", 0).text == whole
+    over = choose(None, [hours, written("system", BROKE_OFF.format(whole))], "en", 0)
+    assert over.clips == ("anything_else",)
+    exact = 'Say exactly the following words and nothing else: "He said "no". Really."\n'
+    line = choose(exact + BROKE_OFF.format('He said "no".'), [hours], "en", 0)
+    assert line.text == "Really."
+
+
+def test_a_call_of_a_former_session_is_not_made_again_and_its_result_is_told() -> None:
+    hours = written("user", clips.load("hours").text)
+    called = "You have called the function opening_hours with the arguments {}. Do not call it."
+    assert wanted_call([hours], TOOLS, "auto") is not None
+    assert wanted_call([hours, written("system", called)], TOOLS, "auto") is None
+    returned = 'The function opening_hours, which you called with {}, returned: {"text": "Now."}'
+    assert choose(None, [hours, written("system", returned)], "en", 0).text == "Now."

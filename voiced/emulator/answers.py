@@ -26,6 +26,10 @@ _SCRIPTS: Final = (
     ("tr", re.compile("[ğışĞİŞ]")),
 )
 _PRESSED: Final = re.compile(r"pressed\W+(?:the )?(?:keys? |digits? )?([0-9*#A-D]+)\b")
+# What a client that lost a session tells the next one, in sentences of its own making.
+_CUT_OFF: Final = re.compile(r'(?:^|\n)[^\n]*\bcut off\b[^\n]*?: "(.*)"\s+Go on\b.*$', re.S)
+_CALLED: Final = re.compile(r"\byou (?:have )?called\b", re.I)
+_RETURNED: Final = re.compile(r"\breturned: (.*)$", re.S)
 MAX_SPOKEN: Final = 500  # characters of a tool's output
 
 
@@ -73,6 +77,12 @@ def _last_asked(context: Sequence[Item]) -> Item | None:
     return next((item for item in reversed(context) if item.role == "user"), None)
 
 
+def _is_call(item: Item) -> bool:
+    """Whether a function was called, in this session or, as is told, in one before."""
+    told = item.role == "system" and _CALLED.search(item.text) is not None
+    return told or item.body["type"] == "function_call"
+
+
 def wanted_call(
     context: Sequence[Item], tools: Sequence[Mapping[str, Any]], choice: object
 ) -> Call | None:
@@ -83,10 +93,10 @@ def wanted_call(
     words = ""
     if asked is not None:
         later = context[max(i for i, item in enumerate(context) if item is asked) :]
-        if any(item.body["type"] == "function_call" for item in later):
+        if any(_is_call(item) for item in later):
             return None
         words = _said(asked)
-    elif any(item.body["type"] == "function_call" for item in context):
+    elif any(map(_is_call, context)):
         return None
     known = _known(asked) if asked is not None else None
     hint = words
@@ -140,6 +150,20 @@ def _recall(context: Sequence[Item], asked: Item, language: str) -> Line:
     return _clip("nothing_asked", language)
 
 
+def _last_note(context: Sequence[Item]) -> str:
+    """What the client said last, if that was not for the caller's ears."""
+    return context[-1].text if context and context[-1].role == "system" else ""
+
+
+def _rest(whole: Line, begun: str) -> Line:
+    """What is left of an answer that broke off after `begun`, whole where it was another one."""
+    at = whole.text.find(begun) if begun else -1
+    if at < 0:
+        return whole
+    rest = whole.text[at + len(begun) :].strip()
+    return Line(rest, whole.language) if rest else _clip("anything_else", whole.language)
+
+
 def choose(instructions: str | None, context: Sequence[Item], language: str, turn: int) -> Line:
     """Choose an answer.
 
@@ -149,6 +173,14 @@ def choose(instructions: str | None, context: Sequence[Item], language: str, tur
         language: of the session, for greetings and guesses.
         turn: how many answers there have been, to vary what is said to the unknown.
     """
+    note = instructions if instructions else _last_note(context)
+    cut_off = _CUT_OFF.search(note)
+    if cut_off:
+        if instructions:
+            whole = choose(instructions[: cut_off.start()] or None, context, language, turn)
+        else:
+            whole = choose(None, context[:-1], language, turn)
+        return _rest(whole, cut_off[1].strip())
     if instructions:
         told = _EXACTLY.search(instructions)
         if told and told[1].strip():
@@ -158,10 +190,12 @@ def choose(instructions: str | None, context: Sequence[Item], language: str, tur
             return _clip("greeting", language)
     if context and context[-1].body["type"] == "function_call_output":
         return _of_output(context[-1].body["output"], language)
-    if context and context[-1].role == "system":
-        pressed = _PRESSED.search(context[-1].text)
+    if note:
+        pressed, returned = _PRESSED.search(note), _RETURNED.search(note)
         if pressed:
             return Line(f"You pressed {' '.join(pressed[1])}.", "en")
+        if returned and _CALLED.search(note):
+            return _of_output(returned[1], language)
     asked = _last_asked(context)
     if asked is None:
         greeted = turn > 0 or any(item.role == "assistant" for item in context)
