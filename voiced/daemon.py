@@ -172,7 +172,7 @@ class _House:
                 async with trio.open_nursery() as carriers:
                     if sip is not None:
                         await start_sip(sip, carriers)
-                    operations = DaemonOperations(switchboard, twilio, sip)
+                    operations = DaemonOperations(switchboard, twilio, sip, self._engines.health)
                     admin = await start_admin(config, operations, listening, stop)
                     async with trio.open_nursery() as calls:
                         switchboard.nursery = calls

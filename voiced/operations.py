@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import trio
 
 from voiced.call import Call
@@ -17,6 +19,7 @@ from voiced.web.operations import (
     BanView,
     CallView,
     DialRequest,
+    EngineView,
     OperationRefused,
     Readiness,
     Said,
@@ -39,8 +42,14 @@ class DaemonOperations:
     """The daemon as its operator sees it; see the protocol for each method."""
 
     def __init__(
-        self, switchboard: Switchboard, twilio: TwilioCalls, sip: SipService | None
+        self,
+        switchboard: Switchboard,
+        twilio: TwilioCalls,
+        sip: SipService | None,
+        health: Callable[[], Mapping[str, Mapping[str, Any]]] = dict,
     ) -> None:
+        """`health` gives each engine's, as `Engines.health` does."""
+        self._health = health
         self._switchboard = switchboard
         self._twilio = twilio
         self._sip = sip
@@ -86,6 +95,21 @@ class DaemonOperations:
             views.append(TrunkView(name=TWILIO, kind="twilio", calls=calls))
         return views
 
+    def engines(self) -> list[EngineView]:
+        """See `Operations`."""
+        return [
+            msgspec.convert({"name": name, **health}, EngineView)
+            for name, health in self._health().items()
+        ]
+
+    def _degraded(self) -> tuple[str, ...]:
+        engines = [
+            f"engine {each.name} does not answer ({each.last_error})"
+            for each in self.engines()
+            if each.state != "closed"
+        ]
+        return (*engines, *(() if self._sip is None else self._sip.trunks.degraded()))
+
     def bans(self) -> list[BanView]:
         """See `Operations`."""
         if self._sip is None:
@@ -103,7 +127,7 @@ class DaemonOperations:
         return Readiness(
             ready=full is None,
             reasons=() if full is None else (why[full],),
-            degraded=() if self._sip is None else tuple(self._sip.trunks.degraded()),
+            degraded=self._degraded(),
             calls=len(self._switchboard),
             max_calls=self._switchboard.setup.config.daemon.max_calls,
         )
@@ -123,7 +147,7 @@ class DaemonOperations:
     def say(self, call_id: str, text: str, exactly: bool) -> None:
         """See `Operations`."""
         call = self._call(call_id)
-        if call.record.model_state is not ModelState.READY:
+        if call.record.model_state not in (ModelState.READY, ModelState.FALLBACK):
             raise OperationRefused("no_model", 409, "the model is not connected", "try again")
         try:
             call.say(text, exactly=exactly)

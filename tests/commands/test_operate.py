@@ -92,6 +92,13 @@ def test_trunks(site: Site) -> None:
     assert json.loads(done("trunks", "--json")).keys() == {"trunks", "bans"}
 
 
+def test_engines(site: Site) -> None:
+    table = done("engines")
+    assert "7 of 60" in table
+    assert "no, again in 12 s" in table
+    assert json.loads(done("engines", "--json")).keys() == {"engines"}
+
+
 # ---- doing ----
 
 

@@ -20,6 +20,7 @@ from voiced.web.operations import (
     BanView,
     CallView,
     DialRequest,
+    EngineView,
     OperationRefused,
     Operations,
     Readiness,
@@ -142,6 +143,16 @@ class Daemon:
         return [
             TrunkView(name="berlin", registration="registered", until=NOW + 300, calls=1),
             TrunkView(name="twilio", kind="twilio", last_error="HTTP 401"),
+        ]
+
+    def engines(self) -> list[EngineView]:
+        return [
+            EngineView(
+                name="openai", state="closed", sessions=3, requests=7, requests_per_minute=60
+            ),
+            EngineView(
+                name="spare", state="open", failures=5, last_error="http_429", retry_in_s=12.4
+            ),
         ]
 
     def bans(self) -> list[BanView]:

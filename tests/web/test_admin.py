@@ -187,10 +187,12 @@ async def test_what_the_daemon_refuses_is_said_in_its_words() -> None:
         ]
 
 
-async def test_trunks_and_bans() -> None:
+async def test_trunks_engines_and_bans() -> None:
     async with site() as made, made.client() as client:
         trunks = (await client.get("/api/trunks")).json()["trunks"]
         assert trunks == as_json(made.daemon.trunks())
+        engines = (await client.get("/api/engines")).json()["engines"]
+        assert engines == as_json(made.daemon.engines())
         assert (await client.get("/api/bans")).json()["bans"] == as_json(made.daemon.bans())
 
 

@@ -9,7 +9,7 @@
 | POST /api/calls (DialRequest)        | 201 {id}, before anybody has answered                |
 | GET /api/calls/ID                    | one call, live or of the journal                     |
 | POST /api/calls/ID/hangup, say, transfer, digits | 200 {id, …}                              |
-| GET /api/trunks, /api/bans           |                                                      |
+| GET /api/trunks, /api/bans, /api/engines |                                                  |
 
 ID is a call's id, the unique beginning of one, or `last`. /api needs the token everywhere. /healthz
 and the bare yes or no of /readyz are for anybody; /metrics and the reasons of /readyz are open on
@@ -75,7 +75,7 @@ def create_admin_app(
 
     `hosts`: further names that the listener is called by (see `Access`). `count` is called once a
     request with (what, result): what is `calls`, `call`, `dial`, `hangup`, `say`, `transfer`,
-    `digits`, `trunks`, `bans`, `metrics`, `ready` or `other`; result is `ok` or the error's word.
+    `digits`, `trunks`, `engines`, `bans`, `metrics`, `ready` or `other`; result is `ok` or the error's word.
     Raises ValueError for an empty token.
     """
     return _Admin(operations, Access(token, hosts), count, registry).app
@@ -109,6 +109,7 @@ class _Admin:
             ("/api/calls/<name>/transfer", "POST", "transfer", self._transfer),
             ("/api/calls/<name>/digits", "POST", "digits", self._digits),
             ("/api/trunks", "GET", "trunks", self._trunks),
+            ("/api/engines", "GET", "engines", self._engines),
             ("/api/bans", "GET", "bans", self._bans),
         ):
             self._add(path, method, what, self._guarded(what, view))
@@ -276,7 +277,10 @@ class _Admin:
         self._operations.digits(call.id, asked.digits)
         return json_answer({"id": call.id})
 
-    # ---- trunks and bans ----
+    # ---- trunks, engines and bans ----
+
+    async def _engines(self) -> Response:
+        return json_answer({"engines": self._operations.engines()})
 
     async def _trunks(self) -> Response:
         return json_answer({"trunks": self._operations.trunks()})

@@ -20,6 +20,7 @@ __all__ = [
     "CallView",
     "DialRequest",
     "DigitsRequest",
+    "EngineView",
     "HangupRequest",
     "OperationRefused",
     "Operations",
@@ -177,6 +178,21 @@ class TrunkView(Struct, frozen=True, kw_only=True):
     last_error: str | None = None
 
 
+class EngineView(Struct, frozen=True, kw_only=True):
+    """How an engine does. A call that finds it out of order or full goes to its fallback."""
+
+    name: str
+    state: Literal["closed", "open", "half_open"]
+    """Of its circuit breaker: closed is well, open is left alone, half open is tried again."""
+    failures: int = 0  # in a row
+    last_error: str | None = None
+    retry_in_s: float | None = None
+    sessions: int = 0
+    max_sessions: int | None = None
+    requests: int | None = None  # answers asked for in the last minute; None: not counted
+    requests_per_minute: int | None = None
+
+
 class BanView(Struct, frozen=True, kw_only=True):
     """A source whose SIP requests are dropped."""
 
@@ -263,6 +279,9 @@ class Operations(Protocol):
 
     def trunks(self) -> list[TrunkView]:
         """All trunks, in the order of the configuration."""
+
+    def engines(self) -> list[EngineView]:
+        """All engines, in the order of the configuration."""
 
     def bans(self) -> list[BanView]:
         """The sources that are banned now."""
