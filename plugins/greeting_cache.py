@@ -224,6 +224,9 @@ class Greetings(Service):
             try:
                 with temporary.open("wb") as file:
                     os.fchmod(file.fileno(), 0o640)
+                    if os.geteuid() == 0:  # for a daemon that runs as somebody else
+                        owner = self.folder.stat()
+                        os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
                     file.write(content)
                     file.flush()
                     os.fsync(file.fileno())
@@ -253,7 +256,9 @@ class GreetingCache(Plugin):
 
     def __init__(self, call: Any, config: Any, service: Any) -> None:
         super().__init__(call, config, service)
-        self._key = key_of(call.shaping)
+        # What differs in the encoding alone is the same greeting.
+        self._key = key_of({**call.shaping, "format": str(call.format.rate)})
+        self._engine = call.engine
         self._used = False
 
     async def greeting(self, planned: Greeting) -> Greeting | None:
@@ -265,6 +270,8 @@ class GreetingCache(Plugin):
             return None
         self._used = True
         self.call.set_fact("greeting_cached", True)
+        if audio.format != (target := self.call.format):  # of one rate: quickly done
+            audio = Audio(convert(audio.payload, audio.format, target), target, audio.text)
         return Greeting(planned.before, audio)
 
     async def on_media(self) -> None:
@@ -274,6 +281,9 @@ class GreetingCache(Plugin):
 
     async def on_greeting_made(self, audio: Audio) -> None:
         """Keep it for the next caller."""
+        if self.call.engine != self._engine:
+            self.call.log.info("greeting not kept: the fallback engine spoke it")
+            return
         text = audio.text or self.call.shaping.get("greeting_text", "")
         seconds = len(audio.payload) / audio.format.bytes_per_ms / 1000
         if seconds > self.config.longest_s:
@@ -289,6 +299,7 @@ class GreetingCache(Plugin):
             return
         try:
             if await self.service.put(self._key, kept):
+                self.call.set_fact("greeting_kept", True)
                 self.call.log.info("greeting kept", seconds=round(seconds, 1))
         except OSError as error:  # this daemon has it in memory all the same
             self.call.log.error("greeting not written", error=str(error))

@@ -78,12 +78,18 @@ async def staged(nursery: trio.Nursery, state_dir: Path, **settings: Any) -> Sta
     return stage
 
 
+def name_of(voice: str) -> str:
+    return key_of({"voice": voice, "format": "8000"})
+
+
 async def greets(plugin: GreetingCache) -> Audio | None:
     greeting = await plugin.greeting(Greeting(("hello",)))
     if greeting is None:
         return None
     assert greeting.before == ("hello",)
     assert plugin.call.facts == {"greeting_cached": True}  # type: ignore[attr-defined]
+    assert greeting.audio is not None
+    assert greeting.audio.format == plugin.call.format
     await plugin.on_media()
     return greeting.audio
 
@@ -129,6 +135,29 @@ async def test_another_voice_is_another_greeting(stage: Stage) -> None:
     await stage.call().on_greeting_made(audio())
     assert await greets(stage.call(voice="cedar")) is None
     assert await greets(stage.call(instructions="x")) is None
+
+
+async def test_another_encoding_is_not(stage: Stage) -> None:
+    await stage.call().on_greeting_made(audio())
+    german = stage.call()
+    german.call.format = AudioFormat(Encoding.PCMA, 8000)  # type: ignore[misc]
+    heard = await greets(german)
+    assert heard is not None
+    assert heard.text == audio().text
+
+
+async def test_another_rate_is(nursery: trio.Nursery, stage: Stage) -> None:
+    await stage.call().on_greeting_made(audio())
+    call = StandInCall(nursery)
+    call.shaping, call.format = {"voice": "marin"}, PCM16_24K
+    assert await greets(GreetingCache(call, stage.config, stage.service)) is None
+
+
+async def test_what_the_fallback_engine_said_is_not_kept(stage: Stage) -> None:
+    plugin = stage.call()
+    plugin.call.engine = "spare"  # type: ignore[misc]
+    await plugin.on_greeting_made(audio())
+    assert await greets(stage.call()) is None
 
 
 async def test_what_another_plugin_supplies_stays(stage: Stage) -> None:
@@ -195,11 +224,11 @@ async def test_the_one_that_was_used_longest_ago_goes(
     stage = await staged(nursery, tmp_path, max_greetings=3)
     for place, voice in enumerate("abc"):
         await stage.call(voice=voice).on_greeting_made(audio())
-        os.utime(stage.service._path(key_of({"voice": voice})), (1000 + place,) * 2)
+        os.utime(stage.service._path(name_of(voice)), (1000 + place,) * 2)
     assert await greets(stage.call(voice="a")) is not None  # and is the newest now
     await stage.call(voice="d").on_greeting_made(audio())
     left = {path.stem for path in tmp_path.glob("*.wav")}
-    assert left == {key_of({"voice": voice}) for voice in "acd"}
+    assert left == {name_of(voice) for voice in "acd"}
 
 
 async def test_no_more_bytes_than_allowed(nursery: trio.Nursery, tmp_path: Path) -> None:
@@ -230,7 +259,7 @@ async def test_memory_is_bounded_and_the_disk_has_the_rest(
 async def test_an_old_greeting_is_made_anew(nursery: trio.Nursery, tmp_path: Path) -> None:
     stage = await staged(nursery, tmp_path, keep_days=7)
     await stage.call().on_greeting_made(audio())
-    key = key_of({"voice": "marin"})
+    key = name_of("marin")
     sound, made = stage.service._ready[key]
     stage.service._ready[key] = sound, made - datetime.timedelta(days=8)
     assert await greets(stage.call()) is None
