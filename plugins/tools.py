@@ -1,17 +1,20 @@
 """Tools for the model: HTTP requests described in TOML, the end of the call, transfers.
 
-[plugins.tools.transfer]
-sales = "+4930123456"
+    [plugins.tools.transfer]
+    sales = "+4930123456"
 
-[[plugins.tools.http]]
-name = "order_status"
-description = "Where an order is, by its number."
-url = "https://shop.example.net/api/orders/{order}"
-secret_headers = [{ name = "Authorization", prefix = "Bearer ", value_env = "SHOP_TOKEN" }]
-extract = "/status"
-[plugins.tools.http.parameters]
-properties.order = { type = "string", pattern = "^[0-9]{6}$" }
-required = ["order"]
+    [[plugins.tools.http]]
+    name = "order_status"
+    description = "Where an order is, by its number."
+    url = "https://shop.example.net/api/orders/{order}"
+    secret_headers = [{ name = "Authorization", prefix = "Bearer ", value_env = "SHOP_TOKEN" }]
+    extract = "/status"
+    [plugins.tools.http.parameters]
+    properties.order = { type = "string", pattern = "^[0-9]{6}$" }
+    required = ["order"]
+
+Arguments fit the schema before a request is made of them, and the model is told in words what went
+wrong. It never gets further than the hosts and numbers that stand here.
 """
 
 from __future__ import annotations
