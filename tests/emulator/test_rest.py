@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,9 @@ from typing import Any
 import h11
 import pytest
 import trio
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
 from trio.testing import MockClock, memory_stream_pair
 from trio_websocket import open_websocket_url
 
@@ -294,3 +298,52 @@ async def test_websockets_and_requests_share_the_port() -> None:
                 async with client.stream:
                     assert (await chat(client)).status == 200
             nursery.cancel_scope.cancel()
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        b"POST /v1/chat/completions HTTP/1.1\r\n",
+        b"POST /v1/audio/transcriptions HTTP/1.1\r\n",
+        b"GET /v1/models HTTP/1.1\r\n",
+        b"GET /v1/realtime?model=m HTTP/1.1\r\n",
+        b"host: x\r\n",
+        b"upgrade: websocket\r\nconnection: upgrade\r\n",
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        b"content-length: 5\r\n",
+        b"content-length: -1\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"expect: 100-continue\r\n",
+        b"content-type: multipart/form-data; boundary=x\r\n",
+        b"connection: close\r\n",
+        b"\r\n",
+        b"{}",
+        b"5\r\n",
+        b"0\r\n\r\n",
+        b"\x81\x85\x00\x00\x00\x00hello",
+        b"\x00\xff",
+    ]
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(FRAGMENTS | st.binary(max_size=20), max_size=16), st.booleans())
+def test_whatever_comes_is_answered_or_dropped(pieces: list[bytes], whole: bool) -> None:
+    async def run() -> None:
+        server = Server(EmulatorOptions(speech="clips"))
+        ours, theirs = memory_stream_pair()
+        with trio.fail_after(200):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(server.connected, theirs)
+                with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    for piece in [b"".join(pieces)] if whole else pieces:
+                        if piece:
+                            await ours.send_all(piece)
+                        await trio.sleep(0.01)
+                    await ours.send_eof()
+                with contextlib.suppress(trio.BrokenResourceError):
+                    while await ours.receive_some():
+                        pass
+
+    with capture_logs() as logs:
+        trio.run(run, clock=MockClock(autojump_threshold=0))
+    assert not [entry for entry in logs if entry["log_level"] in ("error", "critical")]

@@ -14,17 +14,16 @@ from typing import Any, Final, Literal, cast, final
 
 from voiced import engine
 from voiced.config.types import OwnVad, RealtimeEngine
-from voiced.engine import EngineEvent, EngineFault, Lost, Plan, ToolCall, ToolSpec
+from voiced.engine import EngineEvent, EngineFault, Lost, Plan, ToolSpec
 from voiced.formats import FRAME_MS, AudioFormat
-from voiced.realtime import errors, events
-from voiced.realtime.calls import NOT_RUN, Calls, output_items
-from voiced.realtime.dialect import ALIASES, UnspeakableFormat
+from voiced.realtime import answers, errors, events
+from voiced.realtime.answers import Answers
+from voiced.realtime.dialect import UnspeakableFormat
 from voiced.realtime.errors import Verdict
 from voiced.realtime.events import ErrorBody, ServerEvent
-from voiced.realtime.items import Items
 from voiced.realtime.outbox import Outbox
 from voiced.realtime.recent import Recent
-from voiced.realtime.responses import MAX_REFUSALS, Ask, Responses
+from voiced.realtime.responses import MAX_REFUSALS, Ask
 from voiced.realtime.servers import SERVERS
 from voiced.realtime.setup import Setup
 from voiced.realtime.turns import MIN_COMMIT_MS, OwnTurns
@@ -61,23 +60,21 @@ class RealtimeMachine:
         self._setup = Setup(plan, config)
         self._asks = asks_for_responses(plan.agent)
         self._server_responds = server_responds(plan.agent)
-        self._turn_owed = False  # the server has found a turn and will answer it by itself
         self._tools = tools_config(plan.tools)
         self._late_tools = False  # set while the server was at work on the first `session.update`
-        self._calls = Calls()
         self._expires_at: float | None = None
         self._turns: OwnTurns | None = None
         self._append_ms = config.append_ms
         self._held = bytearray()  # less than `append_ms` of caller audio
         self._uncommitted = 0  # bytes appended since the last commit, own endpointing only
-        self._responses = Responses()
-        self._items = Items()
         self._outbox = Outbox()
         self._transcribed = Recent(REMEMBERED)
         self._failures = 0  # in a row, of the server's own making
         self._limited = 0  # in a row, by its rate limit
         self._malformed = 0
         self._events: list[EngineEvent] = []
+        self._answers = Answers(self._server, self._outbox, self._events)
+        self._responses = self._answers.responses
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -104,7 +101,7 @@ class RealtimeMachine:
     @property
     def owing(self) -> bool:
         """Whether somebody waits for an answer that the server has to give."""
-        return self._phase is _Phase.READY and (self._turn_owed or self._responses.owed)
+        return self._phase is _Phase.READY and (self._answers.turn_owed or self._responses.owed)
 
     @property
     def expires_at(self) -> float | None:
@@ -123,7 +120,8 @@ class RealtimeMachine:
 
     def take_events(self) -> list[EngineEvent]:
         """Hand over the engine events since the last time."""
-        taken, self._events = self._events, []
+        taken = self._events[:]
+        self._events.clear()
         return taken
 
     def take_messages(self) -> list[bytes]:
@@ -158,15 +156,14 @@ class RealtimeMachine:
     def cancel(self) -> None:
         """Stop the running answer and forget those that wait for it."""
         if self._phase is not _Phase.LOST:
-            for response_id in self._responses.cancel():
-                self._send_cancel(response_id)
+            self._answers.cancel()
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
         """Cut an item to what was heard, as far as that is less than what came."""
         if self._phase is not _Phase.READY:
             return
         bytes_per_ms = self._setup.output.bytes_per_ms
-        end = self._items.truncate(item_id, content_index, audio_end_ms, bytes_per_ms)
+        end = self._answers.items.truncate(item_id, content_index, audio_end_ms, bytes_per_ms)
         if end is not None and self._server.supports_truncate:
             self._outbox.truncate(item_id, content_index, end)
 
@@ -174,7 +171,7 @@ class RealtimeMachine:
         """Take an item of which nothing was heard out of the conversation."""
         if self._phase is not _Phase.READY:
             return
-        if self._items.delete(item_id) and self._server.supports_delete:
+        if self._answers.items.delete(item_id) and self._server.supports_delete:
             self._outbox.delete(item_id)
 
     def set_tools(self, tools: Sequence[ToolSpec]) -> None:
@@ -198,9 +195,8 @@ class RealtimeMachine:
 
     def tool_result(self, call_id: str, output: str) -> None:
         """Give the model what a function returned; one of another session is dropped."""
-        if self._phase is _Phase.READY and self._calls.answered(call_id):
-            item = events.FunctionCallOutput(call_id, output)
-            self._outbox.send(events.ItemCreate(self._outbox.next_id(), item))
+        if self._phase is _Phase.READY:
+            self._answers.tool_result(call_id, output)
 
     def lose(self, code: str, message: str, *, retryable: bool) -> None:
         """End the session; the first reason counts."""
@@ -223,7 +219,11 @@ class RealtimeMachine:
         if self._phase is _Phase.READY or (
             type(event) in _BEFORE_READY and self._phase is not _Phase.LOST
         ):
-            _HANDLERS[type(event)](self, event)
+            kind = type(event)
+            if kind in answers.HANDLERS:
+                answers.HANDLERS[kind](self._answers, event)
+            else:
+                _HANDLERS[kind](self, event)
 
     def receive_malformed(self, reason: str) -> None:
         """Take notice of a message that was not an event. Only the first is worth a report."""
@@ -265,11 +265,11 @@ class RealtimeMachine:
         self._pump()
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
-        self._turn_owed = False  # the caller goes on; the answer comes after that
+        self._answers.turn_owed = False  # the caller goes on; the answer comes after that
         self._events.append(engine.SpeechStarted(event.item_id or "", int(event.audio_start_ms)))
 
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
-        self._turn_owed = self._server_responds
+        self._answers.turn_owed = self._server_responds
         self._events.append(engine.SpeechStopped(event.item_id or "", int(event.audio_end_ms)))
 
     def _committed(self, event: events.Committed) -> None:
@@ -288,83 +288,12 @@ class RealtimeMachine:
         self._transcribed.add(event.item_id)
         text, usage = event.transcript or "", transcription_usage(event.usage)
         if not text:
-            self._turn_owed = False  # it was no speech, which some servers do not answer
+            self._answers.turn_owed = False  # it was no speech, which some servers do not answer
         self._events.append(engine.CallerTranscript(event.item_id, text, final=True, usage=usage))
 
     def _transcription_failed(self, event: events.TranscriptionFailed) -> None:
         body = ErrorBody(message=event.error) if isinstance(event.error, str) else event.error
         self._fault("transcription_failed", body.message if body else None, "ignore")
-
-    def _response_created(self, event: events.ResponseCreated) -> None:
-        response = event.response
-        if response.conversation_id is None and self._server.names_conversations:
-            self._responses.elsewhere(response.id)
-            return
-        self._begin(response.id)
-
-    def _begin(self, response_id: str) -> None:
-        self._turn_owed = False
-        running = self._responses.created(response_id)
-        if running is None:
-            return
-        if running.muted:
-            self._send_cancel(response_id)
-        else:
-            self._events.append(engine.ResponseStarted(response_id))
-
-    def _audible(self, response_id: str, item_id: str) -> bool:
-        if self._items.gone(item_id):
-            return False
-        if not self._responses.audible(response_id) and self._responses.adoptable(response_id):
-            self._begin(response_id)
-        return self._responses.audible(response_id)
-
-    def _audio_delta(self, event: events.OutputAudioDelta) -> None:
-        response_id, item_id, index = event.response_id, event.item_id, event.content_index
-        if event.delta and self._audible(response_id, item_id):
-            self._items.received(response_id, item_id, index, len(event.delta))
-            self._events.append(engine.AgentAudio(response_id, item_id, index, event.delta))
-
-    def _audio_done(self, event: events.OutputAudioDone) -> None:
-        self._items.complete(event.item_id)
-        if self._responses.audible(event.response_id) and not self._items.gone(event.item_id):
-            self._events.append(engine.AgentAudioDone(event.response_id, event.item_id))
-
-    def _transcript_delta(self, event: events.OutputAudioTranscriptDelta) -> None:
-        if event.delta and self._audible(event.response_id, event.item_id):
-            self._events.append(engine.AgentTranscript(event.item_id, event.delta, final=False))
-
-    def _transcript_done(self, event: events.OutputAudioTranscriptDone) -> None:
-        text = event.transcript
-        if text is not None and self._audible(event.response_id, event.item_id):
-            self._events.append(engine.AgentTranscript(event.item_id, text, final=True))
-
-    def _item_added(self, event: events.OutputItemAdded) -> None:
-        if event.item.type == "function_call" and self._audible(event.response_id, ""):
-            self._calls.added(event.item)
-
-    def _arguments_done(self, event: events.ArgumentsDone) -> None:
-        if self._audible(event.response_id, ""):
-            self._tell_call(
-                self._calls.arguments(event.item_id, event.call_id, event.name, event.arguments)
-            )
-
-    def _item_done(self, event: events.OutputItemDone) -> None:
-        if event.item.type != "function_call":
-            return
-        if self._audible(event.response_id, ""):
-            self._tell_call(self._calls.done(event.item, event.item.status))
-        elif self._responses.muted(event.response_id):
-            self._disown(self._calls.done(event.item, event.item.status))
-
-    def _tell_call(self, call: ToolCall | None) -> None:
-        if call is not None:
-            self._events.append(call)
-
-    def _disown(self, call: ToolCall | None) -> None:
-        """Nobody runs it any more, and a call without a result would puzzle the model."""
-        if call is not None:
-            self.tool_result(call.call_id, NOT_RUN)
 
     def _response_done(self, event: events.ResponseDone) -> None:
         response = event.response
@@ -372,7 +301,7 @@ class RealtimeMachine:
         running = self._responses.done(response.id)
         if running is None:
             return
-        self._items.complete_response(response.id)
+        self._answers.items.complete_response(response.id)
         details = response.status_details or events.StatusDetails()
         failure = details.error
         body = ErrorBody(message=failure) if isinstance(failure, str) else failure
@@ -380,8 +309,7 @@ class RealtimeMachine:
         failed = status == "failed"
         code = errors.code_of(body or ErrorBody()) if failed else None
         if wanted:
-            for item in output_items(response.output):
-                self._tell_call(self._calls.done(item, item.status or response.status))
+            self._answers.calls_in(event)
         self._events.append(
             engine.ResponseDone(
                 response.id,
@@ -521,10 +449,6 @@ class RealtimeMachine:
         if ask is not None:
             self._responses.sent(self._outbox.create(ask.instructions), ask)
 
-    def _send_cancel(self, response_id: str) -> None:
-        if self._server.supports_cancel:
-            self._outbox.cancel(response_id)
-
     def _pass_on(self, payload: bytes) -> None:
         if self._turns is None:
             if self._append_ms > FRAME_MS:  # else as it comes, whatever the carrier's frames are
@@ -572,15 +496,6 @@ _HANDLERS: Final[dict[type[ServerEvent], Callable[[RealtimeMachine, Any], None]]
     events.TranscriptionDelta: _M._transcription_delta,
     events.TranscriptionCompleted: _M._transcription_completed,
     events.TranscriptionFailed: _M._transcription_failed,
-    events.ResponseCreated: _M._response_created,
     events.ResponseDone: _M._response_done,
-    events.OutputAudioDelta: _M._audio_delta,
-    events.OutputAudioDone: _M._audio_done,
-    events.OutputAudioTranscriptDelta: _M._transcript_delta,
-    events.OutputAudioTranscriptDone: _M._transcript_done,
-    events.OutputItemAdded: _M._item_added,
-    events.OutputItemDone: _M._item_done,
-    events.ArgumentsDone: _M._arguments_done,
     events.Error: _M._error,
 }
-_HANDLERS.update({alias: _HANDLERS[known] for alias, known in ALIASES.items()})
