@@ -19,7 +19,7 @@ from voiced.config import types
 from voiced.engine import ToolSpec, Usage
 from voiced.pipeline.client import Http
 from voiced.pipeline.errors import refusal
-from voiced.pipeline.openai_chat import ChunkReader, OpenAiChat
+from voiced.pipeline.openai_chat import ChunkReader, OpenAiChat, Thoughts
 from voiced.pipeline.openai_stt import OpenAiStt
 from voiced.pipeline.openai_tts import HeaderlessPcm, OpenAiTts
 from voiced.pipeline.providers import (
@@ -227,6 +227,24 @@ async def test_an_error_amid_the_answer(autojump_clock: trio.testing.MockClock) 
     with pytest.raises(ProviderError, match="Out of memory") as raised:
         await chat(Peer(handler))
     assert raised.value.verdict == "retry"
+
+
+@given(
+    thought=st.none() | st.text("ab <>/think", max_size=30).filter(lambda t: "</think>" not in t),
+    answer=st.text("ab c<think>", min_size=1, max_size=30),
+    places=st.lists(st.integers(0, 90), max_size=9),
+)
+def test_thoughts_are_not_spoken(thought: str | None, answer: str, places: list[int]) -> None:
+    answer = answer.strip() or "a"
+    if thought is None and answer.startswith("<think>"):
+        return
+    text = answer if thought is None else f"<think>{thought}</think>\n\n{answer}"
+    if thought is not None and "</think>" in f"{thought}</think>"[:-1]:
+        return
+    ends = sorted({0, len(text), *(min(place, len(text)) for place in places)})
+    thoughts = Thoughts()
+    parts = [thoughts.feed(text[a:b]) for a, b in pairwise(ends)]
+    assert "".join([*parts, thoughts.end()]) == answer
 
 
 JSON = st.recursive(

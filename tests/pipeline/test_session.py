@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from tests.pipeline.house import BYTES_PER_MS, USED, House, Stt, Thinker, Voice, house, tone
 from voiced.config.types import Agent, OwnVad, SemanticVad, ServerVad
+from voiced.dialogue import exactly
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -30,6 +31,7 @@ from voiced.engine import (
     Usage,
 )
 from voiced.formats import PCM16_16K, PCMU_8K, AudioFormat, Encoding
+from voiced.pipeline.answer import exact_words
 from voiced.pipeline.providers import DetectorSettings, Ended, ProviderError, ToolRequest
 from voiced.vad import VadEvent, VadStarted
 
@@ -118,6 +120,43 @@ async def test_a_greeting_by_its_own_instructions(autojump_clock: MockClock) -> 
     ]
     assert h.chat.conversation(1)[0] == ("system", "Be brief.")
     assert h.chat.conversation(1)[2] == ("assistant", "Certainly.")
+
+
+async def test_exact_words_are_nobodys_but_the_calls(autojump_clock: MockClock) -> None:
+    words = 'Hello, this is "The Harbour".\nHow can I help you today?'
+    assert exact_words(exactly(words)) == words
+    assert exact_words("Say something.") is None
+    async with house() as h:
+        h.session.respond(exactly(words))
+        await h.until(ResponseDone)
+        assert h.chat.asked == []
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.of(AgentTranscript)[-2].text != words  # of the second answer
+    told = 'Hello, this is "The Harbour". How can I help you today?'
+    assert h.chat.conversation()[1:] == [("assistant", told)]
+
+
+async def test_an_answer_that_the_call_does_not_know_of_is_not_meant_to_be_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    async with house(PAUSE, listen=False, tts=Voice(delay_s=0.01)) as h:
+        h.chat.gap_s = 0.01
+        assert list(await h.session.receive()) == [Ready()]
+        await h.turn(quiet_ms=600)  # by now it is being answered, and the call has seen nothing
+        taken = list(await h.session.receive())
+        assert isinstance(taken[0], SpeechStarted)
+        h.session.cancel()  # what it does about that, late
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(h.listen)
+            await h.until(ResponseDone)
+            assert h.done() == ["completed"]
+            h.session.respond()
+            await h.until(ResponseStarted)
+            h.session.cancel()
+            await h.until(ResponseDone)
+            nursery.cancel_scope.cancel()
+    assert h.done() == ["completed", "cancelled"]
 
 
 async def test_commands_before_ready_are_kept(autojump_clock: MockClock) -> None:

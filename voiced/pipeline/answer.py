@@ -9,6 +9,7 @@ that takes half a second to begin is waited for once.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -34,7 +35,11 @@ from voiced.pipeline.queue import EventQueue
 from voiced.pipeline.sentences import Sentences, speakable
 from voiced.pipeline.steps import Steps
 
-__all__ = ["Answer", "Speech"]
+__all__ = ["Answer", "Speech", "exact_words"]
+
+# How a call has exact words spoken (`dialogue.exactly`). A model need not be asked to repeat them:
+# it would take its time, and might find better ones.
+_EXACTLY: Final = re.compile(r'Say exactly the following words and nothing else: "(.*)"', re.DOTALL)
 
 # Sentences that wait for their turn. Text costs nothing, and the chat must not be held up: its last
 # lines are the usage and the tools. 400 tokens are some 30 sentences, and the longest text an API
@@ -45,6 +50,12 @@ MAX_SENTENCES: Final = 512
 MAX_PIECES: Final = 64
 # One sentence is `sentences.MAX` characters, 30 s of slow speech. More is a server gone mad.
 MAX_SENTENCE_S: Final = 120
+
+
+def exact_words(instructions: str | None) -> str | None:
+    """The words that these instructions want spoken as they are; None for any others."""
+    found = _EXACTLY.fullmatch(instructions or "")
+    return found[1] if found else None
 
 
 @dataclass(slots=True)
@@ -152,6 +163,11 @@ class Answer:
         """Have the answer written, and cut it."""
         s = self._s
         sentences = Sentences()
+        if (words := exact_words(instructions)) is not None:
+            with texts:
+                for text in [*sentences.feed(words), *sentences.end()]:
+                    await texts.send(text)
+            return
         messages = s.history.messages(s.instructions if instructions is None else instructions)
         with texts:
             try:

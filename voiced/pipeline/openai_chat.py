@@ -27,10 +27,13 @@ from voiced.pipeline.providers import (
 )
 from voiced.pipeline.sse import SseError, SseParser
 
-__all__ = ["ChunkReader", "OpenAiChat"]
+__all__ = ["ChunkReader", "OpenAiChat", "Thoughts"]
 
 MAX_TOOLS: Final = 16  # calls of one answer
 MAX_ARGUMENTS: Final = 256 * 1024  # characters of one
+
+_THINK: Final = "<think>"
+_THOUGHT: Final = "</think>"
 
 
 class _Function(msgspec.Struct):
@@ -73,12 +76,55 @@ class _Chunk(msgspec.Struct):
 
 
 @final
+class Thoughts:
+    """Leaves out what a model thinks aloud before its answer, between `<think>` and `</think>`.
+
+    Servers of reasoning models should send that apart, and those that do not would have it spoken.
+    """
+
+    def __init__(self) -> None:
+        self._held: str | None = ""  # None: the answer has begun
+        self._thinking = False
+
+    def feed(self, text: str) -> str:
+        """Return what of `text` is the answer."""
+        if self._held is None:
+            return text
+        self._held += text
+        if not self._thinking:
+            begin = self._held.lstrip()
+            if len(begin) < len(_THINK) and _THINK.startswith(begin):
+                return ""
+            if not begin.startswith(_THINK):
+                return self._begin(self._held)
+            self._thinking = True
+        thought, end, answer = self._held.partition(_THOUGHT)
+        if not end:
+            self._held = thought[-len(_THOUGHT) :]
+            return ""
+        answer = answer.lstrip()
+        if not answer:
+            self._held = _THOUGHT  # the answer's first word is still to come
+            return ""
+        return self._begin(answer)
+
+    def end(self) -> str:
+        """Return what was held back and is part of the answer after all."""
+        return "" if self._thinking else self._begin(self._held or "")
+
+    def _begin(self, answer: str) -> str:
+        self._held = None
+        return answer
+
+
+@final
 class ChunkReader:
     """Makes pieces of the JSON of chunks. Sans-I/O."""
 
     def __init__(self) -> None:
         self._calls: dict[int, tuple[str, str, list[str]]] = {}  # id, name, arguments
         self._size = 0
+        self._thoughts = Thoughts()
         self._usage: Usage | None = None
         self._ended: Ended | None = None
 
@@ -100,7 +146,7 @@ class ChunkReader:
         pieces: list[ChatPiece] = []
         for choice in (chunk.choices or [])[:1]:
             delta = choice.delta or choice.message or _Delta()
-            if text := delta.content or delta.refusal:
+            if text := self._thoughts.feed(delta.content or delta.refusal or ""):
                 pieces.append(text)
             for call in delta.tool_calls or ():
                 self._add(call, pieces)
@@ -112,7 +158,10 @@ class ChunkReader:
 
     def end(self) -> list[ChatPiece]:
         """What is to be told once all has come."""
-        pieces: list[ChatPiece] = [*self._requests()]
+        pieces: list[ChatPiece] = []
+        if text := self._thoughts.end():
+            pieces.append(text)
+        pieces += self._requests()
         if self._usage is not None:
             pieces.append(self._usage)
         if self._ended is not None:

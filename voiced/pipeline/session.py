@@ -45,6 +45,7 @@ MAX_REFUSALS: Final = 2  # in a row, after which the server is taken for one tha
 class _Ask:
     instructions: str | None
     after_turn: bool  # it is the answer to a turn, which may turn out to hold no words
+    turn: str = ""  # the item of that turn, where the session itself asks
 
 
 @final
@@ -90,6 +91,11 @@ class PipelineSession:
         self._asks: deque[_Ask] = deque(maxlen=MAX_ASKS)
         self._asked = trio.Event()
         self._answer: Answer | None = None
+        self._answering: _Ask | None = None
+        # Turns that the call has not heard of yet. What it cancels is what it knew of, which may
+        # be long ago: the answers to these are not meant.
+        self._untold: set[str] = set()
+        self._handed: list[str] = []  # turns among the events that the call is acting on
         self._unanswered = False  # there is something new that no answer has taken up
         self._turn_due = False  # a turn is over that the call may ask the answer to
         self._refusals = 0
@@ -106,7 +112,11 @@ class PipelineSession:
 
     async def receive(self) -> Sequence[EngineEvent]:
         """Wait for events; for ever after `Lost`."""
-        return await self._events.take()
+        self._untold.difference_update(self._handed)  # acted on, or there would be no next time
+        self._handed.clear()
+        events = await self._events.take()
+        self._handed += [event.item_id for event in events if isinstance(event, SpeechStopped)]
+        return events
 
     # --- commands ---------------------------------------------------------------------------
 
@@ -134,10 +144,11 @@ class PipelineSession:
 
     def cancel(self) -> None:
         """Stop the running answer and forget those that wait for it."""
+        untold = [ask for ask in self._asks if ask.turn in self._untold]
         self._asks.clear()
-        answer = self._answer
-        if answer is not None and not answer.cancel() and answer.started:
-            self._unanswered = True  # nobody has heard it: what it was about is still open
+        self._asks.extend(untold)
+        if self._answering is None or self._answering.turn not in self._untold:
+            self._cancel_answer()
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
         """Only so much of an answer was heard."""
@@ -166,7 +177,8 @@ class PipelineSession:
                     self._turn = self._new_id("item")
                     self._events.put(SpeechStarted(self._turn, event.at_ms))
                     if self._plan.agent.barge_in == "immediate":
-                        self.cancel()
+                        self._asks.clear()
+                        self._cancel_answer()
                 case Over():
                     self._end_turn(event)
 
@@ -184,7 +196,8 @@ class PipelineSession:
         if self._plan.agent.barge_in == "confirm":
             self._turn_due = True
         else:
-            self._want(_Ask(None, after_turn=True))
+            self._untold.add(item_id)
+            self._want(_Ask(None, after_turn=True, turn=item_id))
 
     async def _write_down(self, item_id: str, pcm16: bytes) -> None:
         """Have a turn written down. Goes on when the caller speaks again: the words were said."""
@@ -214,6 +227,7 @@ class PipelineSession:
         last = self._asks[-1] if self._asks else None
         if last is not None and ask.instructions is None and last.instructions is None:
             last.after_turn &= ask.after_turn  # one that must be answered stays one
+            last.turn = ask.turn or last.turn
             return
         self._asks.append(ask)
         self._asked.set()
@@ -239,7 +253,7 @@ class PipelineSession:
 
     async def _answer_one(self, ask: _Ask) -> None:
         answer = Answer(self._speech, self._new_id("resp"), lambda: self._new_id("item"))
-        self._answer = answer
+        self._answer, self._answering = answer, ask
         try:
             with answer.scope:
                 while self._unwritten:
@@ -256,7 +270,12 @@ class PipelineSession:
         except ProviderError as error:
             self._failed(error, answer)
         finally:
-            self._answer = None
+            self._answer = self._answering = None
+
+    def _cancel_answer(self) -> None:
+        answer = self._answer
+        if answer is not None and not answer.cancel() and answer.started:
+            self._unanswered = True  # nobody has heard it: what it was about is still open
 
     # --- trouble ----------------------------------------------------------------------------
 
@@ -273,7 +292,8 @@ class PipelineSession:
     def _lose(self, error: ProviderError) -> None:
         if self._lost:
             return
-        self.cancel()
+        self._asks.clear()
+        self._cancel_answer()
         self._lost = True
         self._events.put(Lost(error.code, error.message, retryable=error.verdict == "retry"))
         self._scope.cancel()

@@ -39,10 +39,14 @@ class SseParser:
             self._after_cr = received[-1:] == b"\r"
         elif self._after_cr:
             self._after_cr = False
-        self._rest += received.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        *lines, rest = self._rest.split(b"\n")
-        self._rest = bytearray(rest)
-        events = [data for line in lines if (data := self._line(bytes(line))) is not None]
+        events: list[str] = []
+        first, *more = received.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n")
+        self._rest += first
+        for line in more:
+            data = self._line(bytes(self._rest))
+            self._rest[:] = line
+            if data is not None:
+                events.append(data)
         if len(self._rest) + self._size > MAX_EVENT:
             raise SseError(f"an event has more than {MAX_EVENT} bytes")
         return events
