@@ -22,6 +22,10 @@ enum { VOICE_WINDOW = 80, TONE_WINDOW = 160 };
 #define LEAST_PEAK 5.0f           /* of the correlation, below which nothing is tried */
 #define SURE_PEAK 9.5f            /* speech against other speech does not reach it */
 #define LEAST_SHARE 0.5f          /* of the power, explained: the path may be believed all the same */
+#define KEEP_PEAK 15.0f           /* a path so plain, and that explains so much, is remembered */
+#define KEEP_SHARE 0.7f
+#define KEPT 0.95f                /* it has to be better than a new one by so much */
+#define LOUDEST 0.3f              /* of the loudest frame played: what is louder is no echo */
 #define SIDE_PEAK 4.0f            /* of what the first path leaves: a reflection, or the room */
 
 /* ---- the two signals ---- */
@@ -166,7 +170,10 @@ static void correlate(voiced_echo_work *w, const float *near, size_t n) {
     memset(re, 0, sizeof w->re);
     memset(im, 0, sizeof w->im);
     memcpy(re, w->far + PAST, (n + LAGS) * sizeof *re);
-    memcpy(im, near, n * sizeof *im);
+    for (size_t p = 0; p < w->pieces; p++) {
+        size_t from = w->piece_from[p];
+        memcpy(im + from, near + from, (w->piece_to[p] - from) * sizeof *im);
+    }
     float scale = 1.0f / POINTS;
     float far_mean = dot(re, re, POINTS) + 1e-3f, near_mean = dot(im, im, POINTS) + 1e-3f;
     transform(w, re, im);
@@ -203,16 +210,55 @@ static size_t highest(const float *c, float *peak) {
 
 /* ---- the path that explains most, by least squares ---- */
 
+/* Frames louder than any echo are the caller's. They would decide the fit: it leaves them out. */
+static void choose_frames(voiced_echo_work *w, size_t n) {
+    float loudest = 0;
+    for (size_t at = PAST; at + FRAME <= PAST + n + LAGS; at += FRAME) {
+        float one = power(w->far + at, FRAME);
+        loudest = one > loudest ? one : loudest;
+    }
+    w->pieces = 0;
+    int open = 0;
+    for (size_t at = 0; at < n; at += FRAME) {
+        int chosen = power(w->near + PAST + at, FRAME) < LOUDEST * loudest;
+        if (chosen && !open) {
+            w->piece_from[w->pieces] = (uint32_t)at;
+        }
+        w->pieces += (uint32_t)(chosen && !open);
+        open = chosen;
+        if (open) {
+            w->piece_to[w->pieces - 1] = (uint32_t)(at + FRAME);
+        }
+    }
+}
+
+static double dot_chosen(const voiced_echo_work *w, const float *a, const float *b) {
+    double sum = 0;
+    for (size_t p = 0; p < w->pieces; p++) {
+        size_t from = w->piece_from[p];
+        sum += dot(a + from, b + from, w->piece_to[p] - from);
+    }
+    return sum;
+}
+
+static float chosen_power(const voiced_echo_work *w, const float *a) {
+    return (float)dot_chosen(w, a, a);
+}
+
 /* Tap i's column begins at w->far[first - i]: later delays lie further back. */
-static void normal_equations(voiced_echo_work *w, size_t first, size_t n) {
+static void normal_equations(voiced_echo_work *w, size_t first) {
     const float *rest = w->rest + PAST, *far = w->far;
     for (size_t i = 0; i < TAPS; i++) {
-        w->rhs[i] = dot(far + first - i, rest, n);
-        w->matrix[i][0] = dot(far + first - i, far + first, n);
+        w->rhs[i] = dot_chosen(w, far + first - i, rest);
+        w->matrix[i][0] = dot_chosen(w, far + first - i, far + first);
         for (size_t j = 1; j <= i; j++) { /* both one sample further back than the pair before */
             const float *a = far + first - i, *b = far + first - j;
-            w->matrix[i][j] =
-                w->matrix[i - 1][j - 1] + (double)a[0] * b[0] - (double)a[n] * b[n];
+            double sum = w->matrix[i - 1][j - 1];
+            for (size_t p = 0; p < w->pieces; p++) {
+                size_t from = w->piece_from[p], to = w->piece_to[p];
+                sum += (double)a[from] * b[from] - (double)a[to] * b[to];
+            }
+            w->matrix[i][j] = sum;
         }
     }
 }
@@ -254,22 +300,58 @@ static void solve(voiced_echo_work *w, double ridge) {
     }
 }
 
-/* Fits TAPS taps around index `peak` of the correlation to what is left; takes them off it. */
-static void explain(voiced_echo_work *w, size_t peak, size_t n) {
-    size_t first = PAST + (peak + BEFORE < LAGS ? peak + BEFORE : LAGS);
-    normal_equations(w, first, n);
-    solve(w, RIDGE * w->matrix[0][0] + 1e-2 * (double)n);
+/* Adds a run of taps to the echo, the first of which stands at w->far[first]. */
+static void add_run(voiced_echo_work *w, const float *taps, size_t first, size_t n) {
     float *echo = w->echo + PAST, *rest = w->rest + PAST;
     for (size_t i = 0; i < TAPS; i++) {
         const float *far = w->far + first - i;
-        float tap = (float)w->rhs[i];
         for (size_t k = 0; k < n; k++) {
-            echo[k] += tap * far[k];
+            echo[k] += taps[i] * far[k];
         }
     }
     for (size_t k = 0; k < n; k++) {
         rest[k] = w->near[PAST + k] - echo[k];
     }
+}
+
+/* Fits TAPS taps around index `peak` of the correlation to what is left; takes them off it.
+ * `base`: the far sample at w->far[0] less the near one at w->near[PAST]. */
+static void explain(voiced_echo_work *w, size_t peak, int64_t base, size_t n) {
+    size_t first = PAST + (peak + BEFORE < LAGS ? peak + BEFORE : LAGS);
+    normal_equations(w, first);
+    solve(w, RIDGE * w->matrix[0][0] + 1e-2 * (double)n);
+    voiced_echo_taps *found = &w->found;
+    float *taps = found->taps[found->runs];
+    for (size_t i = 0; i < TAPS; i++) {
+        taps[i] = (float)w->rhs[i];
+    }
+    found->shift[found->runs++] = base + (int64_t)first;
+    add_run(w, taps, first, n);
+}
+
+static void forget(voiced_echo_work *w, size_t n) {
+    memcpy(w->rest, w->near, (PAST + n) * sizeof *w->rest);
+    memset(w->echo, 0, (PAST + n) * sizeof *w->echo);
+}
+
+static void use(voiced_echo_work *w, const voiced_echo_taps *path, int64_t base, size_t n) {
+    forget(w, n);
+    for (size_t run = 0; run < path->runs; run++) {
+        int64_t first = path->shift[run] - base;
+        if (first >= TAPS && first <= PAST + LAGS) {
+            add_run(w, path->taps[run], (size_t)first, n);
+        }
+    }
+}
+
+/* How badly the frames are explained, each by a number from 0 to 1, so that no loud one decides. */
+static float unexplained(const voiced_echo_work *w, size_t n) {
+    float sum = 0;
+    for (size_t at = PAST; at < PAST + n; at += FRAME) {
+        float near = power(w->near + at, FRAME) + 1.0f, rest = power(w->rest + at, FRAME);
+        sum += rest < near ? rest / near : 1.0f;
+    }
+    return sum;
 }
 
 /* ---- what a piece of sound is like ---- */
@@ -348,41 +430,60 @@ static void load(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t
         int64_t at = from + offset - earliest - LAGS - PAST + (int64_t)i;
         w->far[i] = far_sample(e, at) - EMPHASIS * far_sample(e, at - 1);
     }
-    memcpy(w->rest, w->near, (PAST + n) * sizeof *w->rest);
-    memset(w->echo, 0, (PAST + n) * sizeof *w->echo);
+    forget(w, n);
 }
 
-static void find_path(voiced_echo_work *w, size_t n, int32_t earliest, voiced_echo_path *path) {
+static void find_path(voiced_echo_work *w, size_t n, int64_t base, voiced_echo_path *path) {
+    w->found.runs = 0;
+    choose_frames(w, n);
     correlate(w, w->near + PAST, n);
     size_t peak = highest(w->re, &path->peak);
-    path->lag = earliest + LAGS - (int32_t)peak;
     if (path->peak < LEAST_PEAK) {
         return;
     }
-    explain(w, peak, n);
-    float all = power(w->near + PAST, n);
-    path->share = 1 - power(w->rest + PAST, n) / (all + 1e-3f);
+    explain(w, peak, base, n);
+    float all = chosen_power(w, w->near + PAST) + 1e-3f;
+    path->share = 1 - chosen_power(w, w->rest + PAST) / all;
     if (path->peak < SURE_PEAK && path->share < LEAST_SHARE) {
-        memcpy(w->rest, w->near, (PAST + n) * sizeof *w->rest);
-        memset(w->echo, 0, (PAST + n) * sizeof *w->echo);
+        forget(w, n);
+        w->found.runs = 0;
         path->share = 0;
         return;
     }
-    path->paths = 1;
-    for (size_t more = 0; more < 2; more++) {
+    path->lag = -(int32_t)(base + PAST + (int64_t)peak);
+    while (w->found.runs < VOICED_ECHO_RUNS) {
         float found;
         correlate(w, w->rest + PAST, n);
         peak = highest(w->re, &found);
         if (found < SIDE_PEAK) {
-            return;
+            break;
         }
-        path->paths++;
-        explain(w, peak, n);
-        path->share = 1 - power(w->rest + PAST, n) / (all + 1e-3f);
+        explain(w, peak, base, n);
     }
+    path->share = 1 - chosen_power(w, w->rest + PAST) / all;
 }
 
-size_t voiced_echo_analyse(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t samples,
+/* Takes the path that was found, or the one of before if that explains more: a path seldom changes,
+ * and what begins or is spoken over does not show it well. */
+static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, int64_t base,
+                        voiced_echo_path *path) {
+    float found = unexplained(w, n);
+    int kept = 0;
+    if (e->known.runs) {
+        use(w, &e->known, base, n);
+        kept = unexplained(w, n) < KEPT * found;
+        if (!kept) {
+            use(w, &w->found, base, n);
+        }
+    }
+    if (!kept && path->peak > KEEP_PEAK && path->share > KEEP_SHARE) {
+        e->known = w->found;
+    }
+    path->runs = (int32_t)(kept ? e->known.runs : w->found.runs);
+    path->kept = kept;
+}
+
+size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, size_t samples,
                            int64_t offset, int32_t earliest, voiced_echo_path *path,
                            voiced_echo_frame *frames) {
     size_t count = samples / FRAME, n = count * FRAME;
@@ -393,7 +494,9 @@ size_t voiced_echo_analyse(const voiced_echo *e, voiced_echo_work *w, int64_t fr
     load(e, w, from, n, offset, earliest);
     float far_power = power(w->far + PAST, n + LAGS);
     if (n && far_power > 1.0f) {
-        find_path(w, n, earliest, path);
+        int64_t base = offset - earliest - LAGS - PAST;
+        find_path(w, n, base, path);
+        choose_path(e, w, n, base, path);
     }
     smooth(w, PAST + n);
     for (size_t i = 0; i < count; i++) {

@@ -59,17 +59,27 @@ ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size
 #define VOICED_ECHO_RATE 4000 /* Hz, of both signals */
 #define VOICED_ECHO_FRAME 80 /* samples judged together, 20 ms */
 #define VOICED_ECHO_SPAN 4400 /* the most samples analysed at a time, 1.1 s */
+#define VOICED_ECHO_FRAMES 55 /* thereof */
 #define VOICED_ECHO_LAGS 3200 /* delays searched, 0.8 s */
 #define VOICED_ECHO_PAST 240 /* samples before the span that windows reach back to */
-#define VOICED_ECHO_TAPS 96 /* of a path, 24 ms; three are tried */
+#define VOICED_ECHO_TAPS 96 /* of a path, in a run, 24 ms */
+#define VOICED_ECHO_RUNS 3 /* of taps; reflections, and parts of a room's tail */
 #define VOICED_ECHO_POINTS 8192 /* of the transform; not less than span and delays together */
 #define VOICED_ECHO_NEAR 8192 /* samples remembered, 2 s; a power of two */
 #define VOICED_ECHO_FAR 16384 /* 4 s */
 
+/* A path: runs of taps, the first of which takes far sample i + shift for near sample i. */
+typedef struct {
+    uint32_t runs;
+    int64_t shift[VOICED_ECHO_RUNS];
+    float taps[VOICED_ECHO_RUNS][VOICED_ECHO_TAPS];
+} voiced_echo_taps;
+
 /* What came back (`near`) as a stream, and what was played (`far`) by the sample at which it was
- * heard; both remembered up to their ends. */
+ * heard; both remembered up to their ends. `known`: the last path that was plain to see. */
 typedef struct {
     int64_t near_end, far_end;
+    voiced_echo_taps known;
     int16_t near[VOICED_ECHO_NEAR], far[VOICED_ECHO_FAR];
 } voiced_echo;
 
@@ -81,14 +91,16 @@ typedef struct {
     float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float smooth[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    uint32_t pieces, piece_from[VOICED_ECHO_FRAMES], piece_to[VOICED_ECHO_FRAMES];
+    voiced_echo_taps found;
     double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
 } voiced_echo_work;
 
 /* The path found: its delay in samples and how far the correlation there stands out over that at
- * all delays (a ratio to its root mean square); how many runs of taps explain the echo, 0 if it is
- * not believed to be one; and which share of the power they explain. */
+ * all delays (a ratio to its root mean square); which share of the power it explains; how many runs
+ * explain the echo, 0 if it is not believed to be one; and whether they are those of before. */
 typedef struct {
-    int32_t lag, paths;
+    int32_t lag, runs, kept;
     float peak, share;
 } voiced_echo_path;
 
@@ -113,9 +125,9 @@ void voiced_echo_clear(voiced_echo *echo, int64_t at);
  * was heard together with far sample i + offset; delays from `earliest` on (may be negative) are
  * searched. What is not, or no longer, remembered counts as silence. `frames` has room for
  * samples / VOICED_ECHO_FRAME; returns how many were written. */
-size_t voiced_echo_analyse(const voiced_echo *echo, voiced_echo_work *work, int64_t from,
-                           size_t samples, int64_t offset, int32_t earliest,
-                           voiced_echo_path *path, voiced_echo_frame *frames);
+size_t voiced_echo_analyse(voiced_echo *echo, voiced_echo_work *work, int64_t from, size_t samples,
+                           int64_t offset, int32_t earliest, voiced_echo_path *path,
+                           voiced_echo_frame *frames);
 
 /* ---- WebSocket framing, RFC 6455: frames.c; called by voiced/frames.py alone ---- */
 

@@ -228,9 +228,10 @@ class EchoPath(NamedTuple):
     """Where the echo lies, if there is one."""
 
     lag: int  # samples at 4 kHz between its being played and its coming back
-    paths: int  # reflections, and parts of a room's tail, taken together; 0: no echo is believed
+    runs: int  # of taps: reflections, and parts of a room's tail; 0: no echo is believed
+    kept: bool  # they are those that explained an earlier echo
     peak: float  # how far the correlation at `lag` stands out over that at all lags
-    share: float  # of the power that came back, explained
+    share: float  # of the power that came back, explained by what was found now
 
 
 class EchoFrame(NamedTuple):
@@ -318,6 +319,6 @@ class Echo:
             self._state, work.memory, start, samples, offset, earliest, work.path, work.frames
         )
         found = work.path
-        path = EchoPath(found.lag, found.paths, found.peak, found.share)
+        path = EchoPath(found.lag, found.runs, bool(found.kept), found.peak, found.share)
         raw = work.view[: count * _ECHO_FRAME.size]
         return path, [EchoFrame._make(fields) for fields in _ECHO_FRAME.iter_unpack(raw)]

@@ -16,6 +16,7 @@ Verdict = Literal["interruption", "cough", "echo", "digit"]
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
 SURE_MS: Final = 160  # of voice: an interruption before the time is over
 ENOUGH_MS: Final = 60  # of voice: an interruption when it is
+ENOUGH_OVER_ECHO_MS: Final = 80  # an echo is never explained whole
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
@@ -39,6 +40,7 @@ class Confirmation:
         self._judged_to = 0
         self._looked_at = -1
         self._digit_s = -math.inf
+        self._echoing = False
         self.findings: Findings | None = None
 
     def played(self, payload: bytes, at_s: float) -> None:
@@ -89,7 +91,8 @@ class Confirmation:
     def _look(self) -> Findings:
         echo = self._timeline.echo
         start = echo.near_end - echo.SPAN
-        _, frames = echo.analyse(start, echo.SPAN, self._timeline.offset, EARLIEST_MS * MS)
+        path, frames = echo.analyse(start, echo.SPAN, self._timeline.offset, EARLIEST_MS * MS)
+        self._echoing = path.runs > 0
         self.findings = find(frames, max(0, (self._count_from - start) // echo.FRAME))
         return self.findings
 
@@ -101,6 +104,6 @@ class Confirmation:
             return "digit"
         if not due:
             return None
-        if found.voiced_ms >= ENOUGH_MS:
+        if found.voiced_ms >= (ENOUGH_OVER_ECHO_MS if self._echoing else ENOUGH_MS):
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"
