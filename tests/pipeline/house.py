@@ -12,11 +12,19 @@ from typing import Any
 import trio
 
 from voiced.config.types import Agent, Chat, PipelineEngine, SpeechToText, TextToSpeech
-from voiced.engine import AgentAudio, EngineEvent, Plan, Ready, ResponseDone, ToolSpec, Usage
-from voiced.formats import PCM16_8K, PCMU_8K, AudioFormat, Encoding
+from voiced.engine import (
+    AgentAudio,
+    EngineEvent,
+    Plan,
+    Ready,
+    ResponseDone,
+    Session,
+    ToolSpec,
+    Usage,
+)
+from voiced.formats import PCMU_8K, AudioFormat, Encoding
 from voiced.pipeline import PipelineEngine as Engine
 from voiced.pipeline.providers import ChatPiece, Message, Transcription
-from voiced.pipeline.session import PipelineSession
 
 RATE = 16000
 BYTES_PER_MS = 32  # of the speech
@@ -122,7 +130,7 @@ def tone(ms: int, audio: AudioFormat = PCMU_8K) -> bytes:
 class House:
     """One session and its three steps."""
 
-    def __init__(self, session: PipelineSession, stt: Stt, chat: Thinker, tts: Voice) -> None:
+    def __init__(self, session: Session, stt: Stt, chat: Thinker, tts: Voice) -> None:
         self.session = session
         self.stt = stt
         self.chat = chat
@@ -186,6 +194,30 @@ def plan(agent: Agent | None = None, **fields: Any) -> Plan:
     return Plan("call-1", agent or Agent(), **settings)
 
 
+def engine_of(
+    stt: Stt,
+    chat: Thinker,
+    tts: Voice,
+    *,
+    name: str = "test",
+    max_history: int = 40,
+    detector: Any = None,
+    max_utterance_s: float = 30.0,
+) -> Engine:
+    """An engine whose steps are plugged in."""
+    config = PipelineEngine(
+        stt=SpeechToText(provider="own", timeout_s=5),
+        chat=Chat(provider="own", timeout_s=5, max_history=max_history, model=f"{name}-model"),
+        tts=TextToSpeech(provider="own", timeout_s=5),
+        max_utterance_s=max_utterance_s,
+        detector="own" if detector else "energy",
+    )
+    made = {"stt": lambda _: stt, "chat": lambda _: chat, "tts": lambda _: tts}
+    if detector:
+        made["detector"] = detector
+    return Engine(name, config, {"own": made})
+
+
 @asynccontextmanager
 async def house(
     agent: Agent | None = None,
@@ -194,24 +226,13 @@ async def house(
     stt: Stt | None = None,
     chat: Thinker | None = None,
     tts: Voice | None = None,
-    max_history: int = 40,
     detector: Any = None,
     max_utterance_s: float = 30.0,
     **fields: Any,
 ) -> AsyncIterator[House]:
     """A session of plugged-in steps, ready."""
     stt, chat, tts = stt or Stt(), chat or Thinker(), tts or Voice()
-    config = PipelineEngine(
-        stt=SpeechToText(provider="own", timeout_s=5),
-        chat=Chat(provider="own", timeout_s=5, max_history=max_history),
-        tts=TextToSpeech(provider="own", timeout_s=5),
-        max_utterance_s=max_utterance_s,
-        detector="own" if detector else "energy",
-    )
-    made = {"stt": lambda _: stt, "chat": lambda _: chat, "tts": lambda _: tts}
-    if detector:
-        made["detector"] = detector
-    engine = Engine("test", config, {"own": made})
+    engine = engine_of(stt, chat, tts, detector=detector, max_utterance_s=max_utterance_s)
     async with engine.open(plan(agent, **fields)) as session:
         built = House(session, stt, chat, tts)
         async with trio.open_nursery() as nursery:
@@ -220,6 +241,3 @@ async def house(
                 await built.until(Ready)
             yield built
             nursery.cancel_scope.cancel()
-
-
-__all__ = ["BYTES_PER_MS", "PCM16_8K", "RATE", "USED", "House", "Stt", "Thinker", "Voice", "house"]

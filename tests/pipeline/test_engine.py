@@ -185,6 +185,25 @@ async def test_servers_are_asked_once_a_minute(autojump_clock: MockClock) -> Non
     assert len(peer.of("/models")) == 2
 
 
+async def test_servers_that_failed_are_asked_again(autojump_clock: MockClock) -> None:
+    async def handler(request: Request, reply: Reply) -> None:
+        if request.path.endswith("/chat/completions"):
+            await reply.json({}, status=503)
+        else:
+            await hours(request, reply)
+
+    peer = Peer(handler)
+    async with peer.http() as http:
+        engine = PipelineEngine("test", CONFIG, http=http)
+        for _ in range(2):
+            async with engine.open(plan()) as session:
+                session.respond()
+                events: list[EngineEvent] = []
+                while not any(isinstance(event, Lost) for event in events):
+                    events += await session.receive()
+    assert len(peer.of("/models")) == 2
+
+
 async def test_a_rate_limit_is_waited_for(autojump_clock: MockClock) -> None:
     busy = [None, None]
 

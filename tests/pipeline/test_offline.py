@@ -26,9 +26,16 @@ from tests.pipeline.house import Stt, Thinker, Voice, plan
 from voiced import audio, clips
 from voiced.config import types
 from voiced.config.types import Agent, OwnVad
-from voiced.emulator.options import EmulatorOptions
+from voiced.emulator.options import EmulatorOptions, Faults
 from voiced.emulator.server import serve
-from voiced.engine import AgentAudio, AgentTranscript, CallerTranscript, Ready, ResponseDone
+from voiced.engine import (
+    AgentAudio,
+    AgentTranscript,
+    CallerTranscript,
+    EngineFault,
+    Ready,
+    ResponseDone,
+)
 from voiced.formats import PCMU_8K
 from voiced.pipeline import PipelineEngine, at_emulator
 from voiced.simulate import CallResult, Script
@@ -41,6 +48,7 @@ from voiced.simulate.script import (
     WaitForAgentSpeech,
 )
 
+NO_FAULTS = Faults()
 OFFLINE = types.PipelineEngine(
     stt=types.SpeechToText(provider="emulator"),
     chat=types.Chat(provider="emulator"),
@@ -49,9 +57,9 @@ OFFLINE = types.PipelineEngine(
 
 
 @asynccontextmanager
-async def talking(**agent: Any) -> AsyncIterator[Ear]:
+async def talking(faults: Faults = NO_FAULTS, **agent: Any) -> AsyncIterator[Ear]:
     async with trio.open_nursery() as nursery:
-        options = EmulatorOptions(speech="clips", realtime_factor=50, think_ms=10)
+        options = EmulatorOptions(speech="clips", realtime_factor=50, think_ms=10, faults=faults)
         port = await nursery.start(serve, "127.0.0.1", 0, options)
         engine = PipelineEngine("test", at_emulator(OFFLINE, f"http://127.0.0.1:{port}/v1"))
         settings = Agent(turn_detection=OwnVad(silence_ms=400), **agent)
@@ -73,6 +81,26 @@ async def test_a_question_is_understood_and_answered(language: str) -> None:
     assert [event.text for event in ear.of(CallerTranscript)] == [asked.text]
     assert ear.of(AgentTranscript)[-1].text == answered.text
     assert ear.of(ResponseDone)[0].usage.text_out > 0
+    spoken_ms = sum(len(event.payload) for event in ear.of(AgentAudio)) / 48
+    assert spoken_ms >= answered.duration_ms * 0.8
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        Faults(stt_status=503, faulty_requests=1),
+        Faults(chat_status=500, faulty_requests=1),
+        Faults(tts_status=429, faulty_requests=1),
+        Faults(tts_cut_bytes=30_000, faulty_requests=1),
+    ],
+)
+async def test_a_fault_of_a_step_is_not_heard(faults: Faults) -> None:
+    async with talking(faults) as ear:
+        ear.session.send_audio(audio.pcm_to_ulaw(clips.load("hours").pcm) + PCMU_8K.silence(600))
+        await ear.until(ResponseDone)
+    assert [fault.action for fault in ear.of(EngineFault)] == ["retry"]
+    answered = clips.load("opening_hours")
+    assert ear.of(AgentTranscript)[-1].text == answered.text
     spoken_ms = sum(len(event.payload) for event in ear.of(AgentAudio)) / 48
     assert spoken_ms >= answered.duration_ms * 0.8
 

@@ -99,7 +99,11 @@ class Http:
             if self._trusted is None:  # the system's trust store; reading it takes 20 ms
                 self._trusted = ssl.create_default_context()
             self._open = httpx.AsyncClient(
-                headers={"User-Agent": f"voiced/{__version__}"},
+                headers={
+                    "User-Agent": f"voiced/{__version__}",
+                    # Compressed, a stream comes in fewer pieces, and later.
+                    "Accept-Encoding": "identity",
+                },
                 verify=self._trusted,
                 limits=httpx.Limits(
                     max_connections=MAX_CONNECTIONS,

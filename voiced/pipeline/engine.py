@@ -138,6 +138,8 @@ class PipelineEngine:
                 yield session
             finally:
                 session.close()
+                if session.broken:
+                    self._checked_at = None  # the next session does not rely on it
                 nursery.cancel_scope.cancel()
                 await manager.__aexit__(None, None, None)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from secrets import token_hex
 from typing import Any, Final, final
 
 import msgspec
@@ -175,7 +176,7 @@ class ChunkReader:
             if len(self._calls) >= MAX_TOOLS:
                 raise ProviderError("bad_answer", f"more than {MAX_TOOLS} tool calls", "refused")
             pieces += self._requests()  # those before are whole
-            self._calls[index] = (call.id or f"call_{index}", function.name or "", [])
+            self._calls[index] = (call.id or f"call_{token_hex(8)}", function.name or "", [])
         arguments = function.arguments
         if arguments and not isinstance(arguments, str):  # an object, as some servers have it
             arguments = msgspec.json.encode(arguments).decode()

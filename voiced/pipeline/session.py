@@ -83,7 +83,7 @@ class PipelineSession:
         self._numbered = 0
         self._scope = trio.CancelScope()
         self._nursery: trio.Nursery | None = None  # from `Ready` on
-        self._lost = False
+        self._lost = self._broken = False
         self._early = bytearray()
         self._turn = ""  # the item of the turn that the caller is at
         self._unwritten: set[str] = set()
@@ -99,6 +99,11 @@ class PipelineSession:
         self._unanswered = False  # there is something new that no answer has taken up
         self._turn_due = False  # a turn is over that the call may ask the answer to
         self._refusals = 0
+
+    @property
+    def broken(self) -> bool:
+        """A server has failed for good, or for longer than a caller can wait."""
+        return self._broken
 
     @property
     def input_format(self) -> AudioFormat:
@@ -294,7 +299,7 @@ class PipelineSession:
             return
         self._asks.clear()
         self._cancel_answer()
-        self._lost = True
+        self._lost = self._broken = True
         self._events.put(Lost(error.code, error.message, retryable=error.verdict == "retry"))
         self._scope.cancel()
 
