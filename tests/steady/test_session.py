@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from trio.testing import MockClock
 
-from tests.steady.fakes import BAD_KEY, REFUSED, Call, FakeEngine
+from tests.steady.fakes import BAD_KEY, REFUSED, Call, FakeEngine, FakeSession
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudio,
@@ -639,3 +639,31 @@ async def test_transcripts_pass(autojump_clock: MockClock) -> None:
         engine.newest.hears(words="Hello?")
         await trio.sleep(0.1)
         assert call.events[-1] == CallerTranscript("c1", "Hello?", final=True)
+
+
+async def test_what_comes_along_with_ready(autojump_clock: MockClock) -> None:
+    """A fault before, speech right behind, in one wake-up: all of it in its place."""
+    fault = EngineFault("unknown_parameter", "session.voice left out", "alarm")
+
+    class Hasty(FakeEngine):
+        async def _connect(self, session: FakeSession) -> None:
+            session.emit(fault, Ready(), SpeechStarted("c1", 0))
+            if len(self.sessions) == 2:
+                session.emit(Lost("close_1011", "no", retryable=True))
+
+    engine = Hasty()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        assert call.events == [fault, Ready(), SpeechStarted("c1", 0)]
+        engine.newest.lose()
+        await trio.sleep(2)
+        assert call.events[3:] == [
+            Reconnecting("close_1006", "gone"),
+            fault,
+            Resumed("one", "model-one", fallback=False, answering=False),
+            SpeechStarted("2:c1", 0),
+            Reconnecting("close_1011", "no"),
+            fault,
+            Resumed("one", "model-one", fallback=False, answering=False),
+            SpeechStarted("3:c1", 0),
+        ]

@@ -8,7 +8,7 @@ from typing import Final, final
 import structlog
 import trio
 
-from voiced.engine import EngineEvent, Lost, Plan, Ready, Session, ToolSpec
+from voiced.engine import EngineEvent, EngineFault, Lost, Plan, Ready, Session, ToolSpec
 from voiced.steady.guard import Attempt, Guarded, Lease
 from voiced.steady.names import Names
 
@@ -16,7 +16,7 @@ __all__ = ["Held"]
 
 log = structlog.get_logger("voiced.steady")
 
-MAX_EARLY: Final = 64  # events before or with `Ready`: faults, one per setting the server refuses
+MAX_FAULTS: Final = 64  # before a session is ready: one per setting that the server refuses
 
 
 @final
@@ -43,7 +43,8 @@ class Held:
         self.names = Names(1)
         self.born = trio.current_time()
         self.ends_at: float | None = None
-        self.early: list[EngineEvent] = []
+        self.faults: list[EngineEvent] = []  # before `Ready`
+        self.late: list[EngineEvent] = []  # that came along behind it, in one wake-up
         self.ready = False
         self.lost: Lost | None = None
         self.session: Session | None = None
@@ -76,13 +77,15 @@ class Held:
     async def _connect(self, session: Session) -> None:
         while not self.ready:
             for event in await session.receive():
-                if isinstance(event, Lost):
+                if self.ready:
+                    self.late.append(event)
+                elif isinstance(event, Ready):
+                    self.ready = True
+                elif isinstance(event, Lost):
                     self.lost = event
                     return
-                if isinstance(event, Ready):
-                    self.ready = True
-                elif len(self.early) < MAX_EARLY:
-                    self.early.append(event)
+                elif isinstance(event, EngineFault) and len(self.faults) < MAX_FAULTS:
+                    self.faults.append(event)
         # Not every kind of session ends by itself, and so not every one says when.
         expires_in_s: float | None = getattr(session, "expires_in_s", None)
         if expires_in_s is not None:

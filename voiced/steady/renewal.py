@@ -32,6 +32,7 @@ class Renewal:
         """From then on a fresh session should stand ready."""
         self._forced_at = math.inf
         self._heard_at = -math.inf  # what has been said is over by then
+        self._said_at = -math.inf  # what the caller has said is no part of what is kept by then
         self._pending: dict[str, float] = {}  # turns without their transcript, and until when
 
     def adopted(self, now: float, born: float, ends_at: float | None) -> None:
@@ -58,7 +59,7 @@ class Renewal:
     def committed(self, item_id: str, now: float) -> None:
         """A turn of the caller has ended."""
         # The audio of the last second goes to the next session: no word may be in it.
-        self._heard_at = max(self._heard_at, now + BEFORE_MS / 1000)
+        self._said_at = now + BEFORE_MS / 1000
         if self._transcribes:
             self._pending = {item: at for item, at in self._pending.items() if at > now}
             self._pending[item_id] = now + TRANSCRIPT_S

@@ -103,10 +103,13 @@ class SteadySession:
                 await self._bell.wait()
                 self._bell = trio.Event()
             else:
-                events: Sequence[EngineEvent] = ()
-                with trio.CancelScope() as self._waiting:
-                    events = await live.receive()
-                self._waiting = None
+                events: Sequence[EngineEvent] = active.late
+                if events:
+                    active.late = []
+                else:
+                    with trio.CancelScope() as self._waiting:
+                        events = await live.receive()
+                    self._waiting = None
                 # A command given while they travelled may have ended the session.
                 if events and self._active is active:
                     events = self._pass_on(active, events)
@@ -183,18 +186,15 @@ class SteadySession:
         if not active.names.same:
             events = [active.names.outward(event) for event in events]
         ledger = self._ledger
-        lost: Lost | None = None
-        for event in events:
+        for place, event in enumerate(events):
             if type(event) is AgentAudio:
                 ledger.audio(len(event.payload))
             elif type(event) is Lost:
-                lost = event
+                self._lose(active, event)
+                return [*events[:place], *self._take_out()]
             else:
                 ledger.note(event)
-        if lost is not None:
-            events = [event for event in events if event is not lost]
-            self._lose(active, lost)
-        elif ledger.failed is not None:
+        if ledger.failed is not None:
             self._on_failure(active, *ledger.failed)
         elif ledger.owed.waiting:
             self._pump()
@@ -280,7 +280,7 @@ class SteadySession:
         audio = ledger.utterance.take_over(session.input_format, self._plan.agent.resampler)
         if audio:
             session.send_audio(audio)
-        self._out += held.early
+        self._out += held.faults
         if first:
             self._out.append(Ready())
             self._announce = held.side != 0
