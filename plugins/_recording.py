@@ -1,16 +1,19 @@
 """One recording: a call's time line, on its way to a file in a worker thread.
 
-Nothing here can hurt the call: what the disk refuses ends the recording, with one line in the log.
+Nothing here can hurt the call: what the disk refuses ends the recording, with one line in the log;
+a disk that hangs is left behind with its thread, and the file is whole when it comes back.
 """
 
 from __future__ import annotations
 
 import shutil
+import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 import trio
 from voiced_plugins._shelf import SEALED, Place, places
@@ -30,6 +33,9 @@ MAX_BEHIND_MS: Final = 30_000
 """A disk that takes nothing for so long is given up; until then the memory holds it, 1 MB."""
 
 _FREE_EVERY: Final = 30  # writes
+
+
+_Result = TypeVar("_Result")
 
 
 class Sink(Protocol):
@@ -85,6 +91,7 @@ class Recording:
         make: Callable[[Path], Sink],
         *,
         sealed: bool,
+        limiter: trio.CapacityLimiter,
     ) -> None:
         self.timeline = timeline
         self._bytes_per_ms = target.bytes_per_ms * channels
@@ -92,11 +99,15 @@ class Recording:
         self._folder, self._name = folder, name
         self._suffix = ".wav" + (SEALED if sealed else "")
         self._make = make
+        self._limiter = limiter
         self._file: Sink | None = None
         self._place: Place | None = None
-        self._audio = 0  # bytes written
+        self._taken = self._audio = 0  # bytes, and those of them that are on the disk
         self._writes = 0
-        self._lock = trio.Lock()  # the disk has one write at a time
+        # What has been taken and is not written. Whoever is cancelled while it waits for a thread
+        # leaves it to the next; bounded by `behind`.
+        self._waiting: deque[bytes] = deque()
+        self._lock = threading.Lock()  # one thread at a time
         self.ended: str | None = None
         """Why nothing more is recorded, although the call goes on."""
         self.error: OSError | None = None
@@ -114,16 +125,21 @@ class Recording:
 
     async def write(self, until_ms: int) -> None:
         """Put on the disk what was heard before `until_ms`."""
-        async with self._lock:
-            if self.ended is None:
-                await self._store(self.timeline.take(self._within(until_ms)))
+        if self.ended is None:
+            self._take(self.timeline.take(self._within(until_ms)))
+            if self._waiting:
+                await self._in_thread(self._write)
 
     async def finish(self, until_ms: int) -> Made:
         """The call, or the recording, has ended: close the file and give it its name."""
-        async with self._lock:
-            if self.ended in (None, "max_duration"):
-                await self._store(self.timeline.finish(self._within(until_ms)))
-            return await trio.to_thread.run_sync(self._close)
+        if self.ended in (None, "max_duration"):
+            self._take(self.timeline.finish(self._within(until_ms)))
+        return await self._in_thread(self._close)
+
+    async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
+        return await trio.to_thread.run_sync(
+            function, abandon_on_cancel=True, limiter=self._limiter
+        )
 
     def _within(self, until_ms: int) -> int:
         """`until_ms`, or where the longest recording ends."""
@@ -133,13 +149,21 @@ class Recording:
         self.give_up("max_duration")
         return end_ms
 
-    async def _store(self, data: bytes) -> None:
-        room = self._limits.max_bytes - self._audio
+    def _take(self, data: bytes) -> None:
+        room = self._limits.max_bytes - self._taken
         if len(data) > room:
             self.give_up("max_size")
             data = data[:room]
+        self._taken += len(data)
         if data:
-            await trio.to_thread.run_sync(self._append, data)
+            self._waiting.append(data)
+
+    # ---- in a thread ----
+
+    def _write(self) -> None:
+        with self._lock:
+            while self._waiting and self.error is None:
+                self._append(self._waiting.popleft())
 
     def _append(self, data: bytes) -> None:
         try:
@@ -174,6 +198,7 @@ class Recording:
         raise OSError(f"there are a hundred recordings of the name {self._name} already")
 
     def _close(self) -> Made:
+        self._write()
         path: Path | None = None
         size = 0
         if self._file is not None and self._place is not None:

@@ -107,6 +107,8 @@ class Greetings(Service):
         self._ready: OrderedDict[str, tuple[Audio, datetime.datetime]] = OrderedDict()
         self._size = 0
         self._touched: dict[str, float] = {}
+        # Of its own: a disk that hangs must not take the threads that others need.
+        self._limiter = trio.CapacityLimiter(2)
         self._disk = threading.Lock()  # of what two calls write one is first
 
     async def open(self) -> None:
@@ -122,7 +124,9 @@ class Greetings(Service):
     async def get(self, key: str) -> Audio | None:
         """The greeting of that name, if there is one that is not too old."""
         if key not in self._ready:
-            read = await trio.to_thread.run_sync(self._read, self._path(key))
+            read = await trio.to_thread.run_sync(
+                self._read, self._path(key), abandon_on_cancel=True, limiter=self._limiter
+            )
             if read is None:
                 return None
             self._keep(key, *read)
@@ -142,7 +146,9 @@ class Greetings(Service):
         if key in self._ready and not self._expired(self._ready[key][1]):
             return False
         self._keep(key, audio, now)
-        await trio.to_thread.run_sync(self._write, key, audio, now)
+        await trio.to_thread.run_sync(
+            self._write, key, audio, now, abandon_on_cancel=True, limiter=self._limiter
+        )
         return True
 
     async def touch(self, key: str) -> None:
@@ -153,7 +159,9 @@ class Greetings(Service):
                 self._touched.clear()
             self._touched[key] = now
             with suppress(OSError):
-                await trio.to_thread.run_sync(os.utime, self._path(key))
+                await trio.to_thread.run_sync(
+                    os.utime, self._path(key), abandon_on_cancel=True, limiter=self._limiter
+                )
 
     # ---- memory ----
 

@@ -49,6 +49,12 @@ SWEEP_S: Final = 3600.0
 DIGITS_S: Final = 5.0
 """Keys of one sequence follow each other within this."""
 
+CLOSE_S: Final = 3.0
+"""For a file that ends before its call."""
+
+THREADS: Final = 4
+"""For the disk, of all recordings: one that hangs must not take those that others need."""
+
 MIB: Final = 2**20
 
 Keys = Annotated[str, Meta(pattern=r"^[0-9*#A-D]{1,8}$")]
@@ -115,6 +121,7 @@ class Recordings(Service):
         super().__init__(config, host)
         self.folder = Path()
         self._key: Any = None
+        self._limiter = trio.CapacityLimiter(THREADS)
 
     async def open(self) -> None:
         """Make the folder ready; make recordings of what a crash left."""
@@ -190,6 +197,7 @@ class Recordings(Service):
             _shelf.fill(config.pattern, facts, time.time()),
             partial(self._make, form=target, channels=channels, call_id=facts["call_id"]),
             sealed=self._key is not None,
+            limiter=self._limiter,
         )
 
     def _make(self, path: Path, *, form: AudioFormat, channels: int, call_id: str) -> Sink:
@@ -201,7 +209,9 @@ class Recordings(Service):
 
     async def discard(self, path: Path) -> None:
         """Remove a recording that nobody wants. Raises OSError."""
-        await trio.to_thread.run_sync(_shelf.remove, path, self.folder)
+        await trio.to_thread.run_sync(
+            _shelf.remove, path, self.folder, abandon_on_cancel=True, limiter=self._limiter
+        )
 
 
 def _load_key(path: Path) -> Any:
@@ -356,7 +366,8 @@ class Recorder(Plugin):
             await trio.sleep(BATCH_S)
             await recording.write(self.call.media_ms - WINDOW_MS)
             if recording.ended is not None:
-                await self._end(self.call.media_ms)
+                with trio.move_on_after(CLOSE_S, shield=True):  # should the call end just now
+                    await self._end(self.call.media_ms)
 
     async def _end(self, media_ms: int) -> None:
         recording, self._recording, self._over = self._recording, None, True

@@ -30,7 +30,7 @@ from tests.bench.processes import Cores, Cost, cost, machine_busy_s, share_out
 from tests.bench.report import Row
 from tests.bench.systems import BenchFailed, System
 
-__all__ = ["Measured", "Options", "conduct", "main", "place_load", "run", "until"]
+__all__ = ["Measured", "Options", "conduct", "main", "measure", "place_load", "run", "until"]
 
 IDLE_S: Final = 1.0  # after start-up, before idle memory is read
 INVALID_LATE_PCT: Final = 1.0
@@ -55,6 +55,8 @@ class Options(Struct, frozen=True, kw_only=True):
     compare_command: str | None = None
     compare_url: str | None = None
     model_port: int = 0
+    tables: str = ""
+    """What else the daemon's configuration has."""
 
     def ramp_s(self, calls: int) -> float:
         """Over how long the calls begin."""
@@ -78,7 +80,7 @@ async def run(options: Options, cores: Cores) -> list[Row]:
         for calls in options.calls:
             for name in names:
                 with tempfile.TemporaryDirectory(prefix="voiced-bench-") as folder:
-                    row = await _measure(name, calls, options, cores, Path(folder))
+                    row = await measure(name, calls, options, cores, Path(folder))
                 rows.append(row)
                 print(report.line(row), flush=True)
     for text in report.ratios(rows):
@@ -97,7 +99,7 @@ class Measured(Struct):
     ended_early: bool
 
 
-async def _measure(name: str, calls: int, options: Options, cores: Cores, folder: Path) -> Row:
+async def measure(name: str, calls: int, options: Options, cores: Cores, folder: Path) -> Row:
     """One run: start everything, let it pass, read both logs."""
     with trio.move_on_after(options.limit_s(calls)):
         async with trio.open_nursery() as nursery:
@@ -111,7 +113,11 @@ async def _measure(name: str, calls: int, options: Options, cores: Cores, folder
             url = f"{'ws' if trusted is None else 'wss'}://127.0.0.1:{port}/v1/realtime"
             if name == "voiced":
                 begin = partial(
-                    systems.start_voiced, max_calls=calls, pcm=options.pcm, trusted=trusted
+                    systems.start_voiced,
+                    max_calls=calls,
+                    pcm=options.pcm,
+                    trusted=trusted,
+                    tables=options.tables,
                 )
             else:
                 begin = partial(

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import pytest
 import structlog
 import structlog.testing
 import trio
+import trio.testing
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding as PemEncoding
 from cryptography.hazmat.primitives.serialization import PublicFormat
@@ -393,6 +395,35 @@ async def test_a_disk_that_hangs_does_not_fill_the_memory(tmp_path: Path) -> Non
         assert recording.ended == "disk_slow"
         await stage.end()
     assert stage.call.facts["recording_ended"] == "disk_slow"
+
+
+async def test_a_disk_that_hangs_holds_up_no_call_and_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The call's task ends at once; what it was about to write is written by the last one."""
+    real, hang, hanging = os.pwrite, threading.Event(), threading.Event()
+
+    def pwrite(fd: int, data: memoryview, at: int) -> int:
+        hanging.set()
+        hang.wait(10)
+        return real(fd, data, at)
+
+    async with staged(tmp_path) as stage:
+        await stage.plugin.on_media()
+        await stage.talk(5)
+        monkeypatch.setattr(os, "pwrite", pwrite)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.write)
+            while not hanging.is_set():
+                await trio.sleep(0.001)
+            nursery.cancel_scope.cancel()
+        assert not hang.is_set()
+        await stage.talk(3)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stage.end)
+            await trio.testing.wait_all_tasks_blocked()
+            hang.set()
+    assert sides(stage.file()) == ([level(0x10)] * 8, [level(0x90)] * 8)
 
 
 async def test_two_calls_of_one_name(tmp_path: Path) -> None:
