@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import structlog
+import trio
 
 from voiced.formats import PCMU_8K
 from voiced.hooks import CallHooks, Enabled
@@ -18,7 +19,7 @@ class NoCall:
     """As much of a call as the dispatch itself looks at."""
 
     format: AudioFormat = PCMU_8K
-    log = structlog.get_logger().bind(plugin="x")
+    log = structlog.get_logger()
 
 
 class Counts(dict[tuple[str, str], int]):
@@ -36,10 +37,13 @@ def hooks_of(
     *plugins: type[Plugin],
     count: Callable[[str, str], None] | None = None,
     services: Mapping[str, Any] | None = None,
+    nursery: trio.Nursery | None = None,
 ) -> CallHooks:
     """The hooks of a call that has these plugins, named after their classes."""
     enabled = [
         Enabled(each.__name__, each, Settings(), (services or {}).get(each.__name__))
         for each in plugins
     ]
-    return CallHooks(enabled, make_call, structlog.get_logger(), count or Counts())
+    return CallHooks(
+        enabled, make_call, structlog.get_logger(), Counts() if count is None else count, nursery
+    )

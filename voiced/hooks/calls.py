@@ -145,7 +145,7 @@ class CallHooks:
         try:
             async with trio.open_nursery() as nursery:
                 for runner in self._runners:
-                    nursery.start_soon(runner.work)
+                    nursery.start_soon(runner.contained)
         finally:
             self._running = False
 

@@ -158,7 +158,7 @@ class Runner:
                 item.size += len(payload)
                 self._size += len(payload)
                 item.end_ms += len(payload) / self._bytes_per_ms
-                if length_ms >= BATCH_MS:
+                if item.end_ms - item.args[0] >= BATCH_MS:
                     self._wake.set()
                 return
         if not self._bytes_per_ms and self._object() is None:
@@ -193,6 +193,23 @@ class Runner:
         return self._failures >= FAILURES
 
     # ---- the task ----
+
+    async def contained(self) -> None:
+        """As `work`, in a task of its own, which a plugin may leave with a nursery still open.
+
+        Trio ends such a task with an error, and it would be the daemon's.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self.work)
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            left = without_cancelled(error)
+            if left is not None:
+                self.raised("", left)
+                self.over.set()
+        await trio.lowlevel.checkpoint_if_cancelled()
 
     async def work(self) -> None:
         """Run hooks until `on_call_end` has been, or `stop`. Raises nothing of the plugin's."""
