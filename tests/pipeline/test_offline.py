@@ -35,6 +35,8 @@ from voiced.engine import (
     EngineFault,
     Ready,
     ResponseDone,
+    ToolCall,
+    ToolSpec,
 )
 from voiced.formats import PCMU_8K
 from voiced.pipeline import PipelineEngine, at_emulator
@@ -103,6 +105,20 @@ async def test_a_fault_of_a_step_is_not_heard(faults: Faults) -> None:
     assert ear.of(AgentTranscript)[-1].text == answered.text
     spoken_ms = sum(len(event.payload) for event in ear.of(AgentAudio)) / 48
     assert spoken_ms >= answered.duration_ms * 0.8
+
+
+async def test_a_tool_is_called_and_its_result_spoken() -> None:
+    hours = ToolSpec("opening_hours", "The opening hours of the shop", {"type": "object"})
+    async with talking() as ear:
+        ear.session.set_tools([hours])
+        ear.session.send_audio(audio.pcm_to_ulaw(clips.load("hours").pcm) + PCMU_8K.silence(600))
+        await ear.until(ToolCall)
+        (call,) = ear.of(ToolCall)
+        assert (call.name, call.arguments) == ("opening_hours", "{}")
+        ear.session.tool_result(call.call_id, clips.load("opening_hours").text)
+        ear.session.respond()
+        await ear.until(ResponseDone, count=2)
+    assert ear.of(AgentTranscript)[-1].text == clips.load("opening_hours").text
 
 
 # --- whole calls
