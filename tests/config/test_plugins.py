@@ -182,6 +182,15 @@ def test_secrets_of_plugins_are_shown_nowhere(tmp_path: Path) -> None:
     assert found[0] == config.plugins["mine"]["targets"][0]
 
 
+def test_a_secret_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
+    file = written(tmp_path, '[[plugins.mine.targets]]\nurl = "b"\ntoken = "sk-1"\n')
+    file.chmod(0o640)
+    assert load(file, environ={}).warnings == ()
+    file.chmod(0o644)
+    (warning,) = load(file, environ={}).warnings
+    assert (warning.line, warning.key) == (5, "plugins.mine.targets.token")
+
+
 def test_steps_of_a_pipeline_come_from_a_plugin(tmp_path: Path) -> None:
     plugin = (
         "from voiced.plugin import Plugin\n"

@@ -85,6 +85,11 @@ def _privacy(config: Config, findings: Findings) -> None:
     paths += [("engine", name, "api_key") for name in config.engine]
     paths += [("engine", name, step, "api_key") for name in config.engine for step in STEPS]
     paths += [("sip", "trunk", index, "password") for index in range(len(config.sip.trunk))]
+    if config.plugins:
+        from voiced.hooks.tables import secret_names  # which imports this package
+
+        for name, places in secret_names(config).items():
+            paths += [("plugins", name, *place) for place in sorted(places, key=str)]
     for path in paths:
         file = findings.document.place(path).file
         if not findings.written(path) or file is None:
