@@ -77,6 +77,17 @@ def test_arguments_are_taken_from_the_words() -> None:
     assert arguments("Hello", department=where) == {"department": "technical_support"}
 
 
+def test_numbers_with_a_pattern() -> None:
+    number = {
+        "type": "string",
+        "pattern": r"^(\+49|\+43)[0-9]{1,14}$",
+        "description": "In E.164, such as +4930123456.",
+    }
+    assert arguments("My number is +43 1 5550.", number=number) == {"number": "+4315550"}
+    assert arguments("Connect me to sales.", number=number) == {"number": "+4930123456"}
+    assert arguments("Hm", code={"type": "string", "pattern": r"^\d+$"}) == {"code": "1"}
+
+
 def test_what_is_not_required_is_left_out_unless_it_was_named() -> None:
     size = {"type": "string", "enum": ["small", "large"]}
     both = {"size": size, "note": {"type": "string"}, "what": {"type": "string"}}

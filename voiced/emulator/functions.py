@@ -221,6 +221,11 @@ def _text(name: str, schema: Mapping[str, Any], words: str) -> str:
         found = str(int(value))
     elif whither and hints & {"to", "target", "department", "destination", "who", "person", "whom"}:
         found = whither[1].strip()
+    pattern = schema.get("pattern")
+    if isinstance(pattern, str) and ("0-9" in pattern or "\\d" in pattern):
+        # Not matched against it, since a pattern can be made to take for ever.
+        shown = max(_DIGITS.findall(str(schema.get("description", ""))), key=len, default="1")
+        found = re.sub(r"[ .-]", "", digits[0] if digits else shown)
     limit = schema.get("maxLength")
     if isinstance(limit, int) and limit >= 0:
         found = found[:limit]
