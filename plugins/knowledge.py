@@ -65,7 +65,7 @@ class KnowledgeService(Service):
     def __init__(self, config: KnowledgeSettings, host: Host) -> None:
         super().__init__(config, host)
         self._index: Index | None = None
-        self._reading = trio.CapacityLimiter(1)  # a connection is for one thread at a time
+        self._reading = trio.Lock()  # a connection is for one thread at a time
         self._left_out: tuple[str, ...] = ()
 
     async def open(self) -> None:
@@ -130,9 +130,10 @@ class KnowledgeService(Service):
         """The best passages. Raises sqlite3.Error."""
         if self._index is None:
             return []
-        return await trio.to_thread.run_sync(
-            self._index.search, query[:_MAX_QUERY], self.config.passages, limiter=self._reading
-        )
+        async with self._reading:
+            return await trio.to_thread.run_sync(
+                self._index.search, query[:_MAX_QUERY], self.config.passages
+            )
 
 
 class Knowledge(Plugin):

@@ -13,8 +13,6 @@ from voiced_plugins.knowledge import Knowledge
 from voiced.plugin import PluginError
 from voiced.testing import call_with, virtual_time
 
-unhurried = virtual_time(idle_s=0.2)  # an index is made in a thread, which takes its time
-
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -25,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     return texts
 
 
-@unhurried
+@virtual_time
 async def test_the_model_searches(folder: Path) -> None:
     async with call_with(Knowledge, {"folder": str(folder)}) as call:
         assert call.tools == ["search_knowledge"]
@@ -43,7 +41,7 @@ async def test_the_model_searches(folder: Path) -> None:
         assert "query is missing" in wrong["error"]
 
 
-@unhurried
+@virtual_time
 async def test_the_folder_is_looked_at_again(folder: Path) -> None:
     settings = {"folder": str(folder), "refresh_s": 5, "tool": "ask_hotel"}
     async with call_with(Knowledge, settings) as call:
@@ -52,7 +50,7 @@ async def test_the_folder_is_looked_at_again(folder: Path) -> None:
         assert "all night" in await call.model_calls("ask_hotel", {"query": "sauna"})
 
 
-@unhurried
+@virtual_time
 async def test_an_index_that_is_broken_is_made_anew(folder: Path, tmp_path: Path) -> None:
     state = tmp_path / "state"
     state.mkdir()
@@ -63,7 +61,7 @@ async def test_an_index_that_is_broken_is_made_anew(folder: Path, tmp_path: Path
         index.write_bytes(b"this is no database" * 100)
 
 
-@unhurried
+@virtual_time
 async def test_texts_that_are_left_out_are_said_once(folder: Path) -> None:
     (folder / "latin.txt").write_bytes("Grüße".encode("latin-1"))
     with structlog.testing.capture_logs() as logs:
@@ -74,7 +72,7 @@ async def test_texts_that_are_left_out_are_said_once(folder: Path) -> None:
     ]
 
 
-@unhurried
+@virtual_time
 async def test_a_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="is no folder"):
         async with call_with(Knowledge, {"folder": str(tmp_path / "none")}):
