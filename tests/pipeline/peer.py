@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import h11
@@ -164,7 +166,7 @@ class Peer:
         async with _plain_nursery() as nursery:
 
             def transport() -> httpx.AsyncBaseTransport:
-                made = httpx.AsyncHTTPTransport()
+                made = httpx.AsyncHTTPTransport(verify=False)
                 made._pool = httpcore.AsyncConnectionPool(
                     max_connections=500, network_backend=_Memory(self, nursery)
                 )
@@ -175,11 +177,29 @@ class Peer:
                 yield http
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[str]:
+    async def listen(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
         """Serve on a free port; yields the URL."""
         async with _plain_nursery() as nursery:
-            listeners = await nursery.start(trio.serve_tcp, self.serve, 0)
-            yield f"http://127.0.0.1:{listeners[0].socket.getsockname()[1]}/v1"
+            if tls is None:
+                (tcp,) = await nursery.start(_tcp, self.serve)
+                yield f"http://127.0.0.1:{tcp.socket.getsockname()[1]}/v1"
+                return
+            (over,) = await nursery.start(_tls, self._serve_tls, tls)
+            port = over.transport_listener.socket.getsockname()[1]
+            yield f"https://localhost:{port}/v1"
+
+    async def _serve_tls(self, stream: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError):  # who does not trust us hangs up
+            await self.serve(stream)
+
+
+_tcp = partial(trio.serve_tcp, port=0, host="127.0.0.1")
+
+
+async def _tls(handler: Any, context: ssl.SSLContext, **more: Any) -> None:
+    await trio.serve_ssl_over_tcp(
+        handler, 0, context, host="127.0.0.1", https_compatible=True, **more
+    )
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from tests.e2e.house import (
     nothing_is_left,
     run_strictly,
 )
+from tests.e2e.test_sip_calls import STALL_MS, WORDS, place
 from tests.pipeline.house import House as Ear
 from tests.pipeline.house import Stt, Thinker, Voice, plan
 from voiced import audio, clips
@@ -40,7 +41,7 @@ from voiced.engine import (
 )
 from voiced.formats import PCMU_8K
 from voiced.pipeline import PipelineEngine, at_emulator
-from voiced.simulate import CallResult, Script
+from voiced.simulate import SCRIPTS, CallResult, Script
 from voiced.simulate.script import (
     HangUp,
     Say,
@@ -133,6 +134,15 @@ tts = { provider = "emulator" }
 [price.gpt-4o-mini]
 text_in = 1.0
 """
+SIP = """
+[sip]
+listen = ["udp://127.0.0.1:0"]
+
+[[sip.trunk]]
+name = "carrier"
+host = "127.0.0.1"
+allow = ["127.0.0.1/32"]
+"""
 HEARS: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence(1200))
 scenes: Scenes[House] = Scenes()
 
@@ -188,16 +198,45 @@ async def confirmed(here: House) -> None:
     assert row["transcript"][-1]["text"] == clips.load("opening_hours").text
 
 
+def went_well(result: CallResult, row: Mapping[str, Any]) -> None:
+    assert (result.failure, result.violations) == (None, ())
+    assert result.heard_greeting()
+    assert result.heard_answer()
+    assert result.clean_barge_in()
+    words = [entry["text"] for entry in row["transcript"] if entry["role"] == "caller"]
+    # The caller shares our process: where that stood still its words are not what they were.
+    assert result.lag_ms > STALL_MS or words == WORDS
+
+
+@scenes
+async def a_whole_conversation_over_twilio(here: House) -> None:
+    result = await here.call(SCRIPTS["conversation"], "talks")
+    went_well(result, await here.row(result.call_sid))
+
+
+@scenes
+async def a_whole_conversation_over_sip(here: House) -> None:
+    result = await place(here, SCRIPTS["conversation"])
+    row = await here.row(result.call_sid)
+    went_well(result, row)
+    assert row["carrier"] == "sip"
+
+
 async def all_of_it(folder: Path) -> Outcomes:
-    text = CONFIG + "".join(
-        agent(name, "legacy", more)
-        for name, more in (
-            ("talks", ""),
-            ("interrupted", ""),
-            ("confirms", 'barge_in = "confirm"'),
+    everybody = agent("reception", "legacy").replace('"sip:reception@voiced.test"', '"*"')
+    text = (
+        CONFIG
+        + SIP
+        + "".join(
+            agent(name, "legacy", more)
+            for name, more in (
+                ("talks", ""),
+                ("interrupted", ""),
+                ("confirms", 'barge_in = "confirm"'),
+            )
         )
     )
-    async with house(folder, text) as here:
+    async with house(folder, text + everybody) as here:
         return await scenes.play(here, nothing_is_left)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import ssl
 import struct
 from collections.abc import Sequence
 from contextlib import aclosing
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -410,6 +413,25 @@ async def test_a_server_that_is_not_there() -> None:
         with pytest.raises(ProviderError) as raised:
             await http.reach(types.Chat(url="ftp://127.0.0.1"))
         assert (raised.value.code, raised.value.verdict) == ("bad_url", "terminal")
+
+
+async def test_certificates_are_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(context)
+    file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(file))
+    peer = Peer()
+    async with peer.listen(context) as url:
+        config = types.Chat(url=url)
+        stranger, friend = Http(), Http()
+        async with stranger.in_use(), friend.in_use():
+            with pytest.raises(ProviderError) as raised:
+                await stranger.reach(config)
+            assert (raised.value.code, raised.value.verdict) == ("bad_certificate", "terminal")
+            monkeypatch.setenv("SSL_CERT_FILE", str(file))
+            assert await _one(OpenAiChat(config, friend)) == "We "
+    assert len(peer.requests) == 1
 
 
 async def _one(model: OpenAiChat) -> Any:

@@ -96,7 +96,8 @@ class Http:
         if not self._users:
             raise RuntimeError("no request outside of in_use()")
         if self._open is None:
-            if self._trusted is None:  # the system's trust store; reading it takes 20 ms
+            if self._trusted is None and self._transport is None:
+                # The system's trust store; reading it takes 20 ms.
                 self._trusted = ssl.create_default_context()
             self._open = httpx.AsyncClient(
                 headers={
@@ -104,7 +105,7 @@ class Http:
                     # Compressed, a stream comes in fewer pieces, and later.
                     "Accept-Encoding": "identity",
                 },
-                verify=self._trusted,
+                verify=self._trusted or True,
                 limits=httpx.Limits(
                     max_connections=MAX_CONNECTIONS,
                     max_keepalive_connections=MAX_IDLE,
