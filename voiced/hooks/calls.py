@@ -63,9 +63,11 @@ class CallHooks:
         self._running = False
         self._finished = False
         self._by_hook: dict[str, list[Runner]] = {}
+        self._tell: dict[str, list[Callable[..., None]]] = {}
         for runner in self._runners:
             for hook in runner.hooks:
                 self._by_hook.setdefault(hook, []).append(runner)
+                self._tell.setdefault(hook, []).append(runner.teller(hook))
         self.wants: frozenset[str] = frozenset(self._by_hook)
         """The hooks that any plugin has; others need not be emitted."""
         for each in enabled:
@@ -77,8 +79,8 @@ class CallHooks:
 
     def emit(self, hook: str, *args: object) -> None:
         """Tell every plugin that wants to know. Never blocks, never raises."""
-        for runner in self._by_hook.get(hook, ()):
-            runner.tell(hook, args)
+        for tell in self._tell.get(hook, ()):
+            tell(*args)
 
     def failed(self, name: str, where: str, error: BaseException) -> None:
         """Report what a plugin's own task raised (`where`: `task`, `tool`) as a hook's failure."""

@@ -10,6 +10,7 @@ import inspect
 import math
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 import trio
@@ -86,7 +87,8 @@ class Runner:
         self._log = log.bind(plugin=enabled.name)
         self._count = count
         self._plugin: Plugin | None = None
-        self._bytes_per_ms = 0
+        self._batch = self._piece = 0  # bytes; 0: the call's format is not known yet
+        self._ms_per_byte = 0.0
         self._waiting: deque[_Item] = deque()
         self._size = 0
         self._audio: dict[str, _Item] = {}  # what a further piece may still be joined to
@@ -100,11 +102,12 @@ class Runner:
 
     # ---- what happens, told by the call; nothing here blocks or raises ----
 
-    def tell(self, hook: str, args: tuple[Any, ...]) -> None:
-        """Have `hook` called with `args` when its turn comes."""
-        if hook in AUDIO:
-            self._tell_audio(hook, *args)
-        elif self._take(_Item(hook, args, _size(args))):
+    def teller(self, hook: str) -> Callable[..., None]:
+        """What has `hook` called, with the arguments that it gets, when its turn comes."""
+        return partial(self._tell_audio if hook in AUDIO else self._tell, hook)
+
+    def _tell(self, hook: str, *args: Any) -> None:
+        if self._take(_Item(hook, args, _size(args))):
             self._audio.clear()  # later audio stays behind this
             self._wake.set()
 
@@ -149,30 +152,29 @@ class Runner:
         self._log.error("plugin cannot be stopped, its task is left to itself", hook=hook)
 
     def _tell_audio(self, hook: str, payload: bytes, at_ms: int) -> None:
+        # Runs 100 times a second in every call that is listened to.
         item = self._audio.get(hook)
+        size = len(payload)
         if item is not None and item.pieces is not None:
-            length_ms = item.end_ms - item.args[0]
             # Positions are rounded to a millisecond; more than that apart is a gap, or overlaps.
-            if abs(item.end_ms - at_ms) <= 1 and length_ms < PIECE_MS and self._room(payload):
+            follows = -1 <= item.end_ms - at_ms <= 1
+            if follows and item.size < self._piece and self._size + size <= SIZE:
                 item.pieces.append(payload)
-                item.size += len(payload)
-                self._size += len(payload)
-                item.end_ms += len(payload) / self._bytes_per_ms
-                if item.end_ms - item.args[0] >= BATCH_MS:
+                item.size += size
+                self._size += size
+                item.end_ms += size * self._ms_per_byte
+                if item.size >= self._batch:
                     self._wake.set()
                 return
-        if not self._bytes_per_ms and self._object() is None:
+        if not self._batch and self._object() is None:
             return
-        item = _Item(hook, (at_ms,), len(payload))
+        item = _Item(hook, (at_ms,), size)
         item.pieces = [payload]
-        item.end_ms = at_ms + len(payload) / self._bytes_per_ms
+        item.end_ms = at_ms + size * self._ms_per_byte
         if self._take(item):
             self._audio[hook] = item
-            if len(self._waiting) > len(AUDIO) or item.end_ms - at_ms >= BATCH_MS:
+            if len(self._waiting) > len(AUDIO) or size >= self._batch:
                 self._wake.set()
-
-    def _room(self, payload: bytes) -> bool:
-        return self._size + len(payload) <= SIZE
 
     def _take(self, item: _Item) -> bool:
         if self._ending or self._left_out:
@@ -288,7 +290,9 @@ class Runner:
         if self._plugin is None and not self._left_out and not self.over.is_set():
             try:
                 call = self._make_call(self.enabled.name)
-                self._bytes_per_ms = call.format.bytes_per_ms
+                bytes_per_ms = call.format.bytes_per_ms
+                self._ms_per_byte = 1 / bytes_per_ms
+                self._batch, self._piece = BATCH_MS * bytes_per_ms, PIECE_MS * bytes_per_ms
                 self._log = call.log  # of the call and the plugin
                 enabled = self.enabled
                 self._plugin = enabled.plugin(call, enabled.config, enabled.service)
