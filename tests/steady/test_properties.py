@@ -35,6 +35,7 @@ from voiced.engine import (
     ToolCall,
     ToolSpec,
 )
+from voiced.steady.session import SteadySession
 
 TURN = "a turn"
 
@@ -118,6 +119,12 @@ class Judge(Call):
         self.owed.clear()
         self.session.cancel()
 
+    def talking(self) -> Model | None:
+        """The model that the call talks to."""
+        assert isinstance(self.session, SteadySession)
+        held = self.session.active
+        return held.session if held and isinstance(held.session, Model) else None
+
     def on_event(self, event: EngineEvent) -> None:
         super().on_event(event)
         if isinstance(event, Committed) and TURN not in self.owed:
@@ -190,8 +197,10 @@ def test_a_call_survives(
                         call.ask(f"ask {number}")
                 elif what == "cancel":
                     call.cancel()
-                elif what == "turn" and session is not None:
-                    session.turn(written=how > 4)
+                elif what == "turn" and (talking := call.talking()) is not None:
+                    talking.turn(written=how > 4)
+                    # What is asked for in the same moment may be answered before or after.
+                    await trio.testing.wait_all_tasks_blocked()
                 elif what == "lose" and session is not None:
                     session.lose(retryable=how > 0)
                 elif what in ("down", "up"):
@@ -204,8 +213,8 @@ def test_a_call_survives(
                     assert len(grown) <= 1, "two sessions hear the caller"
                 elif what == "text":
                     call.session.add_message("system", f"text {number}")
-                elif what == "tool" and session is not None:
-                    session.emit(ToolCall("f1", "t1", "f", "{}"))
+                elif what == "tool" and (talking := call.talking()) is not None:
+                    talking.emit(ToolCall("f1", "t1", "f", "{}"))
                     call.session.set_tools(tools if how > 4 else ())
                     if how > 4:
                         call.session.tool_result("f1", "done")

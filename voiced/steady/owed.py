@@ -103,15 +103,12 @@ class Owed:
     def started(self, response_id: str) -> bool:
         """An answer has begun; False where the session began it by itself.
 
-        Servers answer turns at once, and do not say whose request it is that they answer.
+        No server says what its answer is to. They come in the order in which they were owed, but
+        for a turn that ends within the round trip of an ask.
         """
-        ask = next((each for each in self._sent if each.turn), None)
-        if ask is None and self._sent:
-            ask = self._sent[0]
-        if ask is not None:
-            self._sent.remove(ask)
-        self._running = _Running(response_id, ask or Ask(turn=True))
-        return ask is not None and not ask.turn
+        ask = self._sent.popleft() if self._sent else Ask(turn=True)
+        self._running = _Running(response_id, ask)
+        return not ask.turn
 
     def audio(self, size: int) -> bool:
         """Audio of the answer has come; whether that is the first."""
