@@ -281,6 +281,10 @@ class NoGenerator:
     async def stream(self, *_: Any) -> None: ...
 
 
+def raises(_: Any) -> None:
+    raise RuntimeError("no model file")
+
+
 @pytest.mark.parametrize(
     ("changes", "providers", "why"),
     [
@@ -295,6 +299,16 @@ class NoGenerator:
             {"stt": types.SpeechToText(provider="mine")},
             {"mine": {"stt": lambda _: NoGenerator()}},
             "coroutine function `transcribe`",
+        ),
+        (
+            {"tts": types.TextToSpeech(provider="mine")},
+            {"mine": {"tts": lambda _: Voice(rate=22050)}},
+            "22050 Hz",
+        ),
+        (
+            {"tts": types.TextToSpeech(provider="mine")},
+            {"mine": {"tts": raises}},
+            "'mine' cannot make its tts: RuntimeError: no model file",
         ),
     ],
 )

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from voiced.config import types
-from voiced.engine import Plan
+from voiced.engine import EngineFault, Plan
 from voiced.pipeline.client import Http
 from voiced.pipeline.openai_chat import OpenAiChat
 from voiced.pipeline.openai_stt import OpenAiStt
@@ -26,7 +26,7 @@ from voiced.pipeline.providers import (
     Providers,
 )
 from voiced.pipeline.session import PipelineSession
-from voiced.pipeline.steps import Providing
+from voiced.pipeline.steps import Providing, Steps
 from voiced.pipeline.turns import Guarded, Turns, detector_settings, energy
 
 __all__ = ["PipelineEngine", "at_emulator"]
@@ -34,6 +34,7 @@ __all__ = ["PipelineEngine", "at_emulator"]
 OPENAI: Final = "openai"
 EMULATOR: Final = "emulator"
 ENERGY: Final = "energy"
+RATES: Final = (8000, 16000, 24000, 48000)  # what the resampler takes
 NO_PROVIDERS: Final[Providers] = MappingProxyType({})
 
 # Servers that have answered are not asked again whether they are there, for as long as an idle
@@ -54,6 +55,10 @@ def at_emulator(config: types.PipelineEngine, url: str) -> types.PipelineEngine:
         if (step := getattr(config, field)).provider == EMULATOR
     }
     return msgspec.structs.replace(config, **moved) if moved else config
+
+
+def _nobody(fault: EngineFault) -> None:
+    """Nobody has to know that a plugin's question was asked twice."""
 
 
 @final
@@ -152,7 +157,7 @@ class PipelineEngine:
         try:
             async with (
                 self._http.in_use(),
-                aclosing(self._providing.chat.stream(told, ())) as pieces,
+                aclosing(Steps(self._providing, _nobody).chat(told, ())) as pieces,
             ):
                 return "".join([piece async for piece in pieces if isinstance(piece, str)])
         except ProviderError as error:
@@ -186,7 +191,14 @@ class PipelineEngine:
     def _make(self, kind: Kind, config: types.Provider, own: Callable[[Any, Http], Any]) -> Any:
         if config.provider == OPENAI:
             return own(config, self._http)
-        step = self._plugged(kind, config.provider)(config)
+        make = self._plugged(kind, config.provider)
+        try:
+            step = make(config)
+        except Exception as error:  # anybody's code: the operator is told whose
+            raise ValueError(
+                f"engine {self._name!r}: plugin {config.provider!r} cannot make its {kind}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         method = "transcribe" if kind == "stt" else "stream"
         function = getattr(step, method, None)
         fits = inspect.iscoroutinefunction if kind == "stt" else inspect.isasyncgenfunction
@@ -195,6 +207,11 @@ class PipelineEngine:
             raise ValueError(
                 f"engine {self._name!r}: the {kind} provider of plugin {config.provider!r} must "
                 f"have {wanted} `{method}`"
+            )
+        if kind == "tts" and step.rate not in RATES:
+            raise ValueError(
+                f"engine {self._name!r}: plugin {config.provider!r} speaks at {step.rate} Hz; "
+                f"it can be {', '.join(map(str, RATES))}"
             )
         return step
 
