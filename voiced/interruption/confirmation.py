@@ -14,9 +14,10 @@ __all__ = ["Confirmation", "Verdict"]
 Verdict = Literal["interruption", "cough", "echo", "digit"]
 
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
-SURE_MS: Final = 160  # of voice: an interruption before the time is over
+SURE_MS: Final = 160  # of voice over a known echo: an interruption before the time is over
+SURE_WITHOUT_ECHO_MS: Final = 240  # an echo that has just begun cannot be told yet
 ENOUGH_MS: Final = 60  # of voice: an interruption when it is
-ENOUGH_OVER_ECHO_MS: Final = 80  # an echo is never explained whole
+ENOUGH_OVER_ECHO_MS: Final = 100  # an echo is never explained whole
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
@@ -98,12 +99,13 @@ class Confirmation:
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:
         assert self._began_s is not None
-        if found.voiced_ms >= SURE_MS:
+        if found.voiced_ms >= (SURE_MS if self._echoing else SURE_WITHOUT_ECHO_MS):
             return "interruption"
         if found.tone_ms >= TONE_MS or self._digit_s >= self._began_s - DIGIT_S:
             return "digit"
         if not due:
             return None
-        if found.voiced_ms >= (ENOUGH_OVER_ECHO_MS if self._echoing else ENOUGH_MS):
+        told = found.clear_ms if self._echoing else found.voiced_ms
+        if told >= ENOUGH_MS or found.voiced_ms >= ENOUGH_OVER_ECHO_MS:
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"

@@ -21,7 +21,7 @@ QUIETEST: Final = 30.0**2  # about -60 dBFS: below it nobody speaks
 NOISE_MOST: Final = 60.0**2  # a floor above it is speech without pauses, not noise
 ABOVE_NOISE: Final = 6.0
 ECHO_REST_LEAST: Final = 0.12  # of an echo's power may be left unexplained, on the best of lines
-ECHO_REST_MOST: Final = 0.3
+ECHO_REST_MOST: Final = 0.45
 TYPICAL: Final = 0.35
 TIMES_TYPICAL: Final = 5.0
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
@@ -35,6 +35,7 @@ class Findings:
     """What a window holds, in ms."""
 
     voiced_ms: int  # of the caller's voice
+    clear_ms: int  # thereof well above what an echo, or a room's tail, may leave
     tone_ms: int  # of a digit tone
     rest_ms: int  # of anything that the echo does not explain
     echo_share: float  # of the power that came back, what the echo explains
@@ -42,15 +43,15 @@ class Findings:
 
 def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
     """Judge `frames[count_from:]`; those before are heard for the noise and for what rings on."""
-    quiet = sorted(frame.near for frame in frames)[len(frames) // 20] if frames else 0.0
-    noise = min(quiet, NOISE_MOST)
+    powers = sorted(frame.near for frame in frames if frame.near)  # 0: before the call began
+    noise = min(powers[len(powers) // 20], NOISE_MOST) if powers else 0.0
     least = max(QUIETEST, ABOVE_NOISE * noise)
     rings, ring = [], 0.0
     for frame in frames:
         ring = ring * RING + min(frame.echo, frame.near)
         rings.append(ring)
     unexplained = _unexplained(frames, rings, least)
-    voiced = run = tone = rest = 0
+    voiced = clear = run = tone = rest = 0
     near_sum = echo_sum = 0.0
     period = 0
     for frame, ring in zip(frames[count_from:], rings[count_from:], strict=True):
@@ -64,14 +65,15 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
         if loud and not tonal and frame.voice > VOICED:
             run = run + 1 if run and _continues(period, frame.period) else 1
             period = frame.period
-            if run == RUN:
-                voiced += RUN
-            elif run > RUN:
-                voiced += 1
+            if run >= RUN:
+                voiced += RUN if run == RUN else 1
+            clear += left > ring and left > 2 * least
         else:
             run = 0
     share = echo_sum / near_sum if near_sum else 0.0
-    return Findings(voiced * FRAME_MS, tone * FRAME_MS, rest * FRAME_MS, share)
+    return Findings(
+        voiced * FRAME_MS, min(clear, voiced) * FRAME_MS, tone * FRAME_MS, rest * FRAME_MS, share
+    )
 
 
 def _continues(before: int, now: int) -> bool:
