@@ -13,6 +13,7 @@ __all__ = ["MAX_HISTORY", "Memory"]
 MAX_HISTORY: Final = 512  # texts: more than an hour of talk
 MAX_GIVEN: Final = 256  # of these, what the call gave: keys, results of tools, greetings
 MAX_OPEN_CALLS: Final = 64  # a call that asks for more functions at a time has gone mad
+LONG: Final = 500  # characters: no two texts of that length are alike to their end by chance
 MAX_RESULT: Final = 4000  # characters of a function's result that are remembered
 
 CALLED: Final = (
@@ -100,9 +101,9 @@ class Memory:
 
 
 def _same(recorded: Said, given: Said) -> bool:
-    """Whether the history has a text that was given, as far as it was heard."""
+    """Whether the history has a text that was given: as far as it was heard, or kept."""
     if recorded.role != given.role or not recorded.text:
         return False
-    if given.role == "assistant":
+    if given.role == "assistant" or len(recorded.text) >= LONG:
         return given.text.startswith(recorded.text)
     return given.text == recorded.text

@@ -235,7 +235,7 @@ class SteadySession:
         self._ledger.lost()
         self._ledger.utterance.lost()
         active.guarded.guard.count("lost", loss.code)
-        self._log.warning(
+        self._log.info(
             "model session lost",
             engine=active.guarded.engine.name,
             code=loss.code,
