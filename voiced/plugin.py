@@ -89,6 +89,12 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     them. Raise `PluginError` or ValueError in `__post_init__` for what types cannot say.
     """
 
+    def __repr__(self) -> str:
+        # Settings may end in a log or a traceback; their secrets may not.
+        names = self.__struct_fields__
+        shown = (f"{n}={'...' if f'{n}_env' in names else repr(getattr(self, n))}" for n in names)
+        return f"{type(self).__name__}({', '.join(shown)})"
+
 
 @dataclass(frozen=True, slots=True)
 class Audio:

@@ -215,11 +215,29 @@ KEYS = st.sampled_from([
     "max_calls", "listen", "public_url", "tls_cert", "tls_key", "trusted_proxies", "headers",
     "auth_token", "api_key", "api_key_file", "api_key_env", "url", "model", "server", "faults",
     "turn_detection", "greeting", "greeting_files", "instructions_file", "language", "threshold",
-    "silence_prompt_s", "silence_hangup_s", "ca_file", "state_dir",
+    "silence_prompt_s", "silence_hangup_s", "ca_file", "state_dir", "plugins", "plugin",
+    "plugin_dir", "recorder", "dtmf", "menu", "keys", "folder", "fallback_engine", "stt", "chat",
+    "tts", "provider", "rate", "transfer_when_lost", "cost", "day_usd", "call_usd",
 ]) | st.text(max_size=4)
 # fmt: on
 LEAVES = (
-    st.sampled_from(["realtime", "emulator", "server_vad", "a", "b", "*", "+49", ".", "", "\0"])
+    st.sampled_from(
+        [
+            "realtime",
+            "emulator",
+            "pipeline",
+            "server_vad",
+            "recorder",
+            "dtmf",
+            "a",
+            "b",
+            "*",
+            "+49",
+            ".",
+            "",
+            "\0",
+        ]
+    )
     | st.sampled_from(["ws://[", "http://a:b", "[::1]:1", "https://x", "/", "a\nb", "ü" * 300])
     | st.text(max_size=8)
     | st.integers(-(2**80), 2**80)
@@ -235,13 +253,15 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
 AGENTS = st.dictionaries(KEYS, st.dictionaries(KEYS, VALUES, max_size=5), max_size=2)
 ENGINES = st.dictionaries(
     KEYS,
-    st.dictionaries(KEYS, VALUES, max_size=5).map(lambda table: {"kind": "realtime", **table}),
+    st.dictionaries(KEYS, VALUES, max_size=5).map(lambda table: {"kind": "realtime", **table})
+    | st.dictionaries(KEYS, VALUES, max_size=5).map(lambda table: {"kind": "pipeline", **table}),
     max_size=2,
 )
 DOCUMENTS = st.dictionaries(KEYS, VALUES, max_size=5) | st.fixed_dictionaries(
     {"agent": AGENTS, "engine": ENGINES},
     optional={
         "http": st.dictionaries(KEYS, VALUES, max_size=5),
+        "plugins": st.dictionaries(KEYS, st.dictionaries(KEYS, VALUES, max_size=5), max_size=3),
         "number": st.lists(st.dictionaries(KEYS, VALUES, max_size=4), max_size=3),
     },
 )

@@ -9,6 +9,7 @@ import pytest
 
 from voiced.config import ConfigError, load
 from voiced.config.render import HIDDEN, render
+from voiced.plugin import Settings
 
 PLUGIN = """
 from __future__ import annotations
@@ -49,6 +50,13 @@ class Config(Settings, frozen=True):
 class Mine(Plugin):
     Config = Config
 """
+
+
+class Hidden(Settings, frozen=True):
+    token: str | None = None
+    token_file: Path | None = None
+    token_env: str | None = None
+    other: int = 0
 
 
 def written(folder: Path, text: str, plugin: str = PLUGIN) -> Path:
@@ -171,6 +179,9 @@ def test_secrets_of_plugins_are_shown_nowhere(tmp_path: Path) -> None:
     )
     config = load(file, environ={}).config
     assert "sk-1" not in repr(config)
+    assert repr(Hidden(token="sk-1", token_file=Path("f"), other=3)) == (
+        f"Hidden(token=..., token_file={Path('f')!r}, token_env=None, other=3)"
+    )
     text = render(config)
     assert "sk-" not in text
     assert "from-file" not in text

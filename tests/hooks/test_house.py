@@ -135,6 +135,7 @@ async def test_a_reload_keeps_what_has_not_changed_and_lets_calls_end(folder: Pa
         async with trio.open_nursery() as call:
             await call.start(hooks.run)
             await house.set_up(config(folder, "b", other="o"))
+            await wait_all_tasks_blocked()
             hooks.emit("on_media")
             await wait_all_tasks_blocked()
             assert written(folder, "other") == ["o:open", "o:run", "o:media"]

@@ -45,7 +45,7 @@ def test_a_file_is_a_plugin_and_one_class_until_it_changes(tmp_path: Path) -> No
 
 
 def test_files_that_are_no_plugins_are_passed_over(tmp_path: Path) -> None:
-    for name in ("_helper.py", "test_mine.py", "notes.txt"):
+    for name in ("_helper.py", "test_mine.py", "conftest.py", "notes.txt"):
         (tmp_path / name).write_text("raise RuntimeError")
     assert [each for each in Registry(tmp_path) if each.source != "bundled"] == []
 

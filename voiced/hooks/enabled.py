@@ -19,7 +19,7 @@ class Enabled:
     name: str
     """The table's."""
     plugin: type[Plugin]
-    config: Any
+    config: Any = field(repr=False)
     """Of the plugin's `Config` type."""
     service: Service | None = None
     kind: str = ""

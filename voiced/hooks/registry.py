@@ -115,7 +115,7 @@ def _files(folder: Path | None) -> Iterator[Available]:
         return
     for file in files:
         # Not a file of tests, as `voiced plugins new` writes one beside the plugin.
-        if not file.name.startswith(("_", "test_")):
+        if not file.name.startswith(("_", "test_", "conftest.")):
             yield Available(file.stem, str(file), partial(_import_file, file))
 
 
