@@ -8,8 +8,10 @@ German or English finds the other forms of a word.
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,7 +28,7 @@ CREATE TABLE IF NOT EXISTS files (path TEXT PRIMARY KEY, mtime INTEGER, size INT
 CREATE TABLE IF NOT EXISTS passages (id INTEGER PRIMARY KEY, path TEXT, heading TEXT, text TEXT);
 CREATE INDEX IF NOT EXISTS passages_path ON passages (path);
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (heading, above, text,
-    tokenize='unicode61 remove_diacritics 0');
+    tokenize='unicode61 remove_diacritics 0', prefix='3 4 5');
 """
 _VERSION: Final = 1
 
@@ -70,10 +72,14 @@ class Refreshed:
     passages: int
     left_out: tuple[str, ...]
     """Files with the reason, such as `big.md: larger than 1024 KiB`."""
+    whole: bool
+    """All was taken in; else there was no time for more."""
 
 
 def fold(text: str) -> str:
     """Write `text` as words are compared: without case and marks, unspaced scripts spaced out."""
+    if text.isascii():
+        return text.lower()
     text = unicodedata.normalize("NFKC", text).casefold()
     text = text.replace(_DOTLESS_I, "i")
     # Marks go, but those of kana: they make another syllable.
@@ -185,8 +191,12 @@ class Index:
 
     # ---- reading the folder ----
 
-    def refresh(self) -> Refreshed:
-        """Take in what has changed since the last time. Raises OSError or sqlite3.Error."""
+    def refresh(self, within_s: float = math.inf) -> Refreshed:
+        """Take in what has changed since the last time, as far as the time allows.
+
+        Raises OSError or sqlite3.Error.
+        """
+        until = time.monotonic() + within_s
         found, left_out = self._look()
         known = {
             path: (mtime, size)
@@ -195,13 +205,16 @@ class Index:
         removed = known.keys() - found.keys()
         for path in removed:
             self._forget(path)
-        changed = 0
+        changed, whole = 0, True
         for path, stamp in found.items():
             if known.get(path) != stamp:
+                whole = time.monotonic() < until
+                if not whole:
+                    break
                 changed += self._take(path, stamp, left_out)
         self._writer.commit()
         (count,) = self._writer.execute("SELECT count(*) FROM passages").fetchone()
-        return Refreshed(changed, len(removed), count, tuple(left_out))
+        return Refreshed(changed, len(removed), count, tuple(left_out), whole)
 
     def _look(self) -> tuple[dict[str, tuple[int, int]], list[str]]:
         found: dict[str, tuple[int, int]] = {}
@@ -251,7 +264,7 @@ class Index:
                 (row.lastrowid, fold(heading), fold(above), fold(one.text)),
             )
         self._writer.execute("INSERT INTO files VALUES (?, ?, ?)", (path, *stamp))
-        self._writer.commit()  # by file, so that no long transaction holds up another process
+        self._writer.commit()  # by file: what is in is kept, however the rest goes
         return 1
 
     def _forget(self, path: str) -> None:

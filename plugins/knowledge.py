@@ -29,6 +29,10 @@ __all__ = ["Knowledge", "KnowledgeSettings"]
 
 _MAX_QUERY: Final = 500  # characters
 
+_START_S: Final = 10.0
+"""How long a start waits for the first look; a thread cannot be interrupted, so each looks so long.
+What is not read by then is taken in while calls go on."""
+
 _DESCRIPTION: Final = (
     "Search the knowledge base for facts, such as opening hours, prices or rules. Ask for the "
     "words that the answer would hold, in the language of the texts. Search before you say that "
@@ -67,9 +71,10 @@ class KnowledgeService(Service):
         self._index: Index | None = None
         self._reading = trio.Lock()  # a connection is for one thread at a time
         self._left_out: tuple[str, ...] = ()
+        self._whole = True
 
     async def open(self) -> None:
-        """Read the folder. Raises PluginError."""
+        """Read the folder, as far as a start can wait for it. Raises PluginError."""
         folder = self.config.folder
         if not await trio.Path(folder).is_dir():
             raise PluginError(f"{folder} is no folder; make it, or change folder")
@@ -101,14 +106,17 @@ class KnowledgeService(Service):
         """Take in what changes."""
         assert self._index is not None
         while True:
-            await trio.sleep(self.config.refresh_s)
+            if self._whole:
+                await trio.sleep(self.config.refresh_s)
             try:
                 await self._refresh(self._index)
             except (sqlite3.Error, OSError) as error:
+                self._whole = True  # it is tried again later
                 self.host.log.warning("folder not read", error=str(error))
 
     async def _refresh(self, index: Index) -> None:
-        done = await trio.to_thread.run_sync(index.refresh)
+        done = await trio.to_thread.run_sync(index.refresh, _START_S)
+        self._whole = done.whole
         if done.changed or done.removed:
             self.host.log.info(
                 "texts taken in",

@@ -127,6 +127,16 @@ def test_an_index_is_kept_and_made_anew_when_it_is_made_otherwise(folder: Path) 
         made.close()
 
 
+def test_a_look_that_has_no_time_goes_on_the_next_time(folder: Path) -> None:
+    made = index_of(folder)
+    assert not made.refresh(within_s=0).whole
+    assert made.search("parking", 1) == []
+    done = made.refresh()
+    assert (done.changed, done.whole) == (3, True)
+    assert made.refresh(within_s=0).whole  # nothing was left to do
+    made.close()
+
+
 def test_what_cannot_be_read_is_named(folder: Path) -> None:
     (folder / "a-big.txt").write_text("x" * 3000)
     (folder / "latin.txt").write_bytes("Grüße".encode("latin-1"))
