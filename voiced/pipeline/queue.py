@@ -6,7 +6,7 @@ from typing import Final, final
 
 import trio
 
-from voiced.engine import AgentAudio, AgentAudioDone, AgentTranscript, EngineEvent
+from voiced.engine import AgentAudio, AgentAudioDone, AgentTranscript, EngineEvent, Lost
 
 __all__ = ["AHEAD_MS", "EventQueue"]
 
@@ -22,13 +22,17 @@ class EventQueue:
     def __init__(self, bytes_per_ms: int) -> None:
         self._most = AHEAD_MS * bytes_per_ms
         self._events: list[EngineEvent] = []
+        self._lost = False
         self._audio = 0  # bytes that wait
         self._handed: tuple[str, int] = "", 0  # the item last handed over, and bytes of it
         self._news = trio.Event()
         self._room = trio.Event()
 
     def put(self, event: EngineEvent) -> None:
-        """Tell the call. For audio, wait for `room` before."""
+        """Tell the call; nothing follows `Lost`. For audio, wait for `room` before."""
+        if self._lost:  # what went on in the same step
+            return
+        self._lost = isinstance(event, Lost)
         self._events.append(event)
         if isinstance(event, AgentAudio):
             self._audio += len(event.payload)

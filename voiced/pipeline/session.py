@@ -264,6 +264,8 @@ class PipelineSession:
                 while self._unwritten:
                     self._written = trio.Event()
                     await self._written.wait()
+                if answer.over:  # cancelled in the step in which the last word was written
+                    return
                 if ask.after_turn and not self._unanswered:
                     answer.start()  # for a call that counts on an answer to each turn
                     answer.end("completed", "no_speech")
@@ -291,8 +293,8 @@ class PipelineSession:
         self._refusals += error.verdict == "refused"
         if error.verdict == "refused" and self._refusals < MAX_REFUSALS:
             self._events.put(EngineFault(error.code, error.message, "alarm"))
-        else:
-            self._lose(error)
+            return
+        self._lose(error)
 
     def _lose(self, error: ProviderError) -> None:
         if self._lost:
