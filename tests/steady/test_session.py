@@ -667,3 +667,30 @@ async def test_what_comes_along_with_ready(autojump_clock: MockClock) -> None:
             Resumed("one", "model-one", fallback=False, answering=False),
             SpeechStarted("3:c1", 0),
         ]
+
+
+async def test_an_answer_to_something_before_is_not_one_to_the_turn(
+    autojump_clock: MockClock,
+) -> None:
+    """The greeting is heard, the caller's question is not: that is replayed, twice if need be."""
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        call.session.respond("Greet.")
+        call.session.send_audio(b"\x01" * 8000)
+        engine.newest.hears(words=None)
+        await trio.sleep(0.1)
+        engine.newest.answer()
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(1)
+        assert engine.newest.heard == b"\x01" * 8000
+        call.session.respond("Go on.")
+        engine.newest.answer()
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(1)
+        assert engine.newest.heard == b"\x01" * 8000
+        assert call.events[-1] == Resumed("one", "model-one", fallback=False, answering=True)
+        await trio.sleep(5)
+        assert engine.newest.asked() == [None]

@@ -67,8 +67,8 @@ class Ledger:
 
     def audio(self, size: int) -> None:
         """A piece of an answer has come, of so many bytes."""
-        if self.owed.audio(size):
-            self.utterance.answered()
+        if self.owed.audio(size) and not (self.owed.turn_waits or self.turn_at < NEVER):
+            self.utterance.answered()  # or else it is an answer to something before
 
     def note(self, event: EngineEvent) -> None:
         """An event that is no audio."""

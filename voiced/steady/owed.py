@@ -64,6 +64,11 @@ class Owed:
         return self._running is not None
 
     @property
+    def turn_waits(self) -> bool:
+        """Whether the answer to the caller's last turn has not begun."""
+        return any(ask.turn for ask in self._sent)
+
+    @property
     def given(self) -> int:
         """Bytes of audio of the answer that is being given."""
         return 0 if self._running is None else self._running.audio
@@ -97,7 +102,7 @@ class Owed:
 
     def turn(self) -> None:
         """The caller's turn is over, and the session answers it by itself."""
-        if not any(ask.turn for ask in self._sent):
+        if not self.turn_waits:
             self._sent.append(Ask(turn=True))
 
     def started(self, response_id: str) -> bool:
