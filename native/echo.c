@@ -433,7 +433,8 @@ static void load(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t
     forget(w, n);
 }
 
-static void find_path(voiced_echo_work *w, size_t n, int64_t base, voiced_echo_path *path) {
+static void find_path(voiced_echo_work *w, size_t n, int64_t offset, int64_t base,
+                      voiced_echo_path *path) {
     w->found.runs = 0;
     choose_frames(w, n);
     correlate(w, w->near + PAST, n);
@@ -450,7 +451,7 @@ static void find_path(voiced_echo_work *w, size_t n, int64_t base, voiced_echo_p
         path->share = 0;
         return;
     }
-    path->lag = -(int32_t)(base + PAST + (int64_t)peak);
+    path->lag = (int32_t)(offset - base - PAST - (int64_t)peak);
     while (w->found.runs < VOICED_ECHO_RUNS) {
         float found;
         correlate(w, w->rest + PAST, n);
@@ -495,7 +496,7 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     float far_power = power(w->far + PAST, n + LAGS);
     if (n && far_power > 1.0f) {
         int64_t base = offset - earliest - LAGS - PAST;
-        find_path(w, n, base, path);
+        find_path(w, n, offset, base, path);
         choose_path(e, w, n, base, path);
     }
     smooth(w, PAST + n);
