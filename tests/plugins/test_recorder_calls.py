@@ -114,8 +114,7 @@ async def test_held_for_a_minute() -> None:
     assert late < 5
 
 
-@pytest.mark.parametrize("ppm", [-150, 100])
-def test_an_hour(ppm: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_hour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A carrier whose clock is off: both sides beep together by ours, so in the file too."""
     monkeypatch.setattr(_recording, "MAX_BEHIND_MS", 10**9)  # threads do not know of this clock
 
@@ -125,8 +124,8 @@ def test_an_hour(ppm: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         assert isinstance(clock, MockClock)
         async with call_with(Recorder, SETTINGS, agent=PATIENT, state_dir=tmp_path) as scene:
             clock.autojump_threshold = 0
-            beeps = await talk_for_an_hour(scene, ppm)
-            clock.autojump_threshold = 0.02
+            beeps = await talk_for_an_hour(scene, 100)
+            clock.autojump_threshold = 0.05
             await scene.hang_up()
             await scene.until(lambda: "recording" in scene.facts)
             left, right = recording(scene)
@@ -142,13 +141,13 @@ def test_an_hour(ppm: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 async def talk_for_an_hour(scene: Scene, ppm: int) -> list[float]:
     """Returns when both began to beep, in s since media."""
     began, beeps, pieces = trio.current_time(), [], 0
-    length_s = 0.5 * (1 - ppm / 1e6)
+    length_s = 1 - ppm / 1e6
     while (now := trio.current_time() - began) < 3600:
         pieces += 1
-        beep = pieces % 120 == 0
+        beep = pieces % 60 == 0
         if beep:
             speak(scene, 0.4, f"beep{pieces}")
             beeps.append(now)
         await trio.sleep_until(began + pieces * length_s)
-        scene.leg.say((b"\x31" if beep else b"\xff") * 4000)
+        scene.leg.say((b"\x31" if beep else b"\xff") * 4000 + b"\xff" * 4000)
     return beeps
