@@ -81,9 +81,14 @@ class Transcript:
         return [entry for entry in self._entries.values() if entry.text and entry.role != "note"]
 
     def history(self) -> list[Said]:
-        """The conversation as a model would be told it, notes to it included."""
+        """The conversation as a model would be told it, notes to it included.
+
+        A caller's words that are not whole are left out: the model hears them again.
+        """
         return [
-            Said(_ROLES[entry.role], entry.text) for entry in self._entries.values() if entry.text
+            Said(_ROLES[entry.role], entry.text)
+            for entry in self._entries.values()
+            if entry.text and (entry.final or entry.role != "caller")
         ]
 
     def __str__(self) -> str:

@@ -32,6 +32,7 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     refuse_code: str = ""  # upgrade, then an error event with this code and a close
     refuse_first: Count = 0  # only the first so many connections are refused (503, if not said) ...
     refuse_for_ms: Ms = 0  # ... or only those in so long from the server's start on
+    refuse_after: Count = 0  # ... or only those after so many
     quota: bool = False  # 429 insufficient_quota for everything, over HTTP too
     refuse_close: Annotated[int, Meta(ge=3000, le=4999)] = 4000  # its close code
     late_created_ms: Ms = 0  # before session.created

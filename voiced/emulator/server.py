@@ -177,6 +177,8 @@ class Server:
         faults = self._options.faults
         if faults.refuse_first and self._attempts > faults.refuse_first:
             return False
+        if self._attempts <= faults.refuse_after:
+            return False
         return not faults.refuse_for_ms or self._age_ms() < faults.refuse_for_ms
 
     def _refusal(self, path: str, headers: dict[bytes, bytes]) -> int:
@@ -186,8 +188,8 @@ class Server:
             return 429
         if self._out():
             return self._out()
-        passing = bool(faults.refuse_first or faults.refuse_for_ms) and not faults.refuse_code
-        refused = faults.refuse_status or (503 if passing else 0)
+        some = faults.refuse_first or faults.refuse_for_ms or faults.refuse_after
+        refused = faults.refuse_status or (503 if some and not faults.refuse_code else 0)
         if refused and self._refuses_now():
             return refused
         if not path.rstrip("/").endswith("/realtime"):

@@ -75,7 +75,8 @@ def create_admin_app(
 
     `hosts`: further names that the listener is called by (see `Access`). `count` is called once a
     request with (what, result): what is `calls`, `call`, `dial`, `hangup`, `say`, `transfer`,
-    `digits`, `trunks`, `engines`, `bans`, `metrics`, `ready` or `other`; result is `ok` or the error's word.
+    `digits`, `trunks`, `engines`, `bans`, `metrics`, `ready` or `other`; result is `ok` or the
+    error's word.
     Raises ValueError for an empty token.
     """
     return _Admin(operations, Access(token, hosts), count, registry).app
