@@ -247,7 +247,7 @@ class EchoFrame(NamedTuple):
 
 
 class _EchoWork(threading.local):
-    """Where a thread analyses: half a megabyte, made on first use, for all its calls."""
+    """Where a thread analyses: 0.3 MB, made on first use, for all its calls."""
 
     def __init__(self) -> None:
         self.memory = ffi.new("voiced_echo_work *")

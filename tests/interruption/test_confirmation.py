@@ -99,6 +99,15 @@ def test_there_is_a_verdict_in_time_without_any_audio() -> None:
     assert judge.verdict(1.5) is None
 
 
+def test_the_end_of_the_speech_is_the_end_of_the_window() -> None:
+    judge = Confirmation(PCMU_8K, 400)
+    judge.begin(1)
+    judge.speech_stopped(1.1)
+    assert judge.verdict(1.1) == "cough"
+    judge.begin(2)
+    assert judge.verdict(2.1) is None
+
+
 def test_what_was_judged_does_not_count_in_the_next_window() -> None:
     judge = Confirmation(PCMU_8K, 400)
     said = np.concatenate([np.zeros(1600), speech()[:4800], np.zeros(16_000)])
@@ -129,6 +138,7 @@ def test_whatever_happens_a_verdict_comes_once_and_in_time(
 ) -> None:
     judge = Confirmation(leg_format, 400)
     began: float | None = None
+    over = False
     for index, (what, away, data) in enumerate(script):
         now = 10 + 0.1 * index
         if what in ("played", "caller"):
@@ -137,10 +147,12 @@ def test_whatever_happens_a_verdict_comes_once_and_in_time(
             verdict = judge.verdict(now)
             if began is None:
                 assert verdict is None
-            elif now >= began + 0.4:
+            elif over or now >= began + 0.4:
                 assert verdict is not None
             if verdict is not None:
                 began = None
         else:
             getattr(judge, what)(now)
-            began = now if what == "begin" else began
+            if what == "begin":
+                began, over = now, False
+            over = over or what == "speech_stopped"

@@ -42,6 +42,7 @@ class Confirmation:
         self._looked_at = -1
         self._digit_s = -math.inf
         self._echoing = False
+        self._over = False
         self.findings: Findings | None = None
 
     def played(self, payload: bytes, at_s: float) -> None:
@@ -65,10 +66,12 @@ class Confirmation:
         self._began_s = at_s
         self._count_from = max(self._judged_to, self._timeline.echo.near_end - BEFORE_MS * MS)
         self._looked_at = -1
+        self._over = False
         self.findings = None
 
     def speech_stopped(self, at_s: float) -> None:
-        """The speech reported is over."""
+        """The speech reported is over: nothing more is to come, so the next verdict is due."""
+        self._over = True
 
     def verdict(self, at_s: float) -> Verdict | None:
         """What it was. None: not known yet, or nothing was begun; never None `confirm_ms` after it.
@@ -78,7 +81,7 @@ class Confirmation:
         """
         if self._began_s is None:
             return None
-        due = at_s >= self._began_s + self._confirm_s - 1e-6
+        due = self._over or at_s >= self._began_s + self._confirm_s - 1e-6
         end = self._timeline.echo.near_end
         if not due and end - self._looked_at < STEP_MS * MS and self._looked_at >= 0:
             return None
