@@ -32,7 +32,10 @@ def blocks(language: str) -> list[str]:
 
 
 SHELL = blocks("sh")
-INSTALL, TESTS, PREPARE, RUN, TRUNKS, SIMULATE_SIP, SIMULATE, EMULATOR, OPERATE = range(9)
+(
+    INSTALL, TESTS, PREPARE, RUN, TRUNKS, SIMULATE_SIP, PLUGINS, GREETING, NEW_PLUGIN, SCENARIO,
+    SIMULATE, EMULATOR, OPERATE,
+) = range(13)  # fmt: skip
 
 
 def test_second_command_is_what_ci_runs() -> None:
@@ -48,6 +51,10 @@ def test_commands_are_those_that_the_next_test_runs() -> None:
         ["run"],
         ["trunks"],
         ["simulate"],
+        ["plugins"],
+        ["greeting"],
+        ["plugins"],
+        ["demo"],
         ["simulate"],
         ["emulator"],
         ["calls", "show", "dial", "say", "transfer", "hangup"],
@@ -118,6 +125,8 @@ async def test_first_command_then_the_others(clone: Path) -> None:
     async with daemon(clone):
         run(SHELL[SIMULATE], clone)
     assert "voiced emulator" in run(SHELL[EMULATOR], clone)
+    assert "  yes  another engine took over" in run(SHELL[SCENARIO], clone)
+    uses_plugins(clone)
 
     async with sip_peer() as peer, trio.open_nursery() as nursery:
         file = clone / "voiced.toml"
@@ -142,6 +151,21 @@ async def test_first_command_then_the_others(clone: Path) -> None:
         "REFER",
         "INVITE",
     ]
+
+
+def uses_plugins(clone: Path) -> None:
+    """The README's plugins beside the configuration that `init` wrote, and one of one's own."""
+    drop_in = clone / "conf.d" / "plugins.toml"
+    drop_in.parent.mkdir()
+    drop_in.write_text(blocks("toml")[2], "utf-8")
+    listed = run(SHELL[PLUGINS], clone)
+    for name in ("greeting_cache", "recorder", "dtmf", "tools"):
+        assert re.search(rf"^{name} +bundled +{name}", listed, re.MULTILINE), listed
+    run(SHELL[GREETING], clone)
+    run(SHELL[NEW_PLUGIN], clone)
+    written = sorted(path.name for path in (clone / "my-plugins").iterdir())
+    assert written == ["courtesy.py", "test_courtesy.py"]
+    drop_in.unlink()
 
 
 def operate(command: str) -> str:
@@ -178,11 +202,11 @@ def on_loopback(text: str, peer: Peer) -> str:
     return text
 
 
-@pytest.mark.parametrize("which", [[0], [1], [0, 1]])
+@pytest.mark.parametrize("which", [[0], [1], [0, 1], [2], [0, 1, 2, 3]])
 def test_configuration_passes_the_check(tmp_path: Path, which: list[int]) -> None:
-    """Each block alone, and the second added to the first as the README has it."""
+    """Blocks alone, and the later ones added to the first as the README has it."""
     found = blocks("toml")
-    assert len(found) == 2
+    assert len(found) == 4
     text = "\n\n".join(found[each] for each in which)
     for name in re.findall(r'"(/etc/voiced/[^"]+)"', text):
         secret = tmp_path / Path(name).name
