@@ -45,7 +45,7 @@ from voiced.leg import (
 )
 from voiced.playout import Cut, Playout
 from voiced.plugin import Call as PluginCall
-from voiced.plugin import Greeting, Tool
+from voiced.plugin import Clip, Greeting, Tool
 from voiced.prompts import Prompts
 from voiced.record import CallRecord
 from voiced.speaker import Speaker
@@ -151,9 +151,7 @@ class Call:
         self._clock = CallerClock(1000 * leg_format.bytes_per_ms)
         self.toolbox = Toolbox(self.record.log)
         self.hooks = make_hooks(partial(Acting, self))
-        self.clipboard = Clipboard(
-            leg_format, services.prompts, self._playout, self.queue, self.record.log
-        )
+        self.clipboard = Clipboard(self.sound, self._playout, self.queue, self.record.log)
         if "on_state" in self.hooks.wants:
             self.record.changed = self._state_changed
 
@@ -540,17 +538,17 @@ class Call:
     async def _prepare_opening(self, dialogue: Dialogue) -> bool:
         """What is heard first, in the playout before media; says whether anything greets."""
         agent, log = self.agent, self.record.log
-        opening = Opening(agent, self.leg_format, self._services.prompts, self.queue, log)
-        planned = Greeting()
-        if "greeting" in self.hooks.wants:
-            planned = await self.hooks.greeting(planned)
-        await opening.prepare(planned)
-        messages = await self._services.prompts.messages(agent, self.leg_format)
+        messages = await self.prompts.messages(agent, self.leg_format)
         self._messages = {
             name: sound for name, sound in messages.items() if isinstance(sound, bytes)
         }
         for name in messages.keys() - self._messages.keys():
             log.error("message file left out", message=name, error=str(messages[name]))
+        opening = Opening(agent, self.leg_format, self.sound, self.prompts, self.queue, log)
+        planned = Greeting()
+        if "greeting" in self.hooks.wants:
+            planned = await self.hooks.greeting(planned)
+        await opening.prepare(planned)
         if planned.audio is not None:
             if planned.audio.text:
                 dialogue.seed(f"{LOCAL}greeting:0", planned.audio.text)
@@ -558,6 +556,12 @@ class Call:
             dialogue.greet()
             return True
         return opening.recorded
+
+    async def sound(self, clip: Clip) -> bytes:
+        """The audio of whatever a plugin wants played. Raises wav.WavError, or KeyError."""
+        if isinstance(clip, str) and (own := self._messages.get(clip)) is not None:
+            return own
+        return await self.prompts.sound(clip, self.leg_format, self.agent.language)
 
     def queue(self, item_id: str, payload: bytes) -> None:
         """Have audio of ours heard after all that was queued before. Ids are used once."""
@@ -571,7 +575,7 @@ class Call:
         self._clips += 1  # item ids are used once
         sound = self._messages.get(name)
         if sound is None:
-            sound = self._services.prompts.clip(name, self.leg_format)
+            sound = self.prompts.clip(name, self.leg_format, self.agent.language)
         self.queue(f"{name}:{self._clips}", sound)
 
     async def _let_finish(self, reason: str, words: LastWords) -> None:

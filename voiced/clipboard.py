@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -10,12 +10,10 @@ import structlog
 import trio
 
 from voiced import wav
-from voiced.formats import AudioFormat
 from voiced.greeting import LOCAL
 from voiced.leg import Unsupported
 from voiced.playout import Playout
 from voiced.plugin import Clip
-from voiced.prompts import Prompts
 
 __all__ = ["Clipboard"]
 
@@ -43,14 +41,13 @@ class Clipboard:
 
     def __init__(
         self,
-        form: AudioFormat,
-        prompts: Prompts,
+        read: Callable[[Clip], Awaitable[bytes]],
         playout: Playout,
         queue: Callable[[str, bytes], None],
         log: structlog.stdlib.BoundLogger,
     ) -> None:
-        self._form = form
-        self._prompts = prompts
+        """`read` gives a clip's audio, and raises WavError or KeyError."""
+        self._read = read
         self._playout = playout
         self._queue = queue
         self._log = log
@@ -102,7 +99,7 @@ class Clipboard:
             played = self._unread[0]
             for clip in played.clips:
                 try:
-                    payload = await self._prompts.sound(clip, self._form)
+                    payload = await self._read(clip)
                 except (wav.WavError, KeyError) as error:
                     self._log.error("clip left out", clip=str(clip)[:200], error=str(error))
                     played.complete = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
@@ -17,7 +17,7 @@ from voiced.engine import (
     ResponseStarted,
 )
 from voiced.formats import AudioFormat
-from voiced.plugin import Audio, Greeting
+from voiced.plugin import Audio, Clip, Greeting
 from voiced.prompts import Prompts, tone
 
 __all__ = ["GREETING", "LOCAL", "GreetingCapture", "Opening"]
@@ -39,12 +39,15 @@ class Opening:
         self,
         agent: Agent,
         form: AudioFormat,
+        read: Callable[[Clip], Awaitable[bytes]],
         prompts: Prompts,
         queue: Queue,
         log: structlog.stdlib.BoundLogger,
     ) -> None:
+        """`read` gives the audio of a plugin's clip, and raises WavError or KeyError."""
         self._agent = agent
         self._form = form
+        self._read = read
         self._prompts = prompts
         self._queue = queue
         self._log = log
@@ -61,11 +64,11 @@ class Opening:
             self._queue(f"{LOCAL}delay", form.silence(agent.greeting_delay_ms))
         for place, clip in enumerate(planned.before):
             try:
-                self._queue(f"{LOCAL}before:{place}", await self._prompts.sound(clip, form))
+                self._queue(f"{LOCAL}before:{place}", await self._read(clip))
             except (wav.WavError, KeyError) as error:
                 self._log.error("clip left out", clip=str(clip)[:200], error=str(error))
         if planned.audio is not None:
-            self._queue(f"{GREETING}0", await self._prompts.sound(planned.audio, form))
+            self._queue(f"{GREETING}0", await self._read(planned.audio))
             self.recorded = True
             return
         for place, path in enumerate(agent.greeting_files):  # one file may stand there twice

@@ -54,15 +54,18 @@ class Prompts:
         data = await trio.to_thread.run_sync(_read, path, target)
         return self._keep(key, data)
 
-    async def sound(self, clip: Clip, target: AudioFormat) -> bytes:
-        """The audio of whatever a plugin wants played. Raises wav.WavError, or KeyError."""
+    async def sound(self, clip: Clip, target: AudioFormat, language: str = "en") -> bytes:
+        """The audio of whatever a plugin wants played; `language`: of a bundled message.
+
+        Raises wav.WavError, or KeyError for a message that there is not.
+        """
         if isinstance(clip, Audio):
             if clip.format == target:
                 return clip.payload
             return await trio.to_thread.run_sync(convert, clip.payload, clip.format, target)
         if isinstance(clip, Path):
             return await self.file(clip, target)
-        return self.clip(clip, target)
+        return self.clip(clip, target, language)
 
     async def messages(self, agent: Agent, target: AudioFormat) -> dict[str, bytes | wav.WavError]:
         """The agent's own `MESSAGES`, as far as it has files; an error for one that has none."""
@@ -76,8 +79,12 @@ class Prompts:
                     own[name] = error
         return own
 
-    def clip(self, name: str, target: AudioFormat) -> bytes:
-        """A bundled message in `target`. Small and local: read at once, without a thread."""
+    def clip(self, name: str, target: AudioFormat, language: str = "en") -> bytes:
+        """A bundled message in `target`, in an agent's `language` where there is one, else English.
+
+        Small and local: read at once, without a thread. Raises KeyError.
+        """
+        name = clips.translated(name, language)
         key = ("clip", name, target)
         if key in self._cache:
             return self._cache[key]

@@ -35,10 +35,24 @@ def test_every_callers_line_has_an_answer_in_its_language() -> None:
 
 def test_what_the_demo_and_the_calls_rely_on() -> None:
     assert clips.load("opening_hours").duration_ms >= 8000  # long enough to be interrupted
-    assert set(clips.names("prompt")) == {"unavailable", "still_there", "one_moment", "farewell"}
+    prompts = ("unavailable", "still_there", "one_moment", "farewell")
+    assert set(clips.names("prompt")) == {
+        name + language for name in prompts for language in ("", "_tr", "_ja")
+    }
     assert {c.language for c in clips.all_clips("caller")} == {"en", "tr", "ja"}
 
 
 def test_an_unknown_name_is_a_key_error() -> None:
     with pytest.raises(KeyError):
         clips.load("nothing")
+
+
+@pytest.mark.parametrize(
+    ("language", "ending"),
+    [("tr", "_tr"), ("tr-TR", "_tr"), ("TR", "_tr"), ("ja", "_ja"), ("ja-JP", "_ja")]
+    + [(other, "") for other in ("en", "en-GB", "auto", "de", "")],
+)
+def test_a_line_is_found_in_a_language_or_stays_english(language: str, ending: str) -> None:
+    for name in ("unavailable", "still_there", "one_moment", "farewell"):
+        assert clips.translated(name, language) == name + ending
+    assert clips.load(f"farewell{ending}").language == (ending[1:] or "en")

@@ -13,7 +13,7 @@ from importlib.resources import files
 from types import MappingProxyType
 from typing import Any, Literal
 
-__all__ = ["RATE", "Clip", "all_clips", "load", "names"]
+__all__ = ["RATE", "Clip", "all_clips", "load", "names", "translated"]
 
 RATE = 8000
 _PACKAGE = files(__package__)
@@ -46,6 +46,15 @@ def _index() -> MappingProxyType[str, dict[str, Any]]:
 def names(role: Literal["caller", "agent", "prompt"] | None = None) -> tuple[str, ...]:
     """Return the names of all clips, or of those of one role, in the order of the index."""
     return tuple(n for n, entry in _index().items() if role is None or entry["role"] == role)
+
+
+def translated(name: str, language: str) -> str:
+    """Return the name of the same line in a language: `farewell_tr` of `farewell` for "tr-TR".
+
+    `name` itself where there is none: the lines without an ending are English.
+    """
+    other = f"{name}_{language.partition('-')[0].lower()}"
+    return other if other in _index() else name
 
 
 @cache

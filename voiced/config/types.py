@@ -235,7 +235,8 @@ class Agent(Table, frozen=True):
     voice: Name = "marin"
     """A voice of the engine's model."""
     language: str = "auto"
-    """The callers' language as an ISO 639 code such as `"tr"`; it helps the transcription."""
+    """The callers' language as an ISO 639 code such as `"tr"`; it helps the transcription, and \
+bundled messages are in Turkish or Japanese where it is `"tr"` or `"ja"`."""
     instructions: str | None = None
     """What the model is told about its task. Left out: to be a brief and friendly receptionist."""
     instructions_file: Path | None = None
