@@ -106,3 +106,24 @@ def test_a_number_is_covered_by_itself_and_by_its_prefixes(number: str, length: 
     assert covers(number[:length] + "*", number)
     assert not covers(number + "0", number)
     assert covers("*", number[:length] + "*")
+
+
+@pytest.mark.parametrize(
+    ("match", "called"),
+    [
+        ("sip:danışma@voiced.test", "sip:dan%C4%B1%C5%9Fma@voiced.test"),
+        ("sip:danışma@voiced.test", "sip:DANIŞMA@voiced.test"),
+        ("sip:İzmir@voiced.test", "sip:izmir@voiced.test"),
+        ("sip:IŞIK@voiced.test", "sip:%c4%b1%c5%9f%c4%b1k@voiced.test;transport=tls"),
+        ("sip:受付*", "sip:%E5%8F%97%E4%BB%982@voiced.test"),
+        ("sip:ka\u0301va@voiced.test", "sip:káva@voiced.test"),
+    ],
+)
+def test_names_in_other_scripts_match_as_they_are_written(match: str, called: str) -> None:
+    assert is_pattern(match)
+    assert covers(match, called)
+
+
+def test_escapes_of_what_separates_stay_escapes() -> None:
+    assert not covers("sip:a@b", "sip:a%40b")
+    assert not covers("sip:受付", "sip:受付%3B")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import unquote
 
 from msgspec import UNSET, structs
 
@@ -15,14 +17,30 @@ __all__ = ["Asked", "covers", "is_pattern", "normalised", "number_for"]
 # E.164 numbers have 15 digits at most (ITU-T E.164, 6.2.1); a prefix may be as short as "+".
 _PATTERN = re.compile(r"\*|\+\d{1,15}|\+\d{0,15}\*|sips?:[^\s*]+\*?|sips?:\*", re.ASCII)
 _PUNCTUATION = re.compile(r"[\s().-]")
+_ESCAPED = re.compile(r"(?:%[89A-F][0-9A-F])+", re.IGNORECASE | re.ASCII)
 
 
 def normalised(address: str) -> str:
-    """Write a number without punctuation, a SIP URI without parameters, in lower case."""
+    """Write a number without punctuation, a SIP URI without parameters, in lower case.
+
+    Letters beyond ASCII stand for themselves, however a URI escapes them (RFC 3261 section 25.1
+    knows them as UTF-8, escaped), and the Turkish i's are one: cases pair them otherwise elsewhere.
+    """
     address = address.strip()
     if address[:5].lower().startswith(("sip:", "sips:")):
-        return re.split(r"[;?]", address, maxsplit=1)[0].lower()
+        address = re.split(r"[;?]", address, maxsplit=1)[0]
+        return address.lower() if _plain(address) else _folded(address)
     return _PUNCTUATION.sub("", address)
+
+
+def _plain(address: str) -> bool:
+    return address.isascii() and "%" not in address
+
+
+def _folded(address: str) -> str:
+    address = _ESCAPED.sub(lambda found: unquote(found[0]), address)
+    text = unicodedata.normalize("NFC", address).casefold()
+    return text.replace("\u0131", "i").replace("i\u0307", "i")
 
 
 def is_pattern(match: str) -> bool:
