@@ -215,6 +215,37 @@ async def test_after_five_failures_a_plugin_is_left_out_but_for_the_end(
     assert [bool(line["exc_info"]) for line in failures] == [True, False, False, False, False]
 
 
+async def test_whatever_a_hook_raises_the_next_one_runs(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    class Odd(Diary):
+        async def on_state(self, previous: str, state: str) -> None:
+            await trio.lowlevel.checkpoint()
+            if state == "exit":
+                raise SystemExit(1)
+            if state == "group":
+                raise BaseExceptionGroup("x", [SystemExit(1), GeneratorExit()])
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                try:
+                    await trio.sleep_forever()
+                except trio.Cancelled as error:
+                    self.stale = error
+                    raise
+            raise self.stale
+
+    counts = Counts()
+    hooks = hooks_of(Odd, count=counts)
+    await nursery.start(hooks.run)
+    for state in ("exit", "group", "stale"):
+        hooks.emit("on_state", "a", state)
+    hooks.emit("on_call_start")
+    await wait_all_tasks_blocked()
+    assert Odd.seen == [("start",)]
+    assert counts == {("Odd", "failed"): 3}
+    await hooks.finish(SUMMARY)
+
+
 async def test_a_plugin_that_cannot_be_made_is_left_out(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

@@ -94,7 +94,7 @@ class Runner:
         self._audio: dict[str, _Item] = {}  # what a further piece may still be joined to
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
-        self._running: tuple[_Item, trio.CancelScope] | None = None
+        self._running: _Item | None = None
         self._ending = False
         self._failures = 0
         self._dropped = 0
@@ -122,9 +122,7 @@ class Runner:
     def withdraw(self, ask: Ask) -> None:
         """Nobody waits for the answer any more."""
         ask.withdrawn = True
-        if self._running is not None and self._running[0].ask is ask:
-            self._running[1].cancel()
-        else:
+        if self._running is None or self._running.ask is not ask:  # else its own limit ends it
             self._count(self.enabled.name, "too slow")
             self._log.error("plugin is busy and was not asked")
 
@@ -148,7 +146,7 @@ class Runner:
         self.enabled.abandoned += 1
         self._waiting.clear()
         self._count(self.enabled.name, "abandoned")
-        hook = self._running[0].hook if self._running else ""
+        hook = self._running.hook if self._running else ""
         self._log.error("plugin cannot be stopped, its task is left to itself", hook=hook)
 
     def _tell_audio(self, hook: str, payload: bytes, at_ms: int) -> None:
@@ -258,7 +256,7 @@ class Runner:
         if ask is not None:
             limit_s = min(limit_s, ask.deadline - began)
         scope = trio.CancelScope(deadline=began + limit_s)
-        self._running = (item, scope)
+        self._running = item
         failures = self._failures
         try:
             with scope:
@@ -308,7 +306,7 @@ class Runner:
     def _stepped(self, took_s: float) -> None:
         if took_s < BLOCKED_S:
             return
-        hook = self._running[0].hook if self._running else ""
+        hook = self._running.hook if self._running else ""
         self._count(self.enabled.name, "blocked")
         if not self._told_blocked:
             self._told_blocked = True
