@@ -212,7 +212,8 @@ class Dialogue:
         self._record.model_to(ModelState.READY)
         self._convert()
         if self.patience.reconnecting:
-            self.patience.resumed(answering=False)
+            self.patience.resumed(answering=self.patience.owed)  # before there was a model
+        self.patience.connected()
         self._hooks.emit("on_session_ready")
         if not self._closing and self._greets:
             self._ask_greeting()

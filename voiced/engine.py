@@ -207,7 +207,10 @@ class ToolCall:
 
 
 class Reconnecting(Struct, frozen=True, gc=False):
-    """The model was lost, and is tried again or replaced; of open answers nothing more comes."""
+    """The model was lost, and is tried again or replaced; of open answers nothing more comes.
+
+    Before `Ready`: it cannot be reached at once.
+    """
 
     code: str
     message: str

@@ -60,6 +60,7 @@ class Patience:
         self._held = False
         self._fill_at: float | None = None  # the model is lost: the next filler is due then
         self._working = False
+        self._connecting = True
         self._changed = trio.Event()
         waits = (agent.no_answer_s, agent.silence_prompt_s, agent.silence_hangup_s)
         self._shortest_s = min(wait for wait in waits if wait)  # 0: never
@@ -114,6 +115,12 @@ class Patience:
         else:
             self.settled()
 
+    def connected(self) -> None:
+        """There is a model. Before that whoever connects knows when to give up."""
+        self._connecting = False
+        if self._owed_since is not None:
+            self._owed_since = trio.current_time()
+
     def working(self, working: bool) -> None:
         """Tools run, in their own time: the caller hears fillers, and nobody gives up."""
         self._working = working
@@ -130,6 +137,8 @@ class Patience:
         began = self._quiet_since = trio.current_time()
         if self._owed_since is not None:
             self._owed_since = began  # before this nobody heard that nothing was said
+        if self._fill_at is not None:
+            self._fill_at = max(self._fill_at, began + LOST_FILLER_S)
         over_at = began + self._agent.max_duration_s
         while not self._over:
             now = trio.current_time()
@@ -166,8 +175,8 @@ class Patience:
         if not self._playout.idle:
             return now + self._agent.no_answer_s
         waited, patience = now - since, self._agent.no_answer_s
-        if waited >= GIVE_UP * patience and self._working:
-            self.owe()  # a tool has a time limit of its own
+        if waited >= GIVE_UP * patience and (self._working or self._connecting):
+            self.owe()  # a tool has a time limit of its own, and so has whoever connects
             return now + patience
         if waited >= GIVE_UP * patience:
             self._record.log.warning("model says nothing", waited_s=round(waited, 1))

@@ -107,7 +107,7 @@ async def test_the_first_engine_is_not_there() -> None:
         engine = made.for_agent(agent)
         async with engine.open(plan(agent)) as session:
             events = await until(session, Resumed)
-            assert [type(event) for event in events] == [Ready, Resumed]
+            assert [type(event) for event in events] == [Reconnecting, Ready, Resumed]
             assert engine.model == "emulator"
 
 

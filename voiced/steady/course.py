@@ -71,6 +71,11 @@ class Course:
         self._fresh = False  # nobody has talked yet: the better engine, not the same one
         self._loss = NOTHING
 
+    @property
+    def loss(self) -> Lost:
+        """Why nobody talks: the last failure."""
+        return self._loss
+
     def start(self, now: float) -> None:
         """The first connection of a call."""
         self._begin(now, list(range(self._sides)), least=1)

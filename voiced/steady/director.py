@@ -53,6 +53,9 @@ class Conversation(Protocol):
     def broke_down(self, held: Held, loss: Lost) -> None:
         """The session that talks has failed from within."""
 
+    def delayed(self, loss: Lost) -> None:
+        """No session can be made for now."""
+
     def give_up(self, loss: Lost) -> None:
         """There is nothing left to try."""
 
@@ -166,6 +169,7 @@ class Director:
             self._conversation.give_up(step.loss)
             return
         if isinstance(step, Pause):
+            self._conversation.delayed(self._course.loss)
             for guarded in self._sides:
                 guarded.guard.tell(self._changed)
             await self._wait_until(trio.current_time() + step.seconds)

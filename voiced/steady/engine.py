@@ -23,7 +23,8 @@ class SteadyEngine:
 
     Its session emits `Ready` once, then `Reconnecting` in the step in which a loss is known and
     `Resumed` when another session has taken over, or `Lost` where nothing is left to try: the
-    agent's `reconnect_s` is over, for both engines, or no attempt can succeed. Where the fallback
+    agent's `reconnect_s` is over, for both engines, or no attempt can succeed. `Reconnecting` comes
+    before `Ready` where the first session is not to be had at once. Where the fallback
     engine answers from the beginning, `Ready` is followed by `Resumed`. A call that has gone to
     its fallback stays there, unless that is lost as well.
     """

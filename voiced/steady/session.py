@@ -68,6 +68,7 @@ class SteadySession:
         self._sessions = 0  # that have talked
         self._talking_since = 0.0
         self._announce = False  # tell of a fallback that was there from the beginning
+        self._delayed = False  # the first session, which has been told
         self._ask_at = 0.0  # no answer is asked for before
         self._over = False
         self._out: list[EngineEvent] = []  # of our own; a handful between two receives
@@ -367,6 +368,13 @@ class SteadySession:
     def broke_down(self, held: Held, loss: Lost) -> None:
         """The session that talks has failed from within."""
         self._lose(held, loss)
+
+    def delayed(self, loss: Lost) -> None:
+        """The first session is not to be had at once: the call covers for it, as for a lost one."""
+        if not self._sessions and not self._delayed:
+            self._delayed = True
+            self._out.append(Reconnecting(loss.code, loss.message))
+            self.ring()
 
     def give_up(self, loss: Lost) -> None:
         """Nothing is left to try: this is the end of it."""
