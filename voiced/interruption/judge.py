@@ -28,6 +28,7 @@ RING: Final = 0.6  # how much of an echo's power may ring on a frame later
 VOICED: Final = 0.6
 TONE: Final = 0.75
 RUN: Final = 2  # frames in a row, else chance
+CLEAR: Final = 0.5  # of an echo and its ring: more is not left by either
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
             period = frame.period
             if run >= RUN:
                 voiced += RUN if run == RUN else 1
-            clear += left > ring and left > 2 * least
+            clear += left > CLEAR * ring and left > 2 * least
         else:
             run = 0
     share = echo_sum / near_sum if near_sum else 0.0
