@@ -216,3 +216,12 @@ async def test_settings_that_were_not_checked_are_refused(folder: Path) -> None:
         with pytest.raises(PluginError, match=r"\[plugins.recorder\]: Object contains unknown"):
             await house.set_up(Config(plugins={"recorder": {"x": 1}}))
         assert house.providers == {}
+
+
+async def test_who_keeps_voiced_from_ending_is_named(folder: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with house_in(folder) as house:
+            await house.set_up(config(folder, "a"))
+            house.enabled()[0].abandoned = 1
+    (line,) = [line for line in logs if "keep voiced from ending" in line["event"]]
+    assert line["names"] == ["mine"]

@@ -80,8 +80,11 @@ class House:
                 yield house
             finally:
                 nursery.cancel_scope.cancel()
+                kept = [*house._current.values(), *house._retired]
                 with trio.CancelScope(shield=True):  # each close has its own limit
-                    await _close_all([*house._current.values(), *house._retired])
+                    await _close_all(kept)
+                if stuck := [each.enabled.name for each in kept if each.enabled.abandoned]:
+                    log.error("plugins that will not stop may keep voiced from ending", names=stuck)
 
     async def set_up(self, config: Config) -> None:
         """Have the plugins of `config` from now on. Raises PluginError, and changes nothing then.
