@@ -14,7 +14,16 @@ from tests.fakes import FACTS, FakeEngine, FakeLeg
 from tests.test_call import TICK, Scene, answer, turn
 from voiced.call import Call, Services
 from voiced.config.types import Agent
-from voiced.engine import Lost, Ready, Reconnecting, Resumed, SpeechStarted, ToolCall
+from voiced.engine import (
+    AgentAudio,
+    Lost,
+    Ready,
+    Reconnecting,
+    ResponseStarted,
+    Resumed,
+    SpeechStarted,
+    ToolCall,
+)
 from voiced.formats import PCMU_8K
 from voiced.hooks.calls import CallHooks
 from voiced.hooks.enabled import Enabled
@@ -191,6 +200,13 @@ async def test_audio_of_both_sides_comes_with_its_time(autojump_clock: object) -
     ends = {start + len(payload) // 8 for start, payload in Listener.agent}
     assert min(abs(end - (at + 1500)) for end in ends) <= 2
     assert abs(max(ends) - (at + 3500)) <= 2
+
+
+async def test_what_was_heard_is_told_while_the_model_stalls(autojump_clock: object) -> None:
+    async with scene(Listener, agent=Agent(greeting="")) as s:
+        s.model.emit(Ready(), ResponseStarted("r"), AgentAudio("r", "i", 0, b"\x21" * 8000))
+        await trio.sleep(1.5)
+        assert sum(len(payload) for _, payload in Listener.agent) == 8000
 
 
 async def test_without_listeners_nothing_listens(autojump_clock: object) -> None:

@@ -158,6 +158,8 @@ class Speaker:
                         self._ears.settle(math.inf)
                     return
                 else:  # all is heard and the model owes the rest of the item
+                    if self._ears is not None:
+                        self._ears.settle(math.inf)
                     await self._work.park()
 
     def _listen(self, ears: Ears, payload: bytes) -> None:

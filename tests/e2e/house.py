@@ -293,6 +293,10 @@ APART_S = 0.1
 AFTERWARDS = "afterwards"
 
 
+AT_ONCE = 10
+"""Callers and the daemon share a process here: more of them than this hear how busy it is."""
+
+
 class Scenes(dict[str, Callable[[T], Awaitable[None]]], Generic[T]):
     """Scenarios that one stage, a daemon say, sees side by side; a decorator adds one."""
 
@@ -311,9 +315,12 @@ class Scenes(dict[str, Callable[[T], Awaitable[None]]], Generic[T]):
         """Run all; returns what each raised. One that fails does not stop the others."""
         outcomes: dict[str, Exception | None] = {}
 
+        at_once = trio.CapacityLimiter(AT_ONCE)
+
         async def play(name: str, scenario: Callable[[T], Awaitable[None]]) -> None:
             try:
-                await scenario(stage)
+                async with at_once:
+                    await scenario(stage)
             except Exception as error:
                 outcomes[name] = error
             else:

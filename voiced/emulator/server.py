@@ -20,6 +20,7 @@ from trio_websocket import (
     WebSocketRequest,
     wrap_server_stream,
 )
+from wsproto.utilities import LocalProtocolError
 
 from voiced.emulator.dialogue import Dialogue
 from voiced.emulator.errors import Refused, refusal
@@ -39,7 +40,12 @@ MESSAGE_BYTES: Final = 21 * 1024 * 1024  # 15 MiB of audio in base64, and what i
 MESSAGE_QUEUE: Final = 8  # received, not yet handled; more wait in the kernel
 BACKLOG: Final = 256  # server events unsent before the client's next event is read
 EXPIRED: Final = "Your session hit the maximum duration of 60 minutes."
-_GONE: Final = (ConnectionClosed, trio.BrokenResourceError, trio.ClosedResourceError)
+_GONE: Final = (
+    ConnectionClosed,
+    LocalProtocolError,  # a ping that is answered while the connection closes
+    trio.BrokenResourceError,
+    trio.ClosedResourceError,
+)
 
 _UPGRADE: Final = re.compile(rb"^upgrade:[ \t]*websocket\b", re.I | re.M)
 
