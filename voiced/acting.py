@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
-from voiced import metrics, wav
+from voiced import wav
 from voiced.ending import LastWords
 from voiced.formats import AudioFormat
 from voiced.leg import Transferred, Unsupported
@@ -179,7 +180,16 @@ class Acting:
 
     def register_tool(self, tool: Tool) -> None:
         """Let the model call `tool` from now on."""
-        self._call.register_tool(tool)
+        handler = tool.handler
+
+        async def reported(arguments: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
+            try:
+                return await handler(arguments)
+            except Exception as error:
+                self._call.hooks.failed(self._plugin, "tool", error)
+                raise
+
+        self._call.register_tool(dataclasses.replace(tool, handler=reported))
 
     async def run_tool(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Run a tool that any plugin has registered."""
@@ -209,9 +219,8 @@ class Acting:
             await function(*args)
         except Unsupported as error:
             self._log.warning("plugin asked in vain", why=str(error))
-        except Exception:
-            metrics.PLUGIN_FAULTS.labels(self._plugin, "task").inc()
-            self._log.exception("plugin's task failed")
+        except Exception as error:
+            self._call.hooks.failed(self._plugin, "task", error)
 
 
 def _name(clip: Clip) -> str:

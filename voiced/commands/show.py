@@ -36,7 +36,7 @@ def _sections(call: dict[str, Any]) -> Iterator[str]:
     from voiced.commands.tables import pairs, printable
 
     yield pairs(_facts(call))
-    for name in ("parameters", "statistics", "latencies", "usage"):
+    for name in ("parameters", "facts", "statistics", "latencies", "usage"):
         values = call.get(name) or {}
         if values:
             items = ((key, _short(value)) for key, value in values.items())
