@@ -17,9 +17,10 @@ from tests.e2e.house import (
     nothing_is_left,
     run_strictly,
 )
+from tests.e2e.stalls import undisturbed
 from voiced import clips
 from voiced.realtime import client
-from voiced.simulate import Script
+from voiced.simulate import CallResult, Script
 from voiced.simulate.script import (
     HangUp,
     Say,
@@ -30,15 +31,17 @@ from voiced.simulate.script import (
     WaitForHangUp,
 )
 
-NO_ANSWER_S = 1.0
 SOON_MS = 8000
 """A few seconds of patience and as many for a machine that has other things to do."""
 
-QUICK = f"no_answer_s = {NO_ANSWER_S}\n"
+QUICK = "no_answer_s = 2\nreconnect_s = 2\nsilence_prompt_s = 0\n"
 GREETS = QUICK + 'greeting = "Greet the caller."\n'
 SILENT = QUICK + 'greeting = ""\n'
+IMPATIENT = 'no_answer_s = 1\ngreeting = ""\n'
 HEARS: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence(700))
 ASKS: tuple[Step, ...] = (Say("thanks"), *HEARS, HangUp())
+WAITS: tuple[Step, ...] = (Say("thanks"), WaitForAgentSpeech(300), WaitForAgentSilence(4000))
+ONCE = "faulty_sessions = 1"
 
 agents: dict[str, str] = {}
 engines: dict[str, str] = {}
@@ -52,10 +55,22 @@ def faulty(name: str, faults: str, settings: str) -> None:
     agents[name] = agent(name, name, settings)
 
 
-# ---- the model is lost: the message, then the end
+def losses(here: House, result: CallResult) -> list[tuple[str, bool]]:
+    """The codes with which the model was lost, and whether somebody tried to get it back."""
+    return [
+        (line["code"], line.get("again", False))
+        for line in here.lines_of(result.call_sid)
+        if line["event"] == "model lost"
+    ]
 
 
-async def lost(here: House, name: str, reason: str, code: str, steps: tuple[Step, ...]) -> None:
+# ---- the model is lost for good: the message, then the end
+
+
+async def lost(
+    here: House, name: str, reason: str, code: str, again: bool, steps: tuple[Step, ...] = ()
+) -> None:
+    """`again`: somebody tried to get it back."""
     result = await here.call(Script("hears", "", (*steps, WaitForHangUp())), name)
     assert (result.failure, result.ended_by, result.unheard_ms) == (None, "agent", 0)
     assert not result.violations
@@ -64,38 +79,69 @@ async def lost(here: House, name: str, reason: str, code: str, steps: tuple[Step
     assert said is not None
     row = await here.row(result.call_sid)
     assert (row["reason"], row["states"][-2][0]) == (reason, "ending")
-    lines = [line for line in here.lines_of(result.call_sid) if line["event"] == "model lost"]
-    assert [line["code"] for line in lines] == [code]
+    *before, end = losses(here, result)
+    assert end == (code, False)
+    assert set(before) == ({(code, True)} if again else set())
+    if again:
+        filler = find(result, "one_moment")
+        assert filler is None or filler < said
 
 
-for name, faults, reason, code in (
-    ("status_401", "refuse_status = 401", "model_unreachable", "http_401"),
-    ("status_429", "refuse_status = 429", "model_unreachable", "http_429"),
-    ("status_503", "refuse_status = 503", "model_unreachable", "http_503"),
-    ("no_quota", 'refuse_code = "insufficient_quota"', "model_unreachable", "insufficient_quota"),
-    ("rejects_update", 'reject_update = "session.audio"', "model_unreachable", "unknown_parameter"),
-    ("closes", "close_after_ms = 400, close_code = 1011", "model_lost", "close_1011"),
-    ("breaks", "close_in_answer_ms = 600", "model_lost", "close_1006"),
-    ("half_open", "half_open_after_ms = 300", "model_lost", "half_open"),
-    ("half_open_in_answer", "half_open_in_answer_ms = 600", "model_lost", "half_open"),
-    ("expires", "session_expired_after_ms = 700", "model_lost", "session_expired"),
-    ("quota_in_answer", "fail_all = true", "model_lost", "insufficient_quota"),
-    ("limited", 'fail_all = true, fail_code = "server_error"', "model_lost", "server_error"),
+UNREACHABLE, LOST = "model_unreachable", "model_lost"
+
+for name, faults, reason, code, again in (
+    ("status_401", "refuse_status = 401", UNREACHABLE, "http_401", False),
+    ("status_429", "refuse_status = 429", UNREACHABLE, "http_429", True),
+    ("status_503", "refuse_status = 503", UNREACHABLE, "http_503", True),
+    ("no_quota", 'refuse_code = "insufficient_quota"', UNREACHABLE, "insufficient_quota", False),
+    ("no_quota_at_all", "quota = true", UNREACHABLE, "http_429", False),
+    ("rejects_update", 'reject_update = "session.audio"', UNREACHABLE, "unknown_parameter", False),
+    ("closes", "close_after_ms = 400, close_code = 1011", LOST, "close_1011", True),
+    ("half_open", "half_open_after_ms = 300", LOST, "half_open", True),
+    ("expires", "session_expired_after_ms = 300", LOST, "session_expired", True),
+    ("quota_in_answer", "fail_all = true", LOST, "insufficient_quota", False),
+    ("fails", 'fail_all = true, fail_code = "server_error"', LOST, "server_error", True),
 ):
     faulty(name, faults, GREETS)
-    scenes[name] = partial(lost, name=name, reason=reason, code=code, steps=())
+    scenes[name] = partial(lost, name=name, reason=reason, code=code, again=again)
 
 
-faulty("breaks_later", "close_in_answer_ms = 600, close_code = 1013", SILENT)
-scenes["breaks_later"] = partial(
-    lost, name="breaks_later", reason="model_lost", code="close_1013", steps=(Say("thanks"),)
-)
+# ---- the model is lost once: what it owed is heard all the same
 
+
+async def once(here: House, name: str, code: str) -> None:
+    """The caller asks, and hears the answer to its last word."""
+    result = await here.call(Script("asks", "", WAITS), name)
+    assert result.failure is None
+    assert not result.violations
+    assert losses(here, result) == [(code, True)]
+    assert find(result, "unavailable") is None
+    assert result.heard_answer()
+    row = await here.row(result.call_sid)
+    assert row["reason"] == "caller_hangup"
+    said = " ".join(each["text"] for each in row["transcript"] if each["role"] == "agent")
+    assert "Goodbye." in said
+
+
+for name, faults, code in (
+    ("closes_once", "close_after_ms = 400, close_code = 1011", "close_1011"),
+    ("breaks_once", "close_in_answer_ms = 600", "close_1006"),
+    ("breaks_late_once", "close_in_answer_ms = 1800, close_code = 1013", "close_1013"),
+    ("half_open_once", "half_open_after_ms = 300", "half_open"),
+    ("half_open_in_answer_once", "half_open_in_answer_ms = 600", "half_open"),
+    ("expires_once", "session_expired_after_ms = 700", "session_expired"),
+    ("fails_once", 'fail_all = true, fail_code = "server_error"', "server_error"),
+):
+    faulty(name, f"{faults}, {ONCE}", SILENT)
+    scenes[name] = partial(once, name=name, code=code)
+
+faulty("refused_once", "refuse_first = 2, refuse_status = 429", SILENT)
+scenes["refused_once"] = partial(once, name="refused_once", code="http_429")
 
 # ---- the model says nothing
 
 
-faulty("silent", "silent = true", SILENT)
+faulty("silent", "silent = true", IMPATIENT)
 
 
 @scenes
@@ -111,7 +157,7 @@ async def silent(here: House) -> None:
     assert (await here.row(result.call_sid))["reason"] == "model_silent"
 
 
-faulty("one_refused", 'fail_response = 1, fail_code = "rate_limit_exceeded"', SILENT)
+faulty("one_refused", 'fail_response = 1, fail_code = "rate_limit_exceeded"', IMPATIENT)
 
 
 @scenes
@@ -131,6 +177,10 @@ async def one_refused(here: House) -> None:
 
 
 async def unnoticed(here: House, name: str) -> None:
+    await undisturbed(here, partial(_unnoticed, name=name))
+
+
+async def _unnoticed(here: House, name: str) -> None:
     result = await here.call(Script("asks", "", ASKS), name)
     assert result.failure is None
     assert not result.violations
@@ -157,7 +207,7 @@ for name, faults in (
     scenes[name] = partial(unnoticed, name=name)
 
 
-faulty("late", "late_response_ms = 2000", SILENT)
+faulty("late", "late_response_ms = 2000", IMPATIENT)
 
 
 @scenes
