@@ -160,9 +160,17 @@ class Lanes:
 
 
 class Courier:
-    """See the module's text. `deliver` says what became of an item; it raises nothing of its own.
+    """See the module's text. `open`, then `run` as a task, then `close`.
 
-    `open`, then `run` as a task, then `close`.
+    Args:
+        folder: where the spool is.
+        deliver: tries once, and says what became of it.
+        limits: what may wait, and how long.
+        log: where outages and losses are said, once each.
+        now: Unix time.
+        jitter: a random number from 0 to 1.
+        on_lost: told of each item that will not be delivered, and why.
+        limiter: for the threads that use the disk.
     """
 
     def __init__(
@@ -174,10 +182,12 @@ class Courier:
         *,
         now: Callable[[], float] = time.time,
         jitter: Callable[[], float] = random.random,
+        on_lost: Callable[[Item, str], None] = lambda item, why: None,
         limiter: trio.CapacityLimiter | None = None,
     ) -> None:
         self._folder = folder
         self._deliver = deliver
+        self._on_lost = on_lost
         self._limits = limits
         self._log = log
         self._now, self._jitter = now, jitter
@@ -421,6 +431,7 @@ class Courier:
 
     def _lose(self, item: Item, why: str) -> None:
         self.lost += 1
+        self._on_lost(item, why)
         self._say(why, item)
 
     def _say(self, why: str, item: Item | None) -> None:

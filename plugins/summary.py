@@ -1,0 +1,190 @@
+"""After a call: what it was about, as a chat model understands it.
+
+    [plugins.summary]
+    engine = "local"
+    language = "German"
+
+The facts `summary`, `sentiment` (`positive`, `neutral` or `negative`), `topics` (joined by commas)
+and `caller_language` (an ISO 639-1 code) are added to the call's journal row some seconds after its
+end; `summary_failed` says why they are not. Calls that wait for it are kept over restarts.
+
+The engine needs a chat model: one of `kind = "pipeline"`, or the emulator. Its server gets the
+transcript.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from typing import Annotated, Final
+
+import msgspec
+import trio
+from msgspec import Meta
+from voiced_plugins._courier import Again, Courier, Done, Limits, Never, Outcome
+from voiced_plugins._gist import PROMPT, Gist, messages, shortened, understood
+from voiced_plugins._spool import Item, Stored
+
+from voiced.plugin import Host, Plugin, PluginError, Service, Settings, Summary
+
+__all__ = ["Summaries", "SummaryPlugin", "SummarySettings"]
+
+SETTLE_S: Final = 6.0
+"""Other plugins have 5.5 s after a call for what they note, and then its row is written once more:
+what is noted before would be written over."""
+
+STARTING: Final = 3
+"""So often an engine may be missing: at a start services run before the engines are there."""
+
+ANSWERS: Final = 4
+"""So many answers that nobody understands are enough."""
+
+WRITTEN_S: Final = 3.0
+"""How long the end of a call may wait for the disk; the call itself is over."""
+
+MIB: Final = 2**20
+
+
+class SummarySettings(Settings, frozen=True):
+    """Which calls, by which model, in which language."""
+
+    engine: str | None = None
+    """The `[engine.NAME]` whose chat model is asked. Left out: the one that held the call."""
+    language: str | None = None
+    """What summary and topics are written in, e.g. `"German"`. Left out: the caller's language."""
+    prompt: str = PROMPT
+    """What the model is told; `{language}` is filled in. It has to ask for JSON with the key \
+"summary", and may ask for "sentiment", "topics" and "language"."""
+    min_s: Annotated[float, Meta(ge=0)] = 10.0
+    """Calls with less audio than this, or in which the caller said nothing, are passed over."""
+    max_chars: Annotated[int, Meta(ge=1000, le=1_000_000)] = 48_000
+    """How much of a transcript the model gets, its beginning and its end."""
+    retry_s: Annotated[float, Meta(ge=1)] = 3600.0
+    """How long after a call its summary is worth asking for."""
+    at_once: Annotated[int, Meta(ge=1, le=16)] = 2
+    """How many are asked for at the same time."""
+    max_waiting: Annotated[int, Meta(ge=1)] = 5000
+    """How many calls may wait; of more the oldest are given up."""
+    max_mb: Annotated[int, Meta(ge=1)] = 64
+    """What may wait, in MiB."""
+
+    def __post_init__(self) -> None:
+        if '"summary"' not in self.prompt or "json" not in self.prompt.lower():
+            raise ValueError('prompt has to ask for JSON with the key "summary"; leave it out')
+
+
+class _Task(msgspec.Struct, frozen=True):
+    """A call to be summed up, as the spool has it."""
+
+    engine: str
+    transcript: str
+
+
+class Summaries(Service):
+    """The calls that wait."""
+
+    config: SummarySettings
+
+    def __init__(self, config: SummarySettings, host: Host) -> None:
+        super().__init__(config, host)
+        self.courier: Courier | None = None
+        self._missing: set[str] = set()  # engines whose lack was said: as many as there are names
+
+    async def open(self) -> None:
+        """Open the spool. Raises PluginError."""
+        config = self.config
+        limits = Limits(
+            max_items=config.max_waiting,
+            max_bytes=config.max_mb * MIB,
+            deadline_s=config.retry_s,
+            at_once=config.at_once,
+            first_s=SETTLE_S,
+        )
+        try:
+            folder = self.host.state_dir
+            courier = Courier(folder, self.sum_up, limits, self.host.log, on_lost=self._lost)
+            await courier.open()
+        except (OSError, sqlite3.Error) as error:
+            raise PluginError(f"the spool in {self.host.state_dir}: {error}") from None
+        self.courier = courier
+
+    async def run(self) -> None:
+        """Ask for summaries."""
+        assert self.courier is not None
+        await self.courier.run()
+
+    async def close(self) -> None:
+        """Leave the rest to the next start."""
+        if self.courier is not None:
+            await self.courier.close()
+
+    def put(self, call_id: str, engine: str, transcript: str) -> None:
+        """Have a call summed up. Never waits."""
+        assert self.courier is not None
+        # What a model says need not be UTF-8.
+        transcript = transcript.encode("utf-8", "replace").decode()
+        body = msgspec.json.encode(_Task(engine, transcript))
+        self.courier.put(Item(call_id, call_id, "summary", body, time.time()))
+
+    async def sum_up(self, stored: Stored) -> Outcome:
+        """Ask once."""
+        task = msgspec.json.decode(stored.item.body, type=_Task)
+        config, call_id = self.config, stored.item.lane
+        try:
+            answer = await self.host.complete(
+                task.engine, messages(config.prompt, config.language, task.transcript)
+            )
+        except PluginError as error:
+            if stored.tries < STARTING:
+                return Again(str(error))
+            self._say_missing(task.engine, error)
+            return Never("there is no chat model")
+        except OSError as error:
+            return Again(f"{type(error).__name__}: {error}"[:200])
+        gist = understood(answer)
+        if gist is None:
+            if stored.tries + 1 < ANSWERS:
+                return Again("the model's answer has no summary")
+            return Never("the model's answers have no summary")
+        self._note(call_id, gist)
+        return Done()
+
+    def _note(self, call_id: str, gist: Gist) -> None:
+        note = self.host.annotate
+        note(call_id, "summary", gist.summary)
+        if gist.sentiment is not None:
+            note(call_id, "sentiment", gist.sentiment)
+        if gist.topics:
+            note(call_id, "topics", ", ".join(gist.topics))
+        if gist.language is not None:
+            note(call_id, "caller_language", gist.language)
+        self.host.log.info("call summed up", call=call_id, sentiment=gist.sentiment)
+
+    def _lost(self, item: Item, why: str) -> None:
+        self.host.annotate(item.lane, "summary_failed", why[:200])
+
+    def _say_missing(self, engine: str, error: PluginError) -> None:
+        if engine not in self._missing:
+            self._missing.add(engine)
+            remedy = "set engine to one that has a chat model"
+            self.host.log.error("no summaries", why=str(error), remedy=remedy)
+
+
+class SummaryPlugin(Plugin):
+    """Hands its call over when it has ended."""
+
+    Config = SummarySettings
+    Service = Summaries
+    config: SummarySettings
+    service: Summaries
+
+    async def on_call_end(self, summary: Summary) -> None:
+        """Have it summed up, if there is anything to."""
+        config, courier = self.config, self.service.courier
+        spoke = any(line.role == "caller" for line in summary.transcript)
+        if courier is None or not spoke or summary.media_ms < config.min_s * 1000:
+            return
+        transcript = shortened(summary.transcript, config.max_chars)
+        self.service.put(summary.call_id, config.engine or self.call.engine, transcript)
+        with trio.move_on_after(WRITTEN_S):
+            await courier.written()
