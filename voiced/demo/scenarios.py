@@ -266,7 +266,7 @@ _REMEMBERS: Final = _script(
     Say("hello"),
     *_HEARD,
     Pause(500),
-    Say("hours"),
+    Say("appointment"),
     WaitForAgentSpeech(300),
     WaitForAgentSilence(2500),
     Say("recall"),
@@ -284,7 +284,7 @@ faults = { close_after_ms = 9000, faulty_sessions = 1 }
 
 [engine.dying]
 kind = "emulator"
-faults = { close_after_ms = 9000, refuse_after = 1 }
+faults = { close_after_ms = 6200, refuse_after = 1 }
 
 [engine.spare]
 kind = "emulator"
