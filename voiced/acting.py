@@ -13,6 +13,7 @@ import trio
 from voiced import wav
 from voiced.ending import LastWords
 from voiced.formats import AudioFormat
+from voiced.hooks.stepping import described, interrupts, without_cancelled
 from voiced.leg import Transferred, Unsupported
 from voiced.plugin import Audio, Clip, Json, Playing, Tool
 
@@ -185,9 +186,15 @@ class Acting:
         async def reported(arguments: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
             try:
                 return await handler(arguments)
-            except Exception as error:
-                self._call.hooks.failed(self._plugin, "tool", error)
-                raise
+            except BaseException as error:
+                left = without_cancelled(error)
+                if left is None or interrupts(error):
+                    raise
+                self._call.hooks.failed(self._plugin, "tool", left)
+                if isinstance(error, Exception):
+                    raise
+                # Such as sys.exit() means: it would end more than the tool.
+                raise RuntimeError(described(left)) from left
 
         self._call.register_tool(dataclasses.replace(tool, handler=reported))
 
@@ -219,8 +226,12 @@ class Acting:
             await function(*args)
         except Unsupported as error:
             self._log.warning("plugin asked in vain", why=str(error))
-        except Exception as error:
-            self._call.hooks.failed(self._plugin, "task", error)
+        except BaseException as error:  # sys.exit(), too: it would end every call
+            if interrupts(error):
+                raise
+            if (left := without_cancelled(error)) is not None:
+                self._call.hooks.failed(self._plugin, "task", left)
+        await trio.lowlevel.checkpoint_if_cancelled()
 
 
 def _name(clip: Clip) -> str:

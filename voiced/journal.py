@@ -8,6 +8,7 @@ rows and never wait for a disk.
 from __future__ import annotations
 
 import json
+import math
 import os
 import sqlite3
 import time
@@ -23,11 +24,14 @@ import trio
 from voiced.text import encodable
 from voiced.transcript import Entry
 
-__all__ = ["Annotation", "Fact", "Journal", "Note", "Row", "Spent"]
+__all__ = ["Annotation", "Fact", "Journal", "Note", "Row", "Spent", "checked_fact"]
 
 log = structlog.get_logger("voiced.journal")
 
 Fact = str | int | float | bool | None
+
+_LARGEST: Final = 2**63
+"""Whole numbers beyond are none to those who read the JSON."""
 
 MAX_FACT: Final = 32_000
 """Characters of a fact that is noted after a call: a summary, not a transcript."""
@@ -142,6 +146,17 @@ Note = Row | Annotation | Spent
 """What can be written down."""
 
 
+def checked_fact(value: object) -> Fact:
+    """A fact, if it is one; ValueError for what a row could not hold, whoever says it is typed."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a fact is no infinity, and no NaN")
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise ValueError("a fact is a number of at most 64 bits")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"a fact is a text, a number, true, false or None, not {type(value).__name__}")
+
+
 class Journal:
     """The journal of one daemon. `run` is its only task and owns the database."""
 
@@ -181,7 +196,8 @@ class Journal:
         self._queue(row, reason=row.reason)
 
     def annotate(self, call_id: str, name: str, value: Fact) -> None:
-        """Queue a fact about a call that has ended; never blocks."""
+        """Queue a fact about a call that has ended; never blocks. Raises ValueError."""
+        value = checked_fact(value)
         if isinstance(value, str):
             value = value[:MAX_FACT]
         self._queue(Annotation(call_id, name[:64], value), fact=name)

@@ -15,7 +15,7 @@ from voiced import metrics
 from voiced.config.types import Price
 from voiced.cost import Spending
 from voiced.engine import ModelState
-from voiced.journal import Row
+from voiced.journal import Row, checked_fact
 from voiced.leg import CallFacts
 from voiced.playout import Cut
 from voiced.states import SUCCESSORS, CallState, IllegalTransition
@@ -140,6 +140,7 @@ class CallRecord:
         """Note something about the call. Raises ValueError beyond what a row may hold."""
         if name not in self.row.facts and len(self.row.facts) >= MAX_FACTS:
             raise ValueError(f"a call has at most {MAX_FACTS} facts")
+        value = checked_fact(value)
         if isinstance(value, str):
             value = printable(value[:MAX_FACT])
         self.row.facts[printable(name[:64])] = value

@@ -15,6 +15,7 @@ import trio
 
 from voiced import metrics
 from voiced.engine import ToolCall, ToolSpec
+from voiced.hooks.stepping import described
 from voiced.plugin import Tool, ToolUse
 from voiced.schema import validate
 
@@ -105,7 +106,7 @@ class Toolbox:
                 result = result_text(await tool.handler(use.arguments))
             except Exception as error:  # a plugin's: the call goes on, the model is told
                 outcome = "failed"
-                self._log.warning("tool failed", tool=tool.name, error=repr(error)[:300])
+                self._log.warning("tool failed", tool=tool.name, error=described(error)[:300])
                 result = _failure("the tool failed")
         if limit.cancelled_caught:
             outcome = "timeout"

@@ -19,7 +19,7 @@ from msgspec import UNSET, UnsetType
 from voiced.config.types import Config
 from voiced.hooks.calls import NO_HOOKS, CallHooks
 from voiced.hooks.enabled import Enabled
-from voiced.hooks.stepping import interrupts, without_cancelled
+from voiced.hooks.stepping import described, interrupts, without_cancelled
 from voiced.hooks.tables import decode
 from voiced.plugin import Call, Json, Plugin, PluginError, Service, Settings
 
@@ -148,18 +148,21 @@ class House:
     async def _open(self, enabled: Enabled) -> _Kept:
         host = _Host(enabled.name, self._state_dir, self._annotate, self._complete)
         try:
-            service = enabled.plugin.Service(enabled.config, host)
-            enabled.service = service
-            with trio.fail_after(OPEN_S):
+            with trio.move_on_after(OPEN_S) as limit:
+                service = enabled.plugin.Service(enabled.config, host)
+                enabled.service = service
                 await service.open()
-        except trio.TooSlowError:
-            raise PluginError(f"[plugins.{enabled.name}] takes longer than {OPEN_S:g} s") from None
         except (PluginError, OSError) as error:
             raise PluginError(f"[plugins.{enabled.name}] cannot start: {error}") from error
-        except Exception as error:
-            log.exception("plugin failed", plugin=enabled.name, hook="Service.open")
-            text = f"{type(error).__name__}: {error}"
-            raise PluginError(f"[plugins.{enabled.name}] cannot start: {text}") from error
+        except BaseException as error:  # a stranger's may raise anything, sys.exit() included
+            left = without_cancelled(error)
+            if left is None or interrupts(error):
+                raise
+            log.error("plugin failed", plugin=enabled.name, hook="Service.open", exc_info=left)
+            text = described(left)
+            raise PluginError(f"[plugins.{enabled.name}] cannot start: {text}") from left
+        if limit.cancelled_caught:
+            raise PluginError(f"[plugins.{enabled.name}] takes longer than {OPEN_S:g} s")
         return _Kept(enabled, service)
 
     def _retire(self, kept: _Kept) -> None:
@@ -223,8 +226,11 @@ class _Kept:
                     with trio.move_on_after(CLOSE_S / 2):
                         await self._stopped.wait()
                 await self.service.close()
-        except Exception:
-            log.exception("plugin failed", plugin=name, hook="Service.close")
+        except BaseException as error:
+            if interrupts(error):
+                raise
+            if (left := without_cancelled(error)) is not None:
+                log.error("plugin failed", plugin=name, hook="Service.close", exc_info=left)
         if scope.cancelled_caught:
             log.error("plugin takes too long to close", plugin=name, limit_s=CLOSE_S)
 

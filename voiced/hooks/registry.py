@@ -22,6 +22,7 @@ from typing import Final
 
 from voiced.config.schema import close_match
 from voiced.hooks.shape import problems
+from voiced.hooks.stepping import described
 from voiced.plugin import Plugin
 
 __all__ = ["GROUP", "IMPORT_S", "Available", "Registry", "Unusable"]
@@ -191,7 +192,7 @@ def _in_time(load: Callable[[], object]) -> object:
 
 
 def _import_problem(error: BaseException) -> tuple[str, str]:
-    text = f"{type(error).__name__}: {error}"[:300].replace("\n", " ")
+    text = described(error)[:300]
     if isinstance(error, SyntaxError):
         return f"is not Python: {error.msg} (line {error.lineno})", "correct the file"
     place = ""

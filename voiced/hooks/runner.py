@@ -17,7 +17,7 @@ import trio
 
 from voiced.hooks.enabled import Enabled
 from voiced.hooks.shape import AUDIO
-from voiced.hooks.stepping import interrupts, stepped, without_cancelled
+from voiced.hooks.stepping import described, interrupts, stepped, without_cancelled
 from voiced.plugin import Call, Plugin, Summary, Words
 
 __all__ = ["FAILURES", "ITEMS", "SIZE", "Ask", "Runner"]
@@ -317,7 +317,7 @@ class Runner:
 
     def raised(self, hook: str, error: BaseException) -> None:
         """Report an exception; it counts towards leaving the plugin out."""
-        self._failed("failed", f"{type(error).__name__}: {error}"[:500], hook=hook, error=error)
+        self._failed("failed", described(error), hook=hook, error=error)
 
     def _failed(
         self, what: str, why: str, *, hook: str, error: BaseException | None = None

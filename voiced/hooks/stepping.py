@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-__all__ = ["interrupts", "stepped", "without_cancelled"]
+__all__ = ["described", "interrupts", "stepped", "without_cancelled"]
 
 
 @types.coroutine
@@ -35,6 +35,14 @@ def stepped(
             value = yield trap
         except BaseException as thrown:  # Trio's to raise, the coroutine's to see
             error = thrown
+
+
+def described(error: BaseException) -> str:
+    """An exception in one line; a stranger's may fail even at saying what it is."""
+    try:
+        return f"{type(error).__name__}: {error}"[:500].replace("\n", " ")
+    except Exception:
+        return type(error).__name__
 
 
 def interrupts(error: BaseException) -> bool:
