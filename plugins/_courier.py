@@ -31,6 +31,10 @@ LINGER_S: Final = 1.5
 ADOPT_S: Final = 60.0
 """How often what another service has left behind is looked for."""
 
+PACE_S: Final = 0.01
+"""From one delivery to the next. A delivery costs 1 to 2 ms of the thread in which calls live; what
+an outage has piled up is not worth a second without them."""
+
 BACKLOG: Final = 4096
 BACKLOG_BYTES: Final = 16 * 2**20
 """What waits for a disk that does not answer: of a hundred lively calls the events of a minute."""
@@ -331,12 +335,13 @@ class Courier:
     async def _serve(self, nursery: trio.Nursery) -> None:
         while True:
             self._wake = trio.Event()
-            now = trio.current_time()
-            while self._lanes.taken < self._limits.at_once and now >= self._not_before:
-                lane = self._lanes.take(now)
+            while self._lanes.taken < self._limits.at_once:
+                now = trio.current_time()
+                lane = self._lanes.take(now) if now >= self._not_before else None
                 if lane is None:
                     break
                 nursery.start_soon(self._serve_lane, lane)
+                await trio.sleep(PACE_S)
             await self._until_due()
 
     async def _serve_due(self) -> None:

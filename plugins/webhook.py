@@ -153,7 +153,7 @@ before this one has taken, a digit of a PIN say, is not told: let this one be th
     """How long one attempt may take."""
     retry_s: Annotated[float, Meta(ge=1)] = 86_400.0
     """How long an event is worth sending."""
-    at_once: Annotated[int, Meta(ge=1, le=64)] = 4
+    at_once: Annotated[int, Meta(ge=1, le=64)] = 8
     """How many events are sent at the same time, each of another call."""
     max_events: Annotated[int, Meta(ge=1)] = 20_000
     """How many may wait; of more the oldest are given up."""
@@ -211,7 +211,8 @@ class Deliveries(Service):
         except (OSError, sqlite3.Error) as error:
             raise PluginError(f"the spool in {self.host.state_dir}: {error}") from None
         self.courier = courier
-        self._client = new_client()
+        # It reads the certificates of all authorities: 0.1 s, in which live calls would stutter.
+        self._client = await trio.to_thread.run_sync(new_client)
 
     async def run(self) -> None:
         """Send."""
