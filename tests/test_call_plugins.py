@@ -252,6 +252,62 @@ async def test_the_models_greeting_is_handed_on_whole(autojump_clock: object) ->
     assert kept.text.startswith("one two")
 
 
+class Knowing(Keeper):
+    """Says who calls before the model greets."""
+
+    async def on_media(self) -> None:
+        self.call.tell("The caller is Ada Lovelace.", answer=False)
+
+
+class Quick(Keeper):
+    """Has the agent say something before the model is there."""
+
+    async def on_media(self) -> None:
+        self.call.say("Good morning, Ada.")
+
+
+@pytest.mark.parametrize("plugin", [Knowing, Quick])
+async def test_a_greeting_that_knows_the_caller_is_not_handed_on(
+    plugin: type[Keeper], autojump_clock: object
+) -> None:
+    Keeper.kept.clear()
+    async with scene(plugin, agent=Agent(greeting="Greet.")) as s:
+        await trio.sleep(TICK)
+        s.model.emit(Ready())
+        await trio.sleep(TICK)
+        s.model.emit(*answer("item_g", 1000))
+        await trio.sleep(2)
+    assert not Keeper.kept
+
+
+async def test_what_answers_a_caller_who_spoke_first_is_no_greeting(
+    autojump_clock: object,
+) -> None:
+    Keeper.kept.clear()
+    async with scene(Keeper, agent=Agent(greeting="Greet.")) as s:
+        s.model.emit(Ready())
+        await trio.sleep(TICK)
+        s.model.emit(*turn(), *answer("item_a", 1000))
+        await trio.sleep(2)
+    assert not Keeper.kept
+
+
+async def test_what_is_told_while_the_greeting_is_made_does_not_shape_it(
+    autojump_clock: object,
+) -> None:
+    Keeper.kept.clear()
+    async with scene(Keeper, agent=Agent(greeting="Greet.")) as s:
+        s.model.emit(Ready())
+        await trio.sleep(TICK)
+        first, *rest = answer("item_g", 1000)
+        s.model.emit(first)
+        await trio.sleep(TICK)
+        s.call.dialogue.tell("system", "The caller pressed 5.", answer=False)
+        s.model.emit(*rest)
+        await trio.sleep(2)
+    assert len(Keeper.kept) == 1
+
+
 class Consent(Plugin):
     """Says something before the greeting."""
 
@@ -473,5 +529,3 @@ async def test_nobody_takes_the_caller(autojump_clock: object) -> None:
             await s.call.ended.wait()
     assert s.call.record.reason == "model_lost"
     assert s.call.record.row.states[-2][0] == "ending"
-
-

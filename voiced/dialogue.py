@@ -108,6 +108,7 @@ class Dialogue:
         self._was_ready = False
         self._greets = False  # the model is to greet as soon as it is ready
         self._capture: GreetingCapture | None = None
+        self._for_anybody = True  # the model knows nothing of this caller that others may not hear
         self._seeds: dict[str, str] = {}  # words of our own clips that the model is to know
         self._taken = 0  # plugins that have taken the call over
         self._turn = 0  # the caller's turns
@@ -225,10 +226,20 @@ class Dialogue:
 
     def _ask_greeting(self) -> None:
         self._greets = False
-        if "on_greeting_made" in self._hooks.wants:
-            self._capture = GreetingCapture(self._session.output_format, self._greeting_made)
+        kept = self._for_anybody and "on_greeting_made" in self._hooks.wants
         text = self._agent.greeting_text
         self.ask(self._agent.greeting if text is None else exactly(text))
+        if kept:
+            self._capture = GreetingCapture(self._session.output_format, self._greeting_made)
+
+    def _made_personal(self) -> None:
+        """What the model says from here on may be meant for this caller alone: none else hears it.
+
+        An answer that has begun is made of what was there before.
+        """
+        self._for_anybody = False
+        if self._capture is not None and not self._capture.begun:
+            self._capture = None
 
     def _greeting_made(self, sound: Audio) -> None:
         self._hooks.emit("on_greeting_made", sound)
@@ -300,6 +311,7 @@ class Dialogue:
 
     def ask(self, instructions: str | None = None) -> None:
         """Ask the model to say something now."""
+        self._made_personal()
         self._asked_last_words = self._closing
         self._asked_more = self._response is not None
         self.patience.owe()
@@ -314,6 +326,7 @@ class Dialogue:
 
     def tell(self, role: Literal["system", "user"], text: str, *, answer: bool) -> None:
         """Put a text into the conversation."""
+        self._made_personal()
         self._record.transcript.note(text)
         self._session.add_message(role, text)
         if answer:
@@ -406,6 +419,7 @@ class Dialogue:
 
     def _on_speech_started(self, event: SpeechStarted) -> None:
         received = trio.current_time()
+        self._made_personal()
         if event.item_id:  # with endpointing of our own the item exists at Committed only
             self._record.transcript.open("caller", event.item_id)
         if self._closing or self._taken:

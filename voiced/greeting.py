@@ -91,6 +91,11 @@ class GreetingCapture:
         self._texts: dict[str, str] = {}
         self.over = False
 
+    @property
+    def begun(self) -> bool:
+        """Whether the model has begun to make it."""
+        return self._response is not None
+
     def observe(self, event: EngineEvent) -> None:
         """Take what belongs to the first response of the session."""
         match event:

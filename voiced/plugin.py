@@ -424,7 +424,8 @@ class Plugin:
     async def on_greeting_made(self, audio: Audio) -> None:
         """The model's own greeting, whole, as it can be played again: `audio.text` has its words.
 
-        Not called for one that the caller interrupted before the model had made all of it.
+        Not called for one that the caller interrupted before the model had made all of it, nor
+        for one that may be meant for this caller alone: who spoke first, or of whom it was told.
         """
 
     # ---- audio ----
