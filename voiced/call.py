@@ -119,7 +119,7 @@ class Call:
             agent=agent_name,
             engine=engine.name,
             model=engine.model,
-            transcription_model=agent.transcription_model,
+            billed=engine.billed(agent),
         )
         self.plan = Plan(
             facts.call_id,
@@ -461,17 +461,23 @@ class Call:
 
     async def _watch_cost(self, meter: Meter) -> None:
         """End the call shortly before a cap strikes."""
-        while (usd := self.cost_usd) is not None:
+        unpriced: set[str] = set()
+        while True:
+            usd, lacking = self._known_costs()
+            for model in lacking - unpriced:
+                unpriced.add(model)
+                self.record.log.warning("cost not counted: no price", model=model)
             if (cap := meter.update(usd)) is not None:
                 self.record.log.warning("cost cap reached", cap=cap, cost_usd=round(usd, 5))
                 self.wind_down(f"cost_{cap}", "farewell")
             await trio.sleep(COST_WATCH_S)
-        self.record.log.warning("cost caps cannot be kept: no price", model=self.record.row.model)
+
+    def _known_costs(self) -> tuple[float, set[str]]:
+        return self.record.spending.known_usd(self._services.prices, trio.current_time())
 
     def _close_meter(self) -> None:
         if self._meter is not None:
-            if (usd := self.record.row.cost_usd) is not None:
-                self._meter.update(usd)
+            self._meter.update(self._known_costs()[0])
             self._meter.close()
 
     # ---- tools ----

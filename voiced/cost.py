@@ -1,29 +1,36 @@
-"""What a call cost: tokens or minutes times a price table, in US dollars.
+"""What a call cost: tokens, characters and minutes times a price table, in US dollars.
+
+Each step is billed by the model that does it (`voiced.engine.Billed`): the one that talks or
+thinks by its tokens or by the time that it is connected, the one that writes down the caller's
+words by its tokens or by the sound that it was given, the one that speaks by the characters or by
+the sound that it made.
 
 The bundled table holds list prices; a file's `[price."MODEL"]` replaces an entry whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
 
 from voiced.config.types import Price
-from voiced.engine import Usage
+from voiced.engine import Billed, Usage
 
-__all__ = ["Spending", "cost_usd"]
+__all__ = ["Spending", "cost_usd", "speech_usd", "transcription_usd"]
 
-_PER = 1_000_000
+_PER: Final = 1_000_000
+
+HEARD_PER_S: Final = 10.0
+"""Tokens of a second of a caller's audio (openai-realtime 13), for a server that tells only one of
+both and is billed by the other."""
 
 
-def cost_usd(prices: Mapping[str, Price], model: str, usage: Usage, seconds: float) -> float | None:
-    """The price of `usage` and of `seconds` of `model`; None where the table lacks the model.
+def cost_usd(price: Price, usage: Usage, seconds: float) -> float:
+    """The price of an answer's tokens in `usage`, and of `seconds` of the model.
 
     Cached input tokens are part of the input figures and priced apart (openai-realtime 13).
-    Transcription tokens are billed by the transcription model: see `Spending`.
     """
-    price = prices.get(model)
-    if price is None:
-        return None
     tokens = (
         (usage.text_in - usage.cached_text_in) * price.text_in
         + usage.cached_text_in * price.cached_text_in
@@ -35,59 +42,98 @@ def cost_usd(prices: Mapping[str, Price], model: str, usage: Usage, seconds: flo
     return tokens / _PER + price.per_minute * seconds / 60
 
 
-class Spending:
-    """What one call has used so far, of each model that talked in it."""
+def transcription_usd(price: Price, usage: Usage) -> float:
+    """The price of writing down what `usage` says was heard."""
+    heard = usage.transcription_in or usage.transcription_s * HEARD_PER_S
+    seconds = usage.transcription_s or usage.transcription_in / HEARD_PER_S
+    tokens = heard * (price.audio_in or price.text_in) + usage.transcription_out * price.text_out
+    return tokens / _PER + price.per_minute * seconds / 60
 
-    def __init__(self, model: str, transcription_model: str | None = None) -> None:
-        self._model = model
-        self._transcription_model = transcription_model
-        self._used: dict[str, Usage] = {model: Usage()}
-        self._seconds: dict[str, float] = {model: 0.0}
+
+def speech_usd(price: Price, usage: Usage) -> float:
+    """The price of speaking what `usage` says was spoken."""
+    characters = usage.speech_characters * price.characters / _PER
+    return characters + price.per_minute * usage.speech_s / 60
+
+
+_OF_TALK: Final = ("text_in", "audio_in", "text_out", "audio_out")
+_OF_TRANSCRIPTION: Final = ("transcription_in", "transcription_out", "transcription_s")
+_OF_SPEECH: Final = ("speech_characters", "speech_s")
+
+
+def _any(usage: Usage, names: tuple[str, ...]) -> bool:
+    return any(getattr(usage, name) for name in names)
+
+
+class Spending:
+    """What one call has used so far, of all the models that worked in it."""
+
+    def __init__(self, billed: Billed) -> None:
+        """`billed`: the models of the engine that talks first."""
+        self._billed = billed
+        self._used: dict[Billed, Usage] = {billed: Usage()}
+        self._seconds: dict[Billed, float] = {billed: 0.0}
+        self._flows = self._connected = False
         self._since: float | None = None  # the model is paid by time from then on
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all models together."""
+        """What all models together have used."""
         return sum(self._used.values(), Usage())
 
     def use(self, usage: Usage) -> None:
-        """The model that talks now has used so much more."""
-        self._used[self._model] += usage
+        """The models of the engine that talks now have used so much more."""
+        self._used[self._billed] += usage
 
     def begin(self, now: float) -> None:
-        """Audio flows: minutes count from now on."""
-        self._since = now
-
-    def switch(self, model: str, now: float) -> None:
-        """Another model talks from now on."""
+        """Audio flows: minutes count from now on, as far as a model is connected."""
+        self._flows = True
         self._settle(now)
-        self._model = model
-        self._used.setdefault(model, Usage())
-        self._seconds.setdefault(model, 0.0)
+
+    def connect(self, connected: bool, now: float) -> None:
+        """A model is connected, or is not any more."""
+        self._settle(now)
+        self._connected = connected
+        self._settle(now)
+
+    def switch(self, billed: Billed, now: float) -> None:
+        """Another engine talks from now on."""
+        self._settle(now)
+        self._billed = billed
+        self._used.setdefault(billed, Usage())
+        self._seconds.setdefault(billed, 0.0)
+
+    def by_model(self, prices: Mapping[str, Price], now: float) -> dict[str, float | None]:
+        """What each model that was used has cost until now; None where the table lacks it."""
+        self._settle(now)
+        found: dict[str, float | None] = {}
+
+        def add(model: str, cost: Callable[[Price], float]) -> None:
+            price, before = prices.get(model), found.get(model, 0.0)
+            found[model] = None if price is None or before is None else before + cost(price)
+
+        for billed, used in self._used.items():
+            seconds = self._seconds[billed]
+            if seconds or _any(used, _OF_TALK):
+                add(billed.model, partial(cost_usd, usage=used, seconds=seconds))
+            if billed.transcription and _any(used, _OF_TRANSCRIPTION):
+                add(billed.transcription, partial(transcription_usd, usage=used))
+            if billed.speech and _any(used, _OF_SPEECH):
+                add(billed.speech, partial(speech_usd, usage=used))
+        return found
 
     def usd(self, prices: Mapping[str, Price], now: float) -> float | None:
         """What it has cost until now; None where the table lacks a model that was used."""
-        self._settle(now)
-        total = 0.0
-        for model, usage in self._used.items():
-            cost = cost_usd(prices, model, usage, self._seconds[model])
-            if cost is None:
-                return None
-            total += cost + self._transcription(prices, usage)
-        return total
+        total, lacking = self.known_usd(prices, now)
+        return None if lacking else total
 
-    def _transcription(self, prices: Mapping[str, Price], usage: Usage) -> float:
-        """Billed by a model of its own; one that the table lacks counts nothing."""
-        price = prices.get(self._transcription_model or "")
-        if price is None:
-            return 0.0
-        tokens = (
-            usage.transcription_in * (price.audio_in or price.text_in)
-            + usage.transcription_out * price.text_out
-        )
-        return tokens / _PER + price.per_minute * usage.transcription_s / 60
+    def known_usd(self, prices: Mapping[str, Price], now: float) -> tuple[float, set[str]]:
+        """As far as the table knows: what it has cost, and the used models that it lacks."""
+        found = self.by_model(prices, now)
+        total = sum(usd for usd in found.values() if usd is not None)
+        return total, {model for model, usd in found.items() if usd is None}
 
     def _settle(self, now: float) -> None:
         if self._since is not None:
-            self._seconds[self._model] += now - self._since
-            self._since = now
+            self._seconds[self._billed] += now - self._since
+        self._since = now if self._flows and self._connected else None

@@ -17,6 +17,7 @@ from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
     AgentTranscript,
+    Billed,
     CallerTranscript,
     Committed,
     EngineEvent,
@@ -32,6 +33,7 @@ from voiced.engine import (
     SpeechStarted,
     SpeechStopped,
     ToolCall,
+    exactly,
 )
 from voiced.formats import AudioFormat
 from voiced.greeting import GREETING, LOCAL, GreetingCapture
@@ -43,7 +45,7 @@ from voiced.plugin import Audio, Words
 from voiced.record import CallRecord
 from voiced.states import CallState
 
-__all__ = ["Dialogue", "Host", "exactly"]
+__all__ = ["Dialogue", "Host"]
 
 _S = CallState
 _ROOM_POLL_S: Final = 0.1  # a full playout holds minutes: looking ten times a second is soon enough
@@ -69,11 +71,6 @@ class Host(PatienceHost, Protocol):
 
     def settle_clips(self) -> None:
         """Something was heard or cut off: whoever waits for a clip may be told."""
-
-
-def exactly(text: str) -> str:
-    """Instructions that make a model speak `text` and nothing else."""
-    return f'Say exactly the following words and nothing else: "{text}"'
 
 
 class Dialogue:
@@ -255,7 +252,8 @@ class Dialogue:
         self.patience.lost()
 
     def _on_resumed(self, event: Resumed) -> None:
-        self._record.model_is(event.engine, event.model)
+        billed = Billed(event.model, event.transcription, event.speech)
+        self._record.model_is(event.engine, event.model, billed)
         self._record.model_to(ModelState.FALLBACK if event.fallback else ModelState.READY)
         self._flush_converter()
         self._convert()

@@ -8,8 +8,8 @@ from typing import Final, Literal, Protocol
 import trio
 
 from voiced.config.types import Agent
-from voiced.dialogue import Dialogue, exactly
-from voiced.engine import ModelState
+from voiced.dialogue import Dialogue
+from voiced.engine import ModelState, exactly
 from voiced.leg import Leg, LegClosed
 from voiced.playout import Playout
 from voiced.record import CallRecord

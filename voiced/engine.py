@@ -8,14 +8,16 @@ implementation of these two protocols; calls and legs do not notice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from msgspec import Struct
 
+from voiced.config.prices import Billed
 from voiced.config.types import Agent
 from voiced.formats import AudioFormat
 
@@ -23,6 +25,7 @@ __all__ = [
     "AgentAudio",
     "AgentAudioDone",
     "AgentTranscript",
+    "Billed",
     "CallerTranscript",
     "Committed",
     "Engine",
@@ -43,7 +46,28 @@ __all__ = [
     "ToolCall",
     "ToolSpec",
     "Usage",
+    "exact_words",
+    "exactly",
 ]
+
+
+_EXACTLY: Final = 'Say exactly the following words and nothing else: "{}"'
+_EXACT: Final = re.compile(re.escape(_EXACTLY).replace(r"\{\}", "(.*)"), re.DOTALL)
+
+
+def exactly(text: str) -> str:
+    """Instructions for `Session.respond` that have `text` spoken and nothing else."""
+    return _EXACTLY.format(text)
+
+
+def exact_words(instructions: str | None) -> str | None:
+    """The words that `exactly` was given; None for any other instructions.
+
+    An engine that speaks by itself need not ask a model to repeat them: it would take its time, and
+    might find better ones.
+    """
+    found = _EXACT.fullmatch(instructions or "")
+    return found[1] if found else None
 
 
 class ModelState(Enum):
@@ -92,7 +116,11 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one response or one transcription; `cached_*` are part of the input figures."""
+    """What one response or one transcription has used: tokens, and what other units servers bill.
+
+    `cached_*` are part of the input figures. `transcription_*` is what wrote down the caller's
+    words, `speech_*` what a pipeline had spoken, whether it was heard or not.
+    """
 
     text_in: int = 0
     audio_in: int = 0
@@ -103,6 +131,8 @@ class Usage:
     transcription_in: int = 0
     transcription_out: int = 0
     transcription_s: float = 0.0
+    speech_characters: int = 0
+    speech_s: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
         """Field by field."""
@@ -223,9 +253,11 @@ class Resumed(Struct, frozen=True, gc=False):
     """
 
     engine: str  # the [engine.NAME] that talks now
-    model: str  # for the price table
+    model: str
     fallback: bool  # it is the agent's `fallback_engine`
     answering: bool  # the session asks for the answer that was owed; else nothing is
+    transcription: str | None = None  # with `model`, who is paid for it: `Billed`
+    speech: str | None = None
 
 
 class Lost(Struct, frozen=True, gc=False):
@@ -310,7 +342,10 @@ class Engine(Protocol):
 
     @property
     def model(self) -> str:
-        """The model that talks, for the journal and the price table."""
+        """The model that talks, for the journal."""
+
+    def billed(self, agent: Agent) -> Billed:
+        """The models that its conversations are billed by, as the price table names them."""
 
     def open(self, plan: Plan) -> AbstractAsyncContextManager[Session]:
         """A session that connects in the background; leaving the context closes it, within 1 s.

@@ -15,6 +15,7 @@ __all__ = [
     "CALLS_ENDED",
     "CALLS_LIVE",
     "CALL_SECONDS",
+    "COST_USD",
     "ENGINE_FAULTS",
     "GREETING_SECONDS",
     "ILLEGAL_STATE_CHANGES",
@@ -46,6 +47,7 @@ def code(word: str) -> str:
 
 CALLS_LIVE = Gauge("voiced_calls_live", "Calls that hold a slot now")
 CALLS_ENDED = Counter("voiced_calls_ended_total", "Calls that have ended", ["reason"])
+COST_USD = Counter("voiced_cost_usd_total", "What calls that have ended cost", ["model"])
 CALL_SECONDS = Histogram(
     "voiced_call_seconds",
     "Duration of calls, from the first sign to the end",

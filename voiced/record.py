@@ -14,7 +14,7 @@ import trio
 from voiced import metrics
 from voiced.config.types import Price
 from voiced.cost import Spending
-from voiced.engine import ModelState
+from voiced.engine import Billed, ModelState
 from voiced.journal import Row, checked_fact
 from voiced.leg import CallFacts
 from voiced.playout import Cut
@@ -43,12 +43,12 @@ class CallRecord:
         agent: str,
         engine: str,
         model: str,
-        transcription_model: str | None = None,
+        billed: Billed | None = None,
     ) -> None:
         self.state = CallState.DIALLING if facts.direction == "outbound" else CallState.RINGING
         self.model_state = ModelState.CONNECTING
         self.transcript = Transcript()
-        self.spending = Spending(model, transcription_model)
+        self.spending = Spending(billed or Billed(model))
         self.reason: str | None = None
         self.changed: Callable[[CallState, CallState], None] | None = None
         """Called with the previous state and the new one."""
@@ -126,15 +126,17 @@ class CallRecord:
         if state is self.model_state:
             return
         self.model_state = state
+        talks = state in (ModelState.READY, ModelState.FALLBACK)
+        self.spending.connect(talks, trio.current_time())
         if state is ModelState.READY and self._model_ready_ms is None:
             self._model_ready_ms = self._ms()
         metrics.MODEL_STATE_CHANGES.labels(state.value).inc()
         self.log.info("model state", state=state.value)
 
-    def model_is(self, engine: str, model: str) -> None:
+    def model_is(self, engine: str, model: str, billed: Billed) -> None:
         """Another engine or model talks from now on; the row names the last."""
         self.row.engine, self.row.model = engine, model
-        self.spending.switch(model, trio.current_time())
+        self.spending.switch(billed, trio.current_time())
 
     def set_fact(self, name: str, value: str | int | float | bool | None) -> None:
         """Note something about the call. Raises ValueError beyond what a row may hold."""
@@ -193,7 +195,10 @@ class CallRecord:
         row.media = media or {}
         usage = self.spending.usage
         row.usage = {name: value for name, value in dataclasses.asdict(usage).items() if value}
-        row.cost_usd = self.spending.usd(prices, trio.current_time())
+        now = trio.current_time()
+        row.cost_usd = self.spending.usd(prices, now)
+        for model, usd in self.spending.by_model(prices, now).items():
+            metrics.COST_USD.labels(model).inc(usd or 0.0)
         row.transcript = self.transcript.entries()
         row.latencies = {
             "greeting_ms": self._greeting_ms,

@@ -28,14 +28,16 @@ def test_calls_are_a_table(site: Site) -> None:
         B: view(B, started_at=NOW + 1, duration_s=3675.4, caller="", state="thinking"),
     }
     head, second, first = done("calls").splitlines()
-    assert head.split() == ["CALL", "BEGAN", "DIRECTION", "FROM", "TO", "AGENT", "STATE", "TIME"]
+    assert head.split() == [
+        *("CALL", "BEGAN", "DIRECTION", "FROM", "TO", "AGENT", "STATE", "TIME", "USD")
+    ]
     assert second.split() == [
         *(B, "2026-09-21", "14:13:21", "inbound", "-", "+4930222", "reception"),
-        *("thinking", "1:01:15"),
+        *("thinking", "1:01:15", "-"),
     ]
     assert "\\x1b[2Jevil\\n" in first
     assert "\x1b" not in first
-    assert first.split()[-1] == "1:15"
+    assert first.split()[-2:] == ["1:15", "-"]
     assert head.index("STATE") == second.index("thinking") == first.index("listening")
 
 
@@ -45,8 +47,8 @@ def test_all_calls_and_how_they_ended(site: Site) -> None:
     _, live, ended, cut = done("calls", "--all", "--limit", "7").splitlines()
     assert live.startswith(A)
     assert "ended: caller_hangup" in ended
-    assert ended.endswith(" 1:00")
-    assert cut.split()[-3:] == ["ended:", "unknown", "-"]
+    assert ended.split()[-2:] == ["1:00", "0.0125"]
+    assert cut.split()[-4:] == ["ended:", "unknown", "-", "0.0125"]
     assert site.daemon.deeds == [("journal", 7)]
     shown = json.loads(done("calls", "--all", "--json"))
     assert [call["id"] for call in shown] == [A, "cccc", "dddd"]

@@ -81,6 +81,24 @@ def warnings_of(tmp_path: Path, text: str) -> list[str]:
             '1: price."gpt-realtime-3.1": no engine uses this model; '
             "correct the name, or remove the table",
         ),
+        (
+            REALTIME + 'model = "mine"\n' + AGENT + "[cost]\nday_usd = 10\n",
+            '9: cost.day_usd: what mine costs is not known, and not counted; add a [price."mine"]',
+        ),
+        (
+            REALTIME
+            + AGENT.replace('"off"', '"ears"')
+            + '[[number]]\nmatch = "*"\nagent = "a"\ncall_usd = 1\n',
+            "10: number.call_usd: what ears costs is not known, and not counted; "
+            'add a [price."ears"]',
+        ),
+        (
+            '[engine.m]\nkind = "pipeline"\n[engine.m.stt]\nprovider = "emulator"\n'
+            '[engine.m.chat]\nurl = "http://127.0.0.1:1/v1"\nmodel = "llama"\n'
+            '[engine.m.tts]\nprovider = "emulator"\n[cost]\ncall_usd = 1\n',
+            "11: cost.call_usd: what llama costs is not known, and not counted; "
+            'add a [price."llama"]',
+        ),
     ],
 )
 def test_a_warning_has_its_place_and_remedy(tmp_path: Path, text: str, expected: str) -> None:
@@ -92,6 +110,6 @@ def test_a_good_file_has_none(tmp_path: Path) -> None:
         '[http]\nlisten = "0.0.0.0:8080"\npublic_url = "https://a.example"\n'
         '[twilio]\nauth_token_env = "KEY"\n' + REALTIME + AGENT + "[[number]]\n"
         'match = "+4930*"\nagent = "a"\n[[number]]\nmatch = "*"\nagent = "a"\n'
-        '[price."gpt-realtime-2.1"]\ntext_in = 1\n'
+        '[price."gpt-realtime-2.1"]\ntext_in = 1\n[cost]\nday_usd = 10\n'
     )
     assert warnings_of(tmp_path, text) == []

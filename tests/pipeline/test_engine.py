@@ -17,6 +17,7 @@ from voiced.config import types
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudio,
+    Billed,
     CallerTranscript,
     EngineEvent,
     EngineFault,
@@ -62,7 +63,9 @@ async def test_a_turn_is_answered_over_http(autojump_clock: MockClock) -> None:
         await h.until(ResponseDone)
     (words,) = h.of(CallerTranscript)
     assert (words.text, words.usage) == ("When are you open?", Usage(transcription_s=2))
-    assert h.of(ResponseDone)[0].usage == Usage(text_in=20, text_out=10)
+    assert h.of(ResponseDone)[0].usage == Usage(
+        text_in=20, text_out=10, speech_characters=67, speech_s=2.0
+    )
     assert h.sound() == b"\x01\x02" * 24000 * 2
     assert all(len(event.payload) % 2 == 0 for event in h.of(AgentAudio))
     assert [request.json["input"] for request in peer.of("/audio/speech")] == [
@@ -272,7 +275,10 @@ def test_steps_of_the_emulator_are_placed() -> None:
     )
     placed = at_emulator(config, "http://127.0.0.1:7/v1")
     assert placed.tts is own
-    assert placed.chat == types.Chat(url="http://127.0.0.1:7/v1", model="m")
+    assert placed.chat == types.Chat(url="http://127.0.0.1:7/v1", model="emulator")
+    assert PipelineEngine("e", placed).billed(Agent()) == Billed(
+        "emulator", "emulator", "gpt-4o-mini-tts"
+    )
     assert (placed.stt.provider, placed.stt.api_key) == ("openai", None)
     assert at_emulator(CONFIG, "http://127.0.0.1:7/v1") is CONFIG
 

@@ -12,7 +12,6 @@ from trio.testing import MockClock
 
 from tests.pipeline.house import BYTES_PER_MS, USED, House, Stt, Thinker, Voice, house, tone
 from voiced.config.types import Agent, OwnVad, SemanticVad, ServerVad
-from voiced.dialogue import exactly
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -29,9 +28,10 @@ from voiced.engine import (
     ToolCall,
     ToolSpec,
     Usage,
+    exact_words,
+    exactly,
 )
 from voiced.formats import PCM16_16K, PCMU_8K, AudioFormat, Encoding
-from voiced.pipeline.answer import exact_words
 from voiced.pipeline.providers import DetectorSettings, Ended, ProviderError, ToolRequest
 from voiced.vad import VadEvent, VadStarted
 
@@ -42,6 +42,13 @@ ANSWER = (
 PAUSE = Agent(turn_detection=OwnVad(silence_ms=300))
 CONFIRM = Agent(barge_in="confirm", turn_detection=OwnVad(silence_ms=300))
 PATIENT = Agent(barge_in="off", turn_detection=OwnVad(silence_ms=300))
+
+
+def spoken(h: House, chat: Usage = USED) -> Usage:
+    """What the chat has used, and all that the voice was asked for and gave."""
+    ms = sum(len(event.payload) for event in h.of(AgentAudio)) // BYTES_PER_MS
+    characters = sum(len(text) for text, _ in h.tts.said)
+    return chat + Usage(speech_characters=characters, speech_s=ms / 1000)
 
 
 # --- turns and answers
@@ -72,7 +79,7 @@ async def test_a_turn_is_answered(autojump_clock: MockClock) -> None:
     (item,) = {event.item_id for event in h.of(AgentAudio, AgentTranscript, AgentAudioDone)}
     assert item != turn
     (response,) = {event.response_id for event in h.of(AgentAudio, ResponseStarted)}
-    assert h.of(ResponseDone) == [ResponseDone(response, "completed", None, USED)]
+    assert h.of(ResponseDone) == [ResponseDone(response, "completed", None, spoken(h))]
     assert h.tts.voices == {("marin", "tr")}
 
 
@@ -133,6 +140,10 @@ async def test_exact_words_are_nobodys_but_the_calls(autojump_clock: MockClock) 
         h.session.respond()
         await h.until(ResponseDone)
     assert h.of(AgentTranscript)[-2].text != words  # of the second answer
+    usage = h.of(ResponseDone)[0].usage
+    assert usage is not None
+    assert (usage.text_in, usage.text_out) == (0, 0), "no model was asked"
+    assert usage.speech_characters == len(words) - 1  # the line break
     told = 'Hello, this is "The Harbour". How can I help you today?'
     assert h.chat.conversation()[1:] == [("assistant", told)]
 
@@ -242,6 +253,12 @@ async def test_an_interruption_stops_all_of_it(autojump_clock: MockClock) -> Non
         assert h.done() == ["cancelled"]
         assert h.chat.cancelled == 1
         assert h.tts.running == 0
+        usage = h.of(ResponseDone)[0].usage
+        assert usage is not None
+        assert usage.text_in == -(-len("Be brief.") // 4) + 4, "an estimate: it was broken off"
+        assert 5 < usage.text_out < len(ANSWER) / 4
+        assert usage.speech_characters == sum(len(text) for text, _ in h.tts.said)
+        assert usage.speech_s >= received / 1000
         stopped = h.at(SpeechStarted)[0]
         assert all(at <= stopped for at in h.at(AgentAudio) if at < h.at(Committed)[0])
         await h.until(AgentAudio)

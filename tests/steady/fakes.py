@@ -14,6 +14,7 @@ from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
     AgentTranscript,
+    Billed,
     CallerTranscript,
     Committed,
     EngineEvent,
@@ -165,6 +166,9 @@ class FakeEngine:
         self.sessions: list[FakeSession] = []
         self.open_now = 0
         self.most_open = 0
+
+    def billed(self, agent: Agent) -> Billed:
+        return Billed(self.model)
 
     @property
     def newest(self) -> FakeSession:

@@ -9,6 +9,7 @@ from tests.steady.fakes import BAD_KEY, REFUSED, Call, FakeEngine, FakeSession
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudio,
+    Billed,
     CallerTranscript,
     Committed,
     EngineFault,
@@ -271,6 +272,7 @@ async def test_the_fallback_takes_over(autojump_clock: MockClock) -> None:
     async with Call(one, two, agent=Agent(reconnect_s=3)).talk() as call:
         await trio.sleep(1)
         assert (call.engine.name, call.engine.model) == ("one", "model-one")
+        assert call.engine.billed(Agent()) == Billed("model-one")
         one.down = REFUSED
         one.newest.lose()
         await trio.sleep(10)
@@ -278,6 +280,7 @@ async def test_the_fallback_takes_over(autojump_clock: MockClock) -> None:
         assert call.events[-1] == Resumed("two", "model-two", fallback=True, answering=False)
         assert 2 < call.at(Resumed) - call.at(Reconnecting) < 4
         assert (call.engine.name, call.engine.model) == ("two", "model-two")
+        assert call.engine.billed(Agent()) == Billed("model-two")
         assert len(one.sessions) > 3
         assert one.open_now == 0
         one.down = None

@@ -42,7 +42,7 @@ def command(all_: bool, limit: int, as_json: bool, config_path: Path | None) -> 
 def _table(calls: list[dict[str, Any]]) -> str:
     from voiced.commands.tables import clock, duration, table
 
-    head = ("CALL", "BEGAN", "DIRECTION", "FROM", "TO", "AGENT", "STATE", "TIME")
+    head = ("CALL", "BEGAN", "DIRECTION", "FROM", "TO", "AGENT", "STATE", "TIME", "USD")
     return table(
         head,
         (
@@ -55,6 +55,7 @@ def _table(calls: list[dict[str, Any]]) -> str:
                 call["agent"],
                 call["state"] if call["live"] else f"ended: {call['reason'] or 'unknown'}",
                 duration(call["duration_s"]),
+                "" if call["cost_usd"] is None else f"{call['cost_usd']:.4f}",
             )
             for call in calls
         ),

@@ -10,14 +10,16 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from msgspec import UNSET
+
 from voiced.config.addresses import is_loopback
 from voiced.config.files import readable
 from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath, key_name
+from voiced.config.prices import billed, billed_models, prices
 from voiced.config.types import (
     Config,
     EmulatorEngine,
-    PipelineEngine,
     Provider,
     RealtimeEngine,
 )
@@ -165,13 +167,35 @@ def _certificates(file: Path, path: KeyPath, findings: Findings) -> None:
 
 
 def _prices(config: Config, findings: Findings) -> None:
-    models = {agent.transcription_model for agent in config.agent.values()}
+    """Figures that nobody pays by, and caps that nobody can keep to."""
+    if not findings.sound(("engine",), ("agent",), ("price",)):
+        return
+    models = billed_models(config)
     for engine in config.engine.values():
-        if isinstance(engine, RealtimeEngine):
-            models.add(engine.model)
-        elif isinstance(engine, PipelineEngine):
-            models |= {engine.stt.model, engine.chat.model, engine.tts.model}
+        for agent in config.agent.values():  # an engine that no agent names is still an engine
+            by = billed(engine, agent)
+            models |= {name for name in (by.model, by.transcription, by.speech) if name}
     for model in config.price:
-        if model not in models and findings.sound(("engine",), ("agent",)):
+        if model not in models:
             message = "no engine uses this model"
             findings.warn(("price", model), message, "correct the name, or remove the table")
+    for path in _caps(config):
+        for model in sorted(billed_models(config) - prices(config).keys()):
+            message = f"what {model} costs is not known, and not counted"
+            findings.warn(path, message, f'add a [price."{model}"]')
+
+
+def _caps(config: Config) -> list[KeyPath]:
+    """Find where a cap is set; the first place will do."""
+    places: list[KeyPath] = [
+        ("cost", key)
+        for key in ("call_usd", "number_usd", "day_usd")
+        if getattr(config.cost, key) is not None
+    ]
+    places += [
+        ("number", index, key)
+        for index, number in enumerate(config.number)
+        for key in ("call_usd", "number_usd")
+        if getattr(number, key) is not UNSET
+    ]
+    return places[:1]

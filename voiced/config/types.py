@@ -424,7 +424,12 @@ EngineConfig = RealtimeEngine | PipelineEngine | EmulatorEngine
 
 
 class Price(Table, frozen=True):
-    """US dollars per million tokens, or per minute; laid over the bundled prices."""
+    """US dollars per million tokens or characters, or per minute; laid over the bundled prices.
+
+    Each step is priced by its own model: the one that talks, `transcription_model`, and the three
+    of a pipeline. A plugin's step without a `model` is priced by the name of the plugin, the
+    emulator as `"emulator"`.
+    """
 
     text_in: Dollars = 0.0
     """Text read."""
@@ -438,8 +443,11 @@ class Price(Table, frozen=True):
     """Audio heard before, from the cache."""
     audio_out: Dollars = 0.0
     """Audio spoken."""
+    characters: Dollars = 0.0
+    """Text to be spoken, by the million characters: for text to speech."""
     per_minute: Dollars = 0.0
-    """For models paid by time."""
+    """For models paid by time: of the conversation, of the sound that is written down, or of the \
+sound that is spoken."""
 
 
 class Cost(Table, frozen=True):

@@ -9,7 +9,6 @@ that takes half a second to begin is waited for once.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -26,20 +25,17 @@ from voiced.engine import (
     ResponseStarted,
     ToolCall,
     ToolSpec,
-    Usage,
+    exact_words,
 )
 from voiced.formats import AudioFormat
+from voiced.pipeline.bill import Bill
 from voiced.pipeline.history import History
 from voiced.pipeline.providers import Ended, ProviderError, ToolRequest
 from voiced.pipeline.queue import EventQueue
 from voiced.pipeline.sentences import Sentences, speakable
 from voiced.pipeline.steps import Steps
 
-__all__ = ["Answer", "Speech", "exact_words"]
-
-# How a call has exact words spoken (`dialogue.exactly`). A model need not be asked to repeat them:
-# it would take its time, and might find better ones.
-_EXACTLY: Final = re.compile(r'Say exactly the following words and nothing else: "(.*)"', re.DOTALL)
+__all__ = ["Answer", "Speech"]
 
 # Sentences that wait for their turn. Text costs nothing, and the chat must not be held up: its last
 # lines are the usage and the tools. 400 tokens are some 30 sentences, and the longest text an API
@@ -50,12 +46,6 @@ MAX_SENTENCES: Final = 512
 MAX_PIECES: Final = 64
 # One sentence is `sentences.MAX` characters, 30 s of slow speech. More is a server gone mad.
 MAX_SENTENCE_S: Final = 120
-
-
-def exact_words(instructions: str | None) -> str | None:
-    """The words that these instructions want spoken as they are; None for any others."""
-    found = _EXACTLY.fullmatch(instructions or "")
-    return found[1] if found else None
 
 
 @dataclass(slots=True)
@@ -85,7 +75,7 @@ class Answer:
         self._s = speech
         self._new_item = new_item
         self._item_id = new_item()
-        self._usage: Usage | None = None
+        self._bill = Bill()
         self._ended: str | None = None  # before its end, and why
         self._begun = False  # the chat has given something
         self._text: list[str] = []  # what is heard, or going to be
@@ -128,7 +118,7 @@ class Answer:
             self._s.events.put(AgentAudioDone(self.response_id, self._item_id))
         self._s.history.end_answer(self._item_id)
         if self.started:
-            self._s.events.put(ResponseDone(self.response_id, status, reason, self._usage))
+            self._s.events.put(ResponseDone(self.response_id, status, reason, self._bill.usage()))
 
     def cancel(self) -> bool:
         """Stop, and take back what nobody has seen of it. Whether anything of it was seen."""
@@ -169,23 +159,24 @@ class Answer:
                     await texts.send(text)
             return
         messages = s.history.messages(s.instructions if instructions is None else instructions)
+        self._bill.ask(messages, s.tools)
         with texts:
             try:
                 async with aclosing(s.steps.chat(messages, s.tools)) as pieces:
                     async for piece in pieces:
                         self._begun = True
+                        self._bill.take(piece)
                         if isinstance(piece, str):
                             for text in sentences.feed(piece):
                                 await texts.send(text)
                         elif isinstance(piece, ToolRequest):
                             self._call(piece)
-                        elif isinstance(piece, Usage):
-                            self._usage = piece
                         elif isinstance(piece, Ended):
                             tokens = piece.reason == "length"
                             self._ended = "max_output_tokens" if tokens else piece.reason
             except ProviderError as error:
                 if not self._begun:
+                    self._bill.refused()
                     raise
                 # What has been said cannot be unsaid: the rest of the sentence, and that is it.
                 self._ended = error.code
@@ -221,6 +212,7 @@ class Answer:
     async def _voice(self, text: str, pcm: trio.MemorySendChannel[bytes]) -> None:
         s = self._s
         left = MAX_SENTENCE_S * 1000 * s.format.bytes_per_ms
+        self._bill.speak(text)
         with pcm:
             try:
                 async with aclosing(s.steps.speak(text, s.voice, s.language)) as pieces:
@@ -228,6 +220,7 @@ class Answer:
                         left -= len(piece)
                         if left < 0:
                             raise ProviderError("bad_audio", "a sentence without end", "refused")
+                        self._bill.sound(len(piece) / s.format.bytes_per_ms)
                         await pcm.send(piece)
             except ProviderError as error:
                 if error.verdict != "refused":

@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from voiced.config import types
+from voiced.config.prices import EMULATOR, Billed, billed
 from voiced.engine import EngineFault, Plan
 from voiced.pipeline.client import Http
 from voiced.pipeline.openai_chat import OpenAiChat
@@ -32,7 +33,6 @@ from voiced.pipeline.turns import Guarded, Turns, detector_settings, energy
 __all__ = ["PipelineEngine", "at_emulator"]
 
 OPENAI: Final = "openai"
-EMULATOR: Final = "emulator"
 ENERGY: Final = "energy"
 RATES: Final = (8000, 16000, 24000, 48000)  # what the resampler takes
 NO_PROVIDERS: Final[Providers] = MappingProxyType({})
@@ -50,7 +50,7 @@ def at_emulator(config: types.PipelineEngine, url: str) -> types.PipelineEngine:
     `url` is where its API begins, "http://127.0.0.1:PORT/v1".
     """
     moved: dict[str, types.Provider] = {
-        field: msgspec.structs.replace(step, provider=OPENAI, url=url, api_key=None)
+        field: msgspec.structs.replace(step, provider=OPENAI, url=url, api_key=None, model=EMULATOR)
         for field in ("stt", "chat", "tts")
         if (step := getattr(config, field)).provider == EMULATOR
     }
@@ -112,6 +112,10 @@ class PipelineEngine:
     def model(self) -> str:
         """The model that thinks."""
         return self._config.chat.model
+
+    def billed(self, agent: types.Agent) -> Billed:
+        """The models of the three steps."""
+        return billed(self._config, agent)
 
     @asynccontextmanager
     async def open(self, plan: Plan) -> AsyncGenerator[PipelineSession, None]:

@@ -15,6 +15,7 @@ from typing import Final, Literal, final
 import trio
 
 from voiced.config import types
+from voiced.config.prices import Billed, billed
 from voiced.engine import EngineEvent, Plan, ToolSpec
 from voiced.formats import AudioFormat
 from voiced.opening import ConnectError, ConnectRefused, connect
@@ -62,6 +63,10 @@ class RealtimeEngine:
     def model(self) -> str:
         """The model that talks."""
         return self._config.model
+
+    def billed(self, agent: types.Agent) -> Billed:
+        """The model, and the one that writes down the caller's words."""
+        return billed(self._config, agent)
 
     @asynccontextmanager
     async def open(self, plan: Plan) -> AsyncGenerator[RealtimeSession, None]:

@@ -8,7 +8,8 @@ from typing import Final, final
 
 import trio
 
-from voiced.engine import Plan
+from voiced.config.types import Agent
+from voiced.engine import Billed, Plan
 from voiced.steady.guard import Guarded
 from voiced.steady.session import SteadySession
 
@@ -42,6 +43,10 @@ class SteadyEngine:
     def model(self) -> str:
         """The model that talks, or is to talk first."""
         return self._talking.engine.model
+
+    def billed(self, agent: Agent) -> Billed:
+        """Those of the engine that talks, or is to talk first."""
+        return self._talking.engine.billed(agent)
 
     def _talks(self, side: int) -> None:
         self._talking = self._sides[side]

@@ -291,7 +291,15 @@ class SteadySession:
 
     def _resumed(self, held: Held) -> Resumed:
         engine = held.guarded.engine
-        return Resumed(engine.name, engine.model, held.side != 0, self._ledger.answering)
+        billed = engine.billed(self._plan.agent)
+        return Resumed(
+            engine.name,
+            engine.model,
+            held.side != 0,
+            self._ledger.answering,
+            billed.transcription,
+            billed.speech,
+        )
 
     # ---- answers, within what the engine allows --------------------------------------------
 

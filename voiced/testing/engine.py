@@ -9,7 +9,8 @@ from typing import Literal
 
 import trio
 
-from voiced.engine import EngineEvent, Plan, Session, ToolSpec
+from voiced.config.types import Agent
+from voiced.engine import Billed, EngineEvent, Plan, Session, ToolSpec
 from voiced.formats import PCMU_8K, AudioFormat
 
 __all__ = ["FakeEngine", "FakeSession"]
@@ -88,6 +89,10 @@ class FakeEngine:
     def __init__(self, **formats: AudioFormat) -> None:
         self._formats = formats
         self.sessions: list[FakeSession] = []
+
+    def billed(self, agent: Agent) -> Billed:
+        """Only the model costs something, if there is a price for it."""
+        return Billed(self.model)
 
     @asynccontextmanager
     async def open(self, plan: Plan) -> AsyncIterator[Session]:
