@@ -27,8 +27,9 @@ over the time, a dot and the body. A receiver checks it so, on the bytes of the 
         parts = [part.partition("=") for part in header.split(",")]
         sent = next(value for name, _, value in parts if name == "t")
         wanted = hmac.new(secret.encode(), sent.encode() + b"." + body, hashlib.sha256).hexdigest()
-        fits = [hmac.compare_digest(wanted, value) for name, _, value in parts if name == "v1"]
-        return any(fits) and abs(time.time() - int(sent)) < 300
+        found = [value for name, _, value in parts if name == "v1" and value.isascii()]
+        fits = any([hmac.compare_digest(wanted, value) for value in found])
+        return fits and abs(time.time() - int(sent)) < 300
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ import uuid
 from collections import deque
 from collections.abc import Mapping
 from contextlib import aclosing
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
@@ -49,9 +49,9 @@ import httpx
 import msgspec
 import trio
 from msgspec import Meta
-from voiced_plugins._courier import Again, Courier, Done, Limits, Never, Outcome
+from voiced_plugins._courier import Again, Courier, Limits, Outcome
 from voiced_plugins._http import Header, new_client
-from voiced_plugins._signing import sign
+from voiced_plugins._receiver import judge, sign
 from voiced_plugins._spool import Item, Stored
 
 from voiced.plugin import (
@@ -257,28 +257,6 @@ class Deliveries(Service):
         for each in config.secret_headers:
             headers[each.name] = each.prefix + (each.value or "")
         return httpx.Request("POST", config.url, headers=headers, content=item.body)
-
-
-def judge(status: int, headers: Mapping[str, str], now: float) -> Outcome:
-    """What an answer means for the event; `now` is Unix time."""
-    if 200 <= status < 300:
-        return Done()
-    if status in (408, 429) or status >= 500:
-        after_s = _retry_after_s(headers.get("Retry-After", ""), now)
-        busy = status in (429, 503) and after_s is not None
-        return Again(f"status {status}", after_s, all_wait=busy)
-    return Never(f"status {status}")
-
-
-def _retry_after_s(text: str, now: float) -> float | None:
-    """Seconds, from seconds or a date (RFC 9110 section 10.2.3); None for anything else."""
-    text = text.strip()
-    if text.isascii() and text.isdecimal():
-        return float(text[:9])
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return None
 
 
 async def _skim(response: httpx.Response) -> None:

@@ -17,17 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from voiced_plugins import _courier
 from voiced_plugins._courier import (
-    LONGEST_ASKED_S,
-    LONGEST_S,
     Again,
     Courier,
     Done,
-    Lanes,
     Limits,
     Never,
     Outcome,
-    delay_s,
 )
+from voiced_plugins._lanes import LONGEST_ASKED_S, LONGEST_S, Lanes, delay_s
 from voiced_plugins._spool import Item, Spool, Stored
 
 from voiced.testing import virtual_time

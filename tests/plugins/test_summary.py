@@ -80,7 +80,7 @@ async def until(true: Callable[[], object], within_s: float = 4000.0) -> None:
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Real threads, and delays without much of a wait."""
     monkeypatch.setattr("voiced_plugins.summary.SETTLE_S", 0.0)
-    monkeypatch.setattr("voiced_plugins._courier.FIRST_S", 0.01)
+    monkeypatch.setattr("voiced_plugins._lanes.FIRST_S", 0.01)
 
 
 @pytest.mark.usefixtures("quickly")

@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voiced_plugins import webhook
 from voiced_plugins._courier import Again, Done, Never
-from voiced_plugins._signing import sign, verify
+from voiced_plugins._receiver import judge, sign, verify
 from voiced_plugins._spool import Item
 from voiced_plugins.dtmf import Dtmf
 from voiced_plugins.transcript import Transcript
-from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings, judge
+from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings
 
 from tests.plugins.sounds import a_wav
 from tests.plugins.together import call_with_all
