@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from voiced_plugins._disk import open_new, open_regular
 from voiced_plugins._wavfile import lock
 
 __all__ = ["JSONL", "TEXT", "Paper", "Removed", "sweep", "write_text"]
@@ -81,7 +82,10 @@ def write_text(folder: Path, name: str, text: bytes) -> Path:
 
 
 def sweep(folder: Path, *, older_than_s: float, max_bytes: int | None, now: float) -> Removed:
-    """Remove what is too old, then the oldest until the rest fits; never one that is written."""
+    """Remove what is too old, then the oldest until the rest fits; never one that is written.
+
+    With an age of 0 all of it is too old, whatever clock it was made by.
+    """
     files: list[tuple[float, int, Path]] = []
     for path in _ours(folder):
         with suppress(OSError):
@@ -91,7 +95,7 @@ def sweep(folder: Path, *, older_than_s: float, max_bytes: int | None, now: floa
     count = gone = 0
     for modified, size, path in sorted(files):
         much = max_bytes is not None and total - gone > max_bytes
-        if not (much or modified <= now - older_than_s):
+        if not (much or not older_than_s or modified <= now - older_than_s):
             break
         if _unlink(path):
             count, gone = count + 1, gone + size
@@ -103,7 +107,7 @@ def sweep(folder: Path, *, older_than_s: float, max_bytes: int | None, now: floa
 
 
 def _unlink(path: Path) -> bool:
-    with suppress(OSError), path.open("rb") as file:
+    with suppress(OSError), open_regular(path) as file:
         if lock(file.fileno()):
             path.unlink()
             return True
@@ -121,12 +125,7 @@ def _new(folder: Path, name: str, suffix: str) -> tuple[Path, int]:
 
 
 def _make(path: Path) -> int:
-    flags = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_APPEND
-    for _ in range(3):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with suppress(FileNotFoundError):  # a clean-up has just removed the empty folder
-            return os.open(path, flags, 0o640)
-    return os.open(path, flags, 0o640)
+    return open_new(path, os.O_WRONLY | os.O_APPEND)
 
 
 def _ours(folder: Path) -> Iterator[Path]:
@@ -144,5 +143,5 @@ def _ours(folder: Path) -> Iterator[Path]:
 
 
 def _begins(path: Path, mark: bytes) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(mark)) == mark

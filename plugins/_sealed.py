@@ -113,6 +113,7 @@ class SealedFile:
             self.write(wav_header(form, channels, 0))
         except OSError:
             os.close(self._fd)
+            path.unlink(missing_ok=True)  # nothing of a call but its caller's name
             raise
 
     def write(self, data: bytes) -> None:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from voiced_plugins._disk import open_regular
 from voiced_plugins._wavfile import HEAD, lock, repair, wav_call_of
 
 __all__ = [
@@ -39,7 +40,8 @@ FIELDS: Final = ("agent", "call_id", "called", "caller", "carrier", "date", "dir
 SEALED: Final = ".sealed"
 SEALED_MAGIC: Final = b"VOICEDR1"
 _PART: Final = ".part"
-_MAX_NAME: Final = 80  # bytes of one field: file systems take 255 for the whole
+_MAX_NAME: Final = 80  # bytes of one field
+_MAX_PART: Final = 200  # of a file's or folder's name: file systems take 255, and ours have ends
 _SAFE: Final = frozenset("+-_.@")
 
 
@@ -84,7 +86,14 @@ def fill(pattern: str, facts: Mapping[str, str], at: float) -> str:
     """The name that `pattern` gives a call that began at `at`, Unix time. Times are UTC."""
     utc = time.gmtime(at)
     dates = {"date": time.strftime("%Y-%m-%d", utc), "time": time.strftime("%H%M%S", utc)}
-    return pattern.format_map({name: _safe(text) for name, text in {**facts, **dates}.items()})
+    name = pattern.format_map({name: _safe(text) for name, text in {**facts, **dates}.items()})
+    return "/".join(map(_part, name.split("/")))
+
+
+def _part(name: str) -> str:
+    """One part of a path: no caller's name makes it too long, or one of an unfinished recording."""
+    name = name.encode()[:_MAX_PART].decode("utf-8", "ignore")
+    return name.removesuffix(_PART) + "_" if name.endswith(_PART) else name
 
 
 def _safe(text: str) -> str:
@@ -120,7 +129,7 @@ def mend(folder: Path, *, keep: bool) -> Iterator[Found]:
     A file that is being written, by a live call of another configuration, is locked and left alone.
     """
     for path in _ours(folder, part=True):
-        with suppress(OSError), path.open("r+b") as file:
+        with suppress(OSError), open_regular(path, write=True) as file:
             if not lock(file.fileno()):
                 continue
             call_id = _call_of(path)
@@ -137,7 +146,10 @@ def mend(folder: Path, *, keep: bool) -> Iterator[Found]:
 
 
 def sweep(folder: Path, *, older_than_s: float | None, max_bytes: int | None, now: float) -> Swept:
-    """Remove what is too old, then the oldest until the rest fits; folders left empty go too."""
+    """Remove what is too old, then the oldest until the rest fits; folders left empty go too.
+
+    With an age of 0 all of it is, whatever clock it was made by.
+    """
     files: list[tuple[float, int, Path]] = []
     for path in _ours(folder, part=False):
         with suppress(OSError):
@@ -147,7 +159,7 @@ def sweep(folder: Path, *, older_than_s: float | None, max_bytes: int | None, no
     total = sum(size for _, size, _ in files)
     count = gone = 0
     for modified, size, path in sorted(files):
-        old = older_than_s is not None and modified < now - older_than_s
+        old = older_than_s is not None and (not older_than_s or modified < now - older_than_s)
         much = max_bytes is not None and total - gone > max_bytes
         if not (old or much):
             break
@@ -177,6 +189,6 @@ def sealed_call_of(head: bytes) -> str | None:
 
 
 def _call_of(path: Path) -> str | None:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEAD)
     return wav_call_of(head) or sealed_call_of(head)

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from voiced_plugins._disk import open_new
+
 from voiced.plugin import AudioFormat, wav_header
 
 __all__ = ["HEAD", "MAX_DATA", "SOFTWARE", "WavFile", "create", "lock", "repair", "wav_call_of"]
@@ -29,11 +31,7 @@ HEAD: Final = 4096
 
 def create(path: Path) -> int:
     """Make a file that is not there yet, and lock it; returns its descriptor. Raises OSError."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    except FileNotFoundError:  # its folder was empty a moment ago, and cleaned up
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    fd = open_new(path)
     lock(fd)
     return fd
 
@@ -70,6 +68,7 @@ class WavFile:
             write_all(self._fd, self._header(0), 0)
         except OSError:
             os.close(self._fd)
+            path.unlink(missing_ok=True)  # nothing of a call but its caller's name
             raise
 
     @property
@@ -98,8 +97,9 @@ def wav_call_of(head: bytes) -> str | None:
     """The call of a file of ours by its first bytes; None of anybody else's."""
     if head[:4] != b"RIFF" or SOFTWARE.encode() + b"\0" not in head[:HEAD]:
         return None
-    place = head.find(b"call ")
-    return head[place + 5 : head.index(b"\0", place)].decode() if place > 0 else None
+    _, found, call = head.partition(b"call ")
+    call, whole, _ = call.partition(b"\0")
+    return call.decode("ascii", "replace") if found and whole else None
 
 
 def repair(fd: int) -> int:
@@ -110,7 +110,7 @@ def repair(fd: int) -> int:
         kind, length = struct.unpack_from("<4sI", head, offset)
         if kind == b"data":
             break
-        if kind == b"fmt ":
+        if kind == b"fmt " and offset + 22 <= len(head):
             (width,) = struct.unpack_from("<H", head, offset + 20)
         elif kind == b"fact":
             fact = offset + 8

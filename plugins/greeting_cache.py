@@ -24,6 +24,7 @@ from typing import Annotated, Any, Final
 
 import trio
 from msgspec import Meta
+from voiced_plugins._disk import make_folder
 
 from voiced.plugin import (
     Audio,
@@ -184,7 +185,7 @@ class Greetings(Service):
         return self.folder / f"{key}.wav"
 
     def _scan(self) -> list[tuple[str, Audio, datetime.datetime]]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_folder(self.folder)
         for left in self.folder.glob(".*.tmp"):  # by a crash
             left.unlink(missing_ok=True)
         found, size = [], 0

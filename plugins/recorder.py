@@ -21,6 +21,7 @@ from typing import Annotated, Any, Final, Literal
 import trio
 from msgspec import Meta
 from voiced_plugins import _shelf
+from voiced_plugins._disk import make_folder
 from voiced_plugins._recording import BATCH_S, WINDOW_MS, Limits, Made, Recording, Sink
 from voiced_plugins._timeline import Timeline
 from voiced_plugins._wavfile import MAX_DATA, WavFile
@@ -145,7 +146,7 @@ class Recordings(Service):
             self.host.log.info("recording of a crash found", call=each.call_id, path=str(each.path))
 
     def _prepare(self) -> list[_shelf.Found]:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_folder(self.folder)
         probe = self.folder / f".{self.host.name}.probe"
         probe.touch()
         probe.unlink()

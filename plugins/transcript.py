@@ -27,6 +27,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import trio
 from msgspec import Meta
 from voiced_plugins import _papers, _shelf
+from voiced_plugins._disk import make_folder
 
 from voiced.plugin import Host, Plugin, PluginError, Service, Settings, Summary, Words
 
@@ -93,7 +94,7 @@ class Transcripts(Service):
             raise PluginError(f"folder: {self.folder}: {error.strerror or error}") from None
 
     def _prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_folder(self.folder)
         probe = self.folder / f".{self.host.name}.probe"
         probe.touch()
         probe.unlink()

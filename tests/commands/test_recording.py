@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,15 @@ def test_a_sealed_file_beside_its_wav(tmp_path: Path, pem: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "call 00112233445566aa, 16000 bytes" in done.output
     assert parse_wav((tmp_path / "a.wav").read_bytes()).data == b"\x01\x02" * 8000
+
+
+def test_what_was_sealed_is_not_everybodys_now(tmp_path: Path, pem: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        assert run(pem, sealed(tmp_path / "a.wav.sealed")).exit_code == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "a.wav").stat().st_mode & 0o077 == 0
 
 
 def test_into_another_folder_and_never_over_another_file(tmp_path: Path, pem: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -57,6 +58,10 @@ def decrypt(files: tuple[Path, ...], key_path: Path, directory: Path | None) -> 
         raise click.exceptions.Exit(1)
 
 
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
 def _decrypt(path: Path, key: object, directory: Path) -> bool:
     from voiced_plugins._sealed import NotSealed, unseal
 
@@ -66,7 +71,8 @@ def _decrypt(path: Path, key: object, directory: Path) -> bool:
     try:
         with path.open("rb") as source:
             directory.mkdir(parents=True, exist_ok=True)
-            with target.open("x+b") as out:
+            # What was sealed is not for every user of the machine now.
+            with open(target, "x+b", opener=_private) as out:
                 made = True
                 found = unseal(source, out, key)  # type: ignore[arg-type]
     except FileExistsError:
