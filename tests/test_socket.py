@@ -121,6 +121,39 @@ async def test_closing_wakes_whoever_waits() -> None:
     other.close()
 
 
+async def test_an_interrupted_receive_returns_and_nothing_else_is_disturbed() -> None:
+    one, other = pair()
+    one.send_nowait(BULK)
+    sizes: list[int] = []
+    received = b""
+
+    async def receive() -> None:
+        sizes.append(await one.receive(RECEIVE_BUFFER))
+
+    async def read_all() -> None:
+        nonlocal received
+        received = await read(other, len(BULK))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(one.flush)
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        one.interrupt()  # wakes the flush as well, which goes on waiting
+        await trio.testing.wait_all_tasks_blocked()
+        assert sizes == [-1]
+        nursery.start_soon(read_all)
+    assert received == BULK
+    one.interrupt()  # nobody waits: the next that would is told
+    other.send_nowait(b"x")
+    assert await one.receive(RECEIVE_BUFFER) == -1
+    assert await one.receive(RECEIVE_BUFFER) == 1
+    one.close()
+    one.interrupt()  # nothing to interrupt
+    with pytest.raises(trio.ClosedResourceError):
+        await one.receive(RECEIVE_BUFFER)
+    other.close()
+
+
 async def test_a_vanished_peer_is_a_broken_resource() -> None:
     one, other = pair()
     other.close()

@@ -222,6 +222,41 @@ async def test_a_cancelled_receive_loses_nothing() -> None:
         await close_as_peer(ws, peer)
 
 
+async def test_an_interrupted_receive_returns_nothing_and_loses_nothing() -> None:
+    async with server_and_peer() as (ws, peer):
+        whole = bytes(frames.frame(frames.TEXT_FRAME, b"whole", masked=True))
+        got: list[list[websocket.Message]] = []
+
+        async def receive() -> None:
+            got.append(await ws.receive())
+
+        for byte in whole:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(receive)
+                await trio.testing.wait_all_tasks_blocked()
+                ws.interrupt()
+            peer.transport.send_nowait(bytes([byte]))
+        assert got == [[]] * len(whole)
+        assert await ws.receive() == [b"whole"]
+        ws.interrupt()  # while nobody receives, and the peer closes meanwhile
+        peer.send(frames.CLOSE_FRAME, frames.close_payload(1000, "bye"))
+        assert await ws.receive() == []
+        with pytest.raises(WebSocketClosed):
+            await ws.receive()
+        peer.transport.socket.shutdown(socket.SHUT_WR)
+
+
+async def test_closing_after_an_interruption_waits_for_the_answer() -> None:
+    async with server_and_peer() as (ws, peer):
+        ws.interrupt()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ws.aclose)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await peer.receive() == [frames.Close(1000, "")]
+            peer.send(frames.CLOSE_FRAME, frames.close_payload(1000, ""))
+            peer.transport.socket.shutdown(socket.SHUT_WR)
+
+
 # ---- violations
 
 

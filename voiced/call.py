@@ -416,11 +416,11 @@ class Call:
             return
         if dialogue.taken:  # it hears nothing, but its time goes on
             payload = self.leg_format.silence(len(payload) // self.leg_format.bytes_per_ms)
-        if session.input_format != self._model_format:
-            self._model_format = session.input_format
-            self._to_model = audio.converter(
-                self.leg_format, self._model_format, self.agent.resampler
-            )
+        form = session.input_format
+        if form is not self._model_format:  # 50 times a second: comparing them would cost more
+            if form != self._model_format:
+                self._to_model = audio.converter(self.leg_format, form, self.agent.resampler)
+            self._model_format = form
         session.send_audio(payload if self._to_model is None else self._to_model.convert(payload))
 
     def _listen(self, payload: bytes, dialogue: Dialogue) -> None:

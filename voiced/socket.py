@@ -30,7 +30,7 @@ _DISCARDED: Final = memoryview(bytearray(16 * 1024))
 class TcpTransport:
     """The transport over plain TCP, or any other stream socket."""
 
-    __slots__ = ("_backlog", "_fd", "_more", "_socket")
+    __slots__ = ("_backlog", "_fd", "_interrupted", "_more", "_socket")
 
     def __init__(self, sock: socket.socket) -> None:
         """Take over a connected socket."""
@@ -41,6 +41,7 @@ class TcpTransport:
         self._fd = sock.fileno()
         self._backlog = bytearray()
         self._more = False  # there may be bytes that the kernel will not announce
+        self._interrupted = False
 
     @property
     def socket(self) -> socket.socket:
@@ -67,16 +68,37 @@ class TcpTransport:
         return len(self._backlog)
 
     async def receive(self, buffer: memoryview) -> int:
-        """Wait for bytes, put them into `buffer`; returns how many, 0 at the peer's end."""
+        """Wait for bytes, put them into `buffer`; returns how many, 0 at the peer's end.
+
+        -1 where `interrupt` ended the wait.
+        """
         while True:
             if self._more:
                 await trio.lowlevel.checkpoint()
             else:
                 self._check_open()
-                await trio.lowlevel.wait_readable(self._fd)
+                if self._interrupted:
+                    await trio.lowlevel.checkpoint()
+                    self._interrupted = False
+                    return -1
+                try:
+                    await trio.lowlevel.wait_readable(self._fd)
+                except trio.ClosedResourceError:
+                    self._check_open()
+                    continue  # it was not closed: somebody interrupted
             size = self._receive_nowait(buffer)
             if size is not None:
                 return size
+
+    def interrupt(self) -> None:
+        """Have the `receive` that waits now, or the next one that would wait, return -1.
+
+        Costs nothing where it is not used, unlike a cancel scope around each `receive`: Trio wakes
+        whoever waits for a descriptor when it is told that it will be closed, which it need not be.
+        """
+        if self._fd >= 0:
+            self._interrupted = True
+            trio.lowlevel.notify_closing(self._fd)
 
     def _receive_nowait(self, buffer: memoryview) -> int | None:
         size = self._receive_raw(buffer)
@@ -122,7 +144,11 @@ class TcpTransport:
     async def flush_some(self) -> None:
         """Wait until the kernel takes more, hand it what it takes of the backlog."""
         self._check_open()
-        await trio.lowlevel.wait_writable(self._fd)
+        try:
+            await trio.lowlevel.wait_writable(self._fd)
+        except trio.ClosedResourceError:
+            self._check_open()
+            return  # it was not closed: a `receive` was interrupted
         del self._backlog[: self._send_raw(self._backlog)]
 
     async def finish(self) -> None:

@@ -183,7 +183,8 @@ class WebSocket:
         """Wait for messages; returns all that one wake-up brought, at least one.
 
         Pings are answered and fragments joined on the way. Raises WebSocketClosed; messages that
-        came before the end are delivered first. When cancelled, nothing is lost.
+        came before the end are delivered first. When cancelled, nothing is lost. Nothing is
+        returned where `interrupt` ended the wait.
         """
         if self._ended is not None or self._finished or self._nursery is None:
             await self._refuse_to_receive()
@@ -196,7 +197,9 @@ class WebSocket:
                     events = self._reader.feed(early)
                 else:
                     size = await self._transport.receive(RECEIVE_BUFFER)
-                    if not size:
+                    if size <= 0:
+                        if size:
+                            return []
                         self._end(_ABNORMAL, "the peer ended the connection without closing it")
                         break
                     events = self._reader.received(size)
@@ -214,6 +217,10 @@ class WebSocket:
             if self._receiver_left is not None:
                 self._receiver_left.set()
         raise self._closed()
+
+    def interrupt(self) -> None:
+        """Have the `receive` that waits now, or else the next one, return nothing."""
+        self._transport.interrupt()
 
     async def _refuse_to_receive(self) -> NoReturn:
         self._check_entered()
@@ -406,6 +413,8 @@ class WebSocket:
                 size = await self._transport.receive(RECEIVE_BUFFER)
                 if not size:
                     return
+                if size < 0:
+                    continue
                 self._sort(self._reader.received(size))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return

@@ -51,6 +51,11 @@ class FakeSession:
         self.commands: list[tuple[object, ...]] = []
         self.closed = False
         self._receiving = False
+        self.interrupt = self._interrupt if engine.interruptible else None
+        self._wait = trio.CancelScope()
+
+    def _interrupt(self) -> None:
+        self._wait.cancel()
 
     # what a test has the model do
 
@@ -92,8 +97,10 @@ class FakeSession:
         self._check()
         assert not self._receiving, "two receive at a time"
         self._receiving = True
+        events: list[EngineEvent] = []
         try:
-            events = [await self._events.receive()]
+            with trio.CancelScope() as self._wait:
+                events.append(await self._events.receive())
             while True:
                 try:
                     events.append(self._events.receive_nowait())
@@ -154,7 +161,9 @@ class FakeEngine:
         expires_in_s: float | None = None,
         input_format: AudioFormat = PCMU_8K,
         output_format: AudioFormat = PCMU_8K,
+        interruptible: bool = False,
     ) -> None:
+        self.interruptible = interruptible
         self.name = name
         self.model = f"model-{name}"
         self.connect_s = connect_s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -21,8 +22,11 @@ from voiced.steady import Guard
 RENEWED = Resumed("one", "model-one", fallback=False, answering=False)
 
 
-async def test_a_session_is_renewed_before_its_limit(autojump_clock: MockClock) -> None:
-    engine = FakeEngine(expires_in_s=100.0)
+@pytest.mark.parametrize("interruptible", [False, True])
+async def test_a_session_is_renewed_before_its_limit(
+    autojump_clock: MockClock, interruptible: bool
+) -> None:
+    engine = FakeEngine(expires_in_s=100.0, interruptible=interruptible)
     async with Call(engine).talk() as call:
         await trio.sleep(1)
         engine.newest.hears(words="Hello?")

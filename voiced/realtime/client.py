@@ -146,12 +146,12 @@ class RealtimeSession:
         self._max_session_s = max_session_s
         self._expires: float | None = None  # on Trio's clock
         self._expires_at: float | None = None  # as the server said it
-        self._owing = trio.Event()  # an answer has come to be owed
         self._owed_since: float | None = None
         self._ws: WebSocket | None = None
         self._settled = trio.Event()  # ready or lost: from here on `receive` reads the socket
         self._over = trio.Event()
-        self._waiting: trio.CancelScope | None = None  # there while `receive` waits for the model
+        self._waiting = False  # `receive` waits for the model, and takes what it says
+        self._interrupted = False
         self._last_data = 0.0
 
     @property
@@ -183,21 +183,34 @@ class RealtimeSession:
         machine = self._machine
         if machine.has_events or not self._settled.is_set():
             await self._settled.wait()  # a checkpoint in any case
-        while not machine.has_events:
+        while not (machine.has_events or self._interrupted):
             if machine.lost or self._ws is None:
                 await trio.sleep_forever()
             else:
                 # A command may bring an event (own endpointing, a stalled socket): it ends the
                 # wait, in which nothing is lost.
-                with trio.CancelScope() as self._waiting:
+                self._waiting = True
+                try:
                     await self._read(self._ws)
-                self._waiting = None
+                finally:
+                    self._waiting = False
+        self._interrupted = False
         return machine.take_events()
+
+    def interrupt(self) -> None:
+        """Have a `receive` that waits for the model return, with nothing if there is nothing."""
+        self._interrupted = True
+        if self._waiting and self._ws is not None:
+            self._ws.interrupt()
 
     def send_audio(self, payload: bytes) -> None:
         """The caller's audio, in `input_format`."""
-        self._machine.send_audio(payload)
-        self._flush()
+        machine = self._machine
+        machine.send_audio(payload)
+        if machine.has_events:  # with endpointing of our own; else audio changes nothing
+            self._flush()
+        else:
+            self._post()
 
     def respond(self, instructions: str | None = None) -> None:
         """Ask for an answer, now or after the running one."""
@@ -253,38 +266,30 @@ class RealtimeSession:
             self.lose("no_session", "the server did not configure a session", retryable=True)
         self._last_data = trio.current_time()
         self._settled.set()
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._keep_alive, ws)
-            nursery.start_soon(self._watch_silence, ws)
-            await self._over.wait()
-            nursery.cancel_scope.cancel()
+        await self._watch(ws)
 
-    async def _keep_alive(self, ws: WebSocket) -> None:
-        """Ping; a server that answers neither pings nor sends events is gone."""
-        while True:
-            await trio.sleep(PING_INTERVAL_S)
-            self._check_alive(ws)
-
-    async def _watch_silence(self, ws: WebSocket) -> None:
-        """End the session where the server owes an answer and sends no event for `silent_s`."""
-        while True:
-            if self._owed_since is None:
-                self._owing = trio.Event()
-                await self._owing.wait()
-                continue
-            due = max(self._owed_since, self._last_data) + self._silent_s
-            if due > trio.current_time():
-                await trio.sleep_until(due)
-            elif self._waiting is None:  # the call takes no events: nothing heard means nothing
-                await trio.sleep(self._silent_s)
-            else:
-                text = f"no event for {self._silent_s:g} s while an answer is owed"
-                self.lose("silent", text, retryable=True)
-                ws.abort("silent")
-                return
+    async def _watch(self, ws: WebSocket) -> None:
+        """Ping, and end a session whose server is gone or silent, until it is over."""
+        ping_at = trio.current_time() + PING_INTERVAL_S
+        while not self._over.is_set():
+            now = trio.current_time()
+            if now >= ping_at:
+                self._check_alive(ws)
+                ping_at = now + PING_INTERVAL_S
+            # What comes to be owed from now on cannot be due any sooner than this.
+            due = now + self._silent_s
+            if self._owed_since is not None and self._waiting:
+                due = max(self._owed_since, self._last_data) + self._silent_s
+                if now >= due:
+                    text = f"no event for {self._silent_s:g} s while an answer is owed"
+                    self.lose("silent", text, retryable=True)
+                    ws.abort("silent")
+                    return
+            with trio.move_on_at(min(due, ping_at)):
+                await self._over.wait()
 
     def _check_alive(self, ws: WebSocket) -> None:
-        if self._waiting is None:  # the call takes no events: nothing heard means nothing
+        if not self._waiting:  # the call takes no events: nothing heard means nothing
             self._last_data = trio.current_time()
             return
         heard = max(self._last_data, ws.last_pong or 0.0)
@@ -305,6 +310,7 @@ class RealtimeSession:
             retryable = errors.close_is_retryable(closed.code, closed.reason)
             self.lose(f"close_{closed.code}", closed.reason, retryable=retryable)
             return
+        self._waiting = False  # what comes of these messages need not end a wait
         self._last_data = trio.current_time()
         for message in messages:
             self._take(message)
@@ -329,7 +335,6 @@ class RealtimeSession:
             self._owed_since = None
         elif self._owed_since is None:
             self._owed_since = trio.current_time()
-            self._owing.set()
         if machine.expires_at != self._expires_at and machine.expires_at is not None:
             self._expires_at = machine.expires_at
             left = machine.expires_at - time.time()
@@ -340,8 +345,13 @@ class RealtimeSession:
 
     def _flush(self) -> None:
         """Send what the machine wants sent; wake `receive` for what it has to tell."""
-        machine, ws = self._machine, self._ws
         self._note_times()
+        self._post()
+        if self._waiting and self._machine.has_events and self._ws is not None:
+            self._ws.interrupt()
+
+    def _post(self) -> None:
+        machine, ws = self._machine, self._ws
         if ws is not None:
             for message in machine.take_messages():
                 try:
@@ -355,8 +365,6 @@ class RealtimeSession:
         if machine.lost:
             self._settled.set()
             self._over.set()
-        if self._waiting is not None and machine.has_events:
-            self._waiting.cancel()
 
     async def aclose(self) -> None:
         """Close the socket, within its close time-out of 1 s; commands do nothing any more."""

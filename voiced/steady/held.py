@@ -48,6 +48,8 @@ class Held:
         self.ready = False
         self.lost: Lost | None = None
         self.session: Session | None = None
+        self.interrupt: Callable[[], None] | None = None
+        """Has `receive` return, where the session offers that: a scope around it costs more."""
         self._changed = changed
         self._gives_back = self._closed = False
         self._released = trio.Event()
@@ -58,6 +60,7 @@ class Held:
         try:
             async with self.guarded.engine.open(plan) as session:
                 self.session = session
+                self.interrupt = getattr(session, "interrupt", None)
                 with self._connecting:
                     await self._connect(session)
                     self._changed(self)

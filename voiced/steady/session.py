@@ -60,6 +60,8 @@ class SteadySession:
         """`talks` is told which side talks from now on."""
         self._plan = plan
         self._talks = talks
+        self.input_format = plan.leg_format
+        """What `send_audio` takes; may change with `Ready` and `Resumed`: look each time."""
         self._ledger = Ledger(plan, trio.current_time, self._count_answer)
         self._keep_audio = self._ledger.utterance.add
         self._director = Director(plan, sides, nursery, self)
@@ -73,15 +75,10 @@ class SteadySession:
         self._over = False
         self._out: list[EngineEvent] = []  # of our own; a handful between two receives
         self._bell = trio.Event()  # for a `receive` that has no session to wait for
-        self._waiting: trio.CancelScope | None = None  # there while it has one
+        self._waiting: Callable[[], None] | None = None  # ends the wait, where it has one
         self._log = log.bind(call_id=plan.call_id)
 
     # ---- the call's side -------------------------------------------------------------------
-
-    @property
-    def input_format(self) -> AudioFormat:
-        """What `send_audio` takes; may change with `Ready` and `Resumed`: look each time."""
-        return self._ledger.utterance.format
 
     @property
     def output_format(self) -> AudioFormat:
@@ -108,14 +105,28 @@ class SteadySession:
                 if events:
                     active.late = []
                 else:
-                    with trio.CancelScope() as self._waiting:
-                        events = await live.receive()
-                    self._waiting = None
+                    events = await self._receive(active, live)
                 # A command given while they travelled may have ended the session.
                 if events and self._active is active:
                     events = self._pass_on(active, events)
                     if events:
                         return events
+
+    async def _receive(self, active: Held, live: Session) -> Sequence[EngineEvent]:
+        """What the session brings; nothing where `ring` ended the wait."""
+        events: Sequence[EngineEvent] = ()
+        if active.interrupt is not None:
+            self._waiting = active.interrupt
+            try:
+                events = await live.receive()
+            finally:
+                self._waiting = None
+        else:
+            with trio.CancelScope() as scope:
+                self._waiting = scope.cancel
+                events = await live.receive()
+            self._waiting = None
+        return events
 
     def send_audio(self, payload: bytes) -> None:
         """The caller's audio; kept for the next session while there is none."""
@@ -279,6 +290,7 @@ class SteadySession:
         for said in ledger.memory.take_over(first=first):
             session.add_message(said.role, said.text)
         audio = ledger.utterance.take_over(session.input_format, self._plan.agent.resampler)
+        self.input_format = session.input_format
         if audio:
             session.send_audio(audio)
         self._out += held.faults
@@ -371,7 +383,7 @@ class SteadySession:
         """Have `receive` look around."""
         self._bell.set()
         if self._waiting is not None:
-            self._waiting.cancel()
+            self._waiting()
 
     def broke_down(self, held: Held, loss: Lost) -> None:
         """The session that talks has failed from within."""

@@ -5,7 +5,6 @@ Pure. Positions are bytes of the session's input format since the call began.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final, final
 
 from voiced.audio import Quality, converter
@@ -23,6 +22,8 @@ KEPT_MS: Final = 10_000  # of a turn that has not been understood
 KEPT_BYTES: Final = 176 * 1024
 """Whatever the format: what the backlog of a WebSocket takes in base64, in one piece."""
 
+SLACK: Final = 8  # an eighth more is kept, so that not every piece moves all the others
+
 # A turn's marks go with its transcript. Of a server that sends none, the newest count.
 MAX_MARKS: Final = 16
 
@@ -33,14 +34,13 @@ class Utterance:
 
     def __init__(self, form: AudioFormat) -> None:
         self.format = form
-        self._pieces: deque[bytes] = deque()  # bounded by `_keep`
-        self._size = 0
+        self._audio = bytearray()  # bounded by `_limit`
         self._end = 0
         self._marks: dict[str, int] = {}  # committed item to where it ended; not yet understood
         self._speaking = False
         self._stopped = False  # and not yet committed
         self._waiting = True  # there is no session
-        self._keep = self._kept(EARLY_MS)
+        self._keep = self._limit = self._kept(EARLY_MS)
 
     def _kept(self, ms: int) -> int:
         return min(ms * self.format.bytes_per_ms, KEPT_BYTES)
@@ -62,12 +62,10 @@ class Utterance:
 
     def add(self, payload: bytes) -> None:
         """The next piece of audio."""
-        self._pieces.append(payload)
-        size = len(payload)
-        self._end += size
-        self._size += size
-        while self._size > self._keep:
-            self._size -= len(self._pieces.popleft())
+        self._audio += payload
+        self._end += len(payload)
+        if len(self._audio) > self._limit:
+            del self._audio[: -self._keep]
 
     # ---- what becomes of turns
 
@@ -124,13 +122,12 @@ class Utterance:
 
         It stays here as well, and an open turn stays open, until that session has understood it.
         """
-        audio = b"".join(self._pieces)
+        audio = bytes(self._audio[-self._keep :])
         convert = converter(self.format, form, quality)
         if convert is not None and audio:
             audio = convert.convert(audio) + convert.flush()
         self.format = form
-        self._pieces = deque([audio] if audio else [])
-        self._size = len(audio)
+        self._audio = bytearray(audio)
         self._stopped = self.finished
         self._marks.clear()
         self._waiting = False
@@ -138,9 +135,9 @@ class Utterance:
         return audio
 
     def _drop(self, mark: int) -> None:
-        """Forget the whole pieces before `mark`."""
-        while self._pieces and self._end - self._size + len(self._pieces[0]) <= mark:
-            self._size -= len(self._pieces.popleft())
+        """Forget what was said before `mark`."""
+        del self._audio[: max(0, mark - self._end + len(self._audio))]
 
     def _settle(self) -> None:
         self._keep = self._kept(KEPT_MS if self.open or self._waiting else BEFORE_MS)
+        self._limit = self._keep + self._keep // SLACK  # moving it up for each piece would cost
