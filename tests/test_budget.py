@@ -73,6 +73,26 @@ def test_a_numbers_calls_share_its_cap_and_others_do_not() -> None:
     assert made.exhausted("+2", None) is None
 
 
+def test_a_cap_that_has_ended_a_call_takes_no_other() -> None:
+    """What is left is a farewell's worth: a caller would hear nothing else."""
+    made, _, clock = budget(number_usd=1.0, day_usd=5.0)
+    meter = made.open("a", "+1", None)
+    assert meter is not None
+    usd = 0.0
+    while meter.update(usd) is None:
+        usd, clock.now = usd + 0.01, clock.now + 1
+    meter.close()
+    assert made.spent_today("+1") < 0.9
+    assert made.exhausted("+1", None) == "number"
+    assert made.exhausted("+2", None) is None
+    made.cost = Cost(number_usd=2.0)
+    assert made.exhausted("+1", None) is None, "the operator has raised it"
+    made.cost = Cost(number_usd=1.0)
+    assert made.exhausted("+1", None) == "number"
+    clock.now += 86400
+    assert made.exhausted("+1", None) is None
+
+
 def test_a_number_may_have_caps_of_its_own() -> None:
     made, _, _ = budget(number_usd=1.0, call_usd=0.1)
     number = Number(match="*", agent="a", call_usd=2.0, number_usd=3.0)

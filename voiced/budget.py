@@ -58,6 +58,9 @@ class Budget:
         self._day = day_of(clock())
         self._numbers: dict[str, float] = {}
         self._total = 0.0
+        self._struck: dict[str | None, float] = {}
+        """Caps that have ended calls today, of a called number or (None) of all calls. What is left
+        below them is less than one more farewell."""
         self._meters: set[Meter] = set()
 
     def remember(self, spent: list[Spent]) -> None:
@@ -75,11 +78,16 @@ class Budget:
         """Which cap leaves nothing for another call, if any."""
         caps = self._caps(number)
         self._turn_day()
-        if caps.day is not None and self._total + self._reserved() >= caps.day:
+        if self._leaves_nothing(None, caps.day):
             return "day"
-        if caps.number is not None and self.spent_today(called) >= caps.number:
-            return "number"
-        return None
+        return "number" if self._leaves_nothing(normalised(called), caps.number) else None
+
+    def _leaves_nothing(self, called: str | None, cap: float | None) -> bool:
+        """Whether a cap leaves nothing; one that was raised since it struck may leave something."""
+        if cap is None:
+            return False
+        spent = self._total if called is None else self._numbers.get(called, 0.0)
+        return spent + self._reserved(called) >= cap or self._struck.get(called, -1.0) >= cap
 
     def open(self, call_id: str, called: str, number: Number | None) -> Meter | None:
         """Make the meter of a call; None where nothing limits it. It has to be closed."""
@@ -104,6 +112,7 @@ class Budget:
             self._day = today
             self._numbers.clear()
             self._total = 0.0
+            self._struck.clear()
             for meter in self._meters:
                 meter.turn_day()
 
@@ -168,8 +177,10 @@ class Meter:
         if caps.number is not None:
             spent = budget._numbers.get(self.called, 0.0) + budget._reserved(self.called)
             if spent >= caps.number:
+                budget._struck[self.called] = caps.number
                 return "number"
         if caps.day is not None and budget._total + budget._reserved() >= caps.day:
+            budget._struck[None] = caps.day
             return "day"
         return None
 

@@ -1,0 +1,232 @@
+"""Caps on what calls cost, over both carriers: heard, kept in the journal, and kept over a crash.
+
+The emulator costs ten cents a second here, so that a day's budget is spent in one.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from tests.e2e.ears import find
+from tests.e2e.house import (
+    House,
+    Outcomes,
+    Scenes,
+    announcement,
+    house,
+    judge,
+    nothing_is_left,
+    run_strictly,
+    sample,
+    until,
+)
+from tests.e2e.test_operator import Daemon, running, write
+from voiced.budget import day_of
+from voiced.journal import Journal
+from voiced.simulate import CallResult, Script, call, sip_caller
+from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
+from voiced.simulate.wire import Identifiers
+
+USD_S = 0.1
+HEAD = """
+[engine.offline]
+kind = "emulator"
+speech = "clips"
+
+[price.emulator]
+per_minute = 6.0
+
+[sip]
+listen = ["udp://127.0.0.1:0"]
+
+[[sip.trunk]]
+name = "carrier"
+host = "127.0.0.1"
+allow = ["127.0.0.1/32"]
+
+[agent.reception]
+engine = "offline"
+"""
+CAP = 1.2
+CAPPED = (
+    "[cost]\n"
+    + f"call_usd = {CAP}\n"
+    + HEAD
+    + f"""
+[[number]]
+match = "+15550101"
+agent = "reception"
+
+[[number]]
+match = "+15550102"
+agent = "reception"
+call_usd = 100.0
+number_usd = {CAP}
+
+[[number]]
+match = "+15550103"
+agent = "reception"
+call_usd = 100.0
+number_usd = {CAP}
+"""
+)
+STALL_MS = 60.0
+"""Callers and daemon share a process: one that stood still for longer has stuttered itself."""
+
+STAYS = Script("stays", "", (WaitForHangUp(),))
+
+scenes: Scenes[House] = Scenes()
+
+
+def sip_address(log: Any) -> str:
+    (line,) = (line for line in log if line["event"] == "sip listening")
+    return str(line["addresses"][0]).removeprefix("udp://")
+
+
+async def dial_sip(here: House, to: str) -> CallResult:
+    return await sip_caller.call(STAYS, uri=f"sip:{to}@{sip_address(here.logs)}", deadline_s=60)
+
+
+def struck(result: CallResult, row: Mapping[str, Any], cap: str) -> None:
+    """The call ended with a farewell, before its cap."""
+    assert result.failure is None, result.failure
+    assert result.ended_by == "agent"
+    assert row["reason"] == f"cost_{cap}"
+    if result.lag_ms < STALL_MS:
+        assert find(result, "farewell") is not None
+    assert not result.agent[-1].cut
+    # A farewell that fits in, at the rate of ten cents a second, and no minute thrown away.
+    assert CAP / 2 <= row["cost_usd"] < CAP
+    assert row["cost_usd"] == pytest.approx(USD_S * row["media_ms"] / 1000, abs=0.1)
+
+
+@scenes
+async def a_call_is_capped_over_twilio(here: House) -> None:
+    result = await here.call(STAYS, "+15550101")
+    struck(result, await here.row(result.call_sid), "call")
+    # The number itself is free for another.
+    again = await here.call(Script("looks in", "", (WaitForAgentSpeech(), HangUp())), "+15550101")
+    assert again.failure is None
+
+
+@scenes
+async def a_call_is_capped_over_sip(here: House) -> None:
+    result = await dial_sip(here, "+15550101")
+    struck(result, await here.row(result.call_sid), "call")
+
+
+async def refused(here: House, to: str, why: str) -> None:
+    """Both carriers are told that the line is busy."""
+    before = sample("voiced_refused_total", what="call", why=why)
+    answer = await here.post(fields=announcement(Identifiers(), to))
+    assert answer.status == 200
+    assert b'<Reject reason="busy"/>' in answer.body
+    result = await dial_sip(here, to)
+    assert result.sip is not None
+    assert result.sip.status == 486
+    assert sample("voiced_refused_total", what="call", why=why) == before + 2
+
+
+@scenes
+async def a_number_is_capped_over_twilio(here: House) -> None:
+    result = await here.call(STAYS, "+15550102")
+    struck(result, await here.row(result.call_sid), "number")
+    await refused(here, "+15550102", "cost_number")
+
+
+@scenes
+async def a_number_is_capped_over_sip(here: House) -> None:
+    result = await dial_sip(here, "+15550103")
+    struck(result, await here.row(result.call_sid), "number")
+    await refused(here, "+15550103", "cost_number")
+
+
+async def afterwards(here: House) -> None:
+    await nothing_is_left(here)
+    rows = here.rows()
+    counted = sample("voiced_cost_usd_total", model="emulator")
+    assert counted >= sum(row["cost_usd"] for row in rows) - 0.001
+    assert all(row["model"] == "emulator" for row in rows)
+
+
+async def all_of_it(folder: Path) -> Outcomes:
+    async with house(folder, CAPPED) as here:
+        return await scenes.play(here, afterwards)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    return run_strictly(partial(all_of_it, tmp_path_factory.mktemp("cost")))
+
+
+@pytest.mark.parametrize("name", scenes.names)
+def test_caps(name: str, outcomes: Outcomes) -> None:
+    judge(outcomes, name)
+
+
+# ---- a day, as a process of its own
+
+DAY = HEAD + (
+    f'\n[[number]]\nmatch = "*"\nagent = "reception"\n\n[cost]\nday_usd = {CAP}\n'
+    '\n[admin]\nlisten = "unix:{socket}"\ntoken = "for-this-test"\n'
+)
+
+
+def spent(daemon: Daemon) -> float:
+    """What the journal says of today."""
+    with closing(Journal(daemon.state_dir)) as journal:
+        return sum(each.usd for each in journal.spent(day_of(time.time())))
+
+
+async def told(file: Path, *command: str) -> str:
+    """What a command prints about the running daemon."""
+    done = await trio.run_process(
+        [sys.executable, "-m", "voiced", *command, "-c", str(file)], capture_stdout=True
+    )
+    return done.stdout.decode()
+
+
+async def test_a_day_is_remembered_over_a_crash(tmp_path: Path) -> None:
+    file = write(tmp_path / "day", DAY.replace("{socket}", str(tmp_path / "admin")))
+    file.chmod(0o600)
+    async with running(file) as daemon, trio.open_nursery() as nursery:
+        nursery.start_soon(daemon.call, STAYS, "+15550100")
+        await until(lambda: spent(daemon) >= 0.25, "what the live call has cost so far")
+        daemon.process.send_signal(signal.SIGKILL)
+        assert await daemon.ended() == -signal.SIGKILL
+    before = spent(daemon)
+    assert 0.25 <= before < CAP / 2
+    async with running(file) as daemon:
+        result = await daemon.call(STAYS, "+15550100")
+        (row,) = (row for row in daemon.rows() if row["carrier_call_id"] == result.call_sid)
+        assert row["reason"] == "cost_day"
+        assert row["cost_usd"] < CAP - before, "the earlier call counts"
+        assert spent(daemon) == pytest.approx(before + row["cost_usd"], abs=0.001)
+        # The next ones find the day spent.
+        listening = await daemon.logged("listening")
+        webhook = listening["address"] + "/twilio/voice"
+        assert (await call(STAYS, webhook_url=webhook)).failure is not None
+        uri = f"sip:+15550100@{sip_address(daemon.log)}"
+        over_sip = (await sip_caller.call(STAYS, uri=uri)).sip
+        assert over_sip is not None
+        assert over_sip.status == 486
+        refusals = [line["why"] for line in daemon.log if line["event"] == "call refused"]
+        assert refusals == ["cost_day", "cost_day"]
+        shown = f"{row['cost_usd']:.4f}"
+        assert shown in await told(file, "calls", "--all")
+        assert f"{shown} USD" in await told(file, "show", row["call_id"])
+        daemon.process.send_signal(signal.SIGTERM)
+        assert await daemon.ended() == 0
+    async with running(file) as daemon:  # in order, too
+        await daemon.logged("listening")
+        assert spent(daemon) == pytest.approx(before + row["cost_usd"], abs=0.001)
