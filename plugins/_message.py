@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import trio
+from voiced_plugins._wavfile import write_all
 
 from voiced.plugin import PCM16_8K, Vad, wav_header
 
@@ -18,13 +22,25 @@ _WRITTEN_S: Final = 1.0
 
 _PAUSE_MS: Final = 300  # between words; what is longer is silence
 
+_NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z]+\.wav")
+
 _BYTES_PER_S: Final = PCM16_8K.bytes_per_ms * 1000
 
 
 class Message:
-    """One message: PCM16 at 8 kHz, to `max_s` or until `silence_s` after it."""
+    """One message: PCM16 at 8 kHz, to `max_s` or until `silence_s` after it.
 
-    def __init__(self, folder: Path, call_id: str, max_s: float, silence_s: float) -> None:
+    `limiter` is for the threads that write: a disk that hangs is left behind with its thread.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        call_id: str,
+        max_s: float,
+        silence_s: float,
+        limiter: trio.CapacityLimiter | None = None,
+    ) -> None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
         self.path = folder / f"{stamp}-{call_id}.wav"
         self.over = trio.Event()
@@ -35,6 +51,9 @@ class Message:
         self._patience = int(silence_s * _BYTES_PER_S)
         self._waiting = bytearray()
         self._written = 0
+        self._limiter = limiter
+        self.failed = False
+        """The disk did not take all of it; what it took before can be played."""
 
     @property
     def duration_ms(self) -> int:
@@ -63,26 +82,39 @@ class Message:
 
     async def _write(self) -> None:
         data, self._waiting = bytes(self._waiting), bytearray()
-        await trio.to_thread.run_sync(_append, self.path, self._written, data)
+        self.failed = True  # also where it is cancelled: its thread may still write
+        try:
+            await self._in_thread(lambda: _append(self.path, self._written, data))
+            self.failed = False
+        finally:
+            if self.failed:
+                self.over.set()
         self._written += len(data)
 
     async def finish(self, min_s: float) -> bool:
-        """Write the rest; False, and no file, where too little was said. Raises OSError."""
+        """Write the rest; False, and no file, where too little was said, or written."""
         self.over.set()
-        if self._speech < max(min_s * _BYTES_PER_S, 1):
-            await trio.to_thread.run_sync(lambda: self.path.unlink(missing_ok=True))
-            return False
-        await self._write()
-        return True
+        enough = self._speech >= max(min_s * _BYTES_PER_S, 1)
+        if enough and not self.failed:
+            with suppress(OSError):
+                await self._write()
+        kept = enough and self._written > 0
+        if not kept:
+            with suppress(OSError):
+                await self._in_thread(lambda: self.path.unlink(missing_ok=True))
+        return kept
+
+    async def _in_thread(self, function: Callable[[], None]) -> None:
+        await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._limiter)
 
 
 def _append(path: Path, written: int, data: bytes) -> None:
     """Add to the file, then renew its header: in this order it never promises what is not there."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o640)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o640)
     try:
         header = wav_header(PCM16_8K, 1, written + len(data))
-        os.pwrite(file, data, len(header) + written)
-        os.pwrite(file, header, 0)
+        write_all(file, data, len(header) + written)
+        write_all(file, header, 0)
     finally:
         os.close(file)
 
@@ -90,10 +122,12 @@ def _append(path: Path, written: int, data: bytes) -> None:
 def clean_up(folder: Path, max_age_s: float, max_bytes: float) -> int:
     """Delete messages older than `max_age_s` (0: none), then the oldest of too many bytes.
 
-    Returns how many.
+    Returns how many. Files of other names, a prompt say, are not ours to delete.
     """
     found = []
     for path in folder.glob("*.wav"):
+        if not _NAME.fullmatch(path.name):
+            continue
         try:
             stat = path.stat()
         except OSError:
@@ -105,7 +139,8 @@ def clean_up(folder: Path, max_age_s: float, max_bytes: float) -> int:
     for modified, size, path in found:
         if total <= max_bytes and not (max_age_s and modified < time.time() - max_age_s):
             break
-        path.unlink(missing_ok=True)
-        total -= size
-        gone += 1
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+            total -= size
+            gone += 1
     return gone

@@ -17,7 +17,17 @@ from voiced_plugins._disk import open_new
 
 from voiced.plugin import AudioFormat, wav_header
 
-__all__ = ["HEAD", "MAX_DATA", "SOFTWARE", "WavFile", "create", "lock", "repair", "wav_call_of"]
+__all__ = [
+    "HEAD",
+    "MAX_DATA",
+    "SOFTWARE",
+    "WavFile",
+    "create",
+    "lock",
+    "repair",
+    "wav_call_of",
+    "write_all",
+]
 
 SOFTWARE: Final = "voiced"
 """What stands in `ISFT` of our files: others' in the same folder are left alone."""

@@ -6,7 +6,8 @@
 
 A message is taken when the model calls the tool `take_message`, when a key of the dtmf plugin or
 the prompts plugin runs it, or, with `always`, as soon as the call is answered. Where it is kept and
-how long it is stands in the journal: `voicemail_file`, `voicemail_ms`.
+how long it is stands in the journal: `voicemail_file`, `voicemail_ms`, and `voicemail_ended` where
+the disk failed before the caller had ended.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Annotated, Any, Final, Literal
 import trio
 from msgspec import Meta
 from voiced_plugins._answering import Announcement
+from voiced_plugins._disk import make_folder
 from voiced_plugins._files import durations_ms
 from voiced_plugins._message import Message, clean_up
 
@@ -29,6 +31,7 @@ from voiced.plugin import (
     Call,
     Clip,
     Greeting,
+    Host,
     Plugin,
     Service,
     Settings,
@@ -112,11 +115,16 @@ class VoicemailService(Service):
     config: VoicemailSettings
     folder: Path
 
+    def __init__(self, config: VoicemailSettings, host: Host) -> None:
+        super().__init__(config, host)
+        # Of its own: a disk that hangs must not take the threads that others need.
+        self.limiter = trio.CapacityLimiter(4)
+
     async def open(self) -> None:
         """Make the folder and read every clip once. Raises PluginError or OSError."""
         await durations_ms(self.config.files)
         self.folder = self.config.folder or self.host.state_dir / "messages"
-        await trio.Path(self.folder).mkdir(mode=0o750, parents=True, exist_ok=True)
+        await trio.to_thread.run_sync(make_folder, self.folder)
 
     async def run(self) -> None:
         """Delete what is old, or too much."""
@@ -203,7 +211,11 @@ class Voicemail(Plugin):
             if self.config.beep:
                 await self._play(beep_tone())
             self._message = Message(
-                self.service.folder, self.call.call_id, self.config.max_s, self.config.silence_s
+                self.service.folder,
+                self.call.call_id,
+                self.config.max_s,
+                self.config.silence_s,
+                self.service.limiter,
             )
             await self._message.over.wait()
             await self._keep()
@@ -227,9 +239,8 @@ class Voicemail(Plugin):
         if self._message is not None:
             try:
                 await self._message.add(pcm)
-            except OSError as error:
+            except OSError as error:  # the message is over
                 self.call.log.error("message not written", error=error.strerror)
-                self._message.over.set()
         elif self._announcement is not None and (end := self._announcement.feed(pcm)) is not None:
             self.call.log.info("announcement is over", by=end)
             self._announcement = None
@@ -251,12 +262,11 @@ class Voicemail(Plugin):
         message, self._message = self._message, None
         if message is None:
             return
-        try:
-            kept = await message.finish(self.config.min_s)
-        except OSError as error:
-            self.call.log.error("message not written", error=error.strerror)
-            return
+        kept = await message.finish(self.config.min_s)
         self.call.set_fact("voicemail_ms", message.duration_ms if kept else 0)
+        if message.failed:
+            self.call.set_fact("voicemail_ended", "disk_error")
+            self.call.log.error("message not written to its end", ms=message.duration_ms)
         if kept:
             self.call.set_fact("voicemail_file", str(message.path))
             self.call.log.info("message taken", file=str(message.path), ms=message.duration_ms)

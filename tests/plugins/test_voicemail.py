@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -158,6 +159,52 @@ async def test_a_folder_that_is_gone_costs_the_message_not_the_call(tmp_path: Pa
     assert "voicemail_file" not in summary.facts
 
 
+@virtual_time
+async def test_a_disk_that_fills_up_keeps_what_it_took(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pwrite, left = os.pwrite, 3 * 16_000
+
+    def fills_up(fd: int, data: bytes, at: int) -> int:
+        nonlocal left
+        written = min(left, len(data))
+        if data and not written:
+            raise OSError(28, "No space left on device")
+        left -= written
+        return pwrite(fd, data[:written], at)
+
+    async with call_with(Voicemail, {"always": True, "folder": str(tmp_path)}) as call:
+        monkeypatch.setattr(os, "pwrite", fills_up)
+        await be_quiet(call, 600)
+        await speak(call, (SPEECH * 5)[:48_000])
+        summary = await call.ended()
+    assert summary.reason == "voicemail"
+    assert summary.facts["voicemail_ended"] == "disk_error"
+    assert summary.facts["voicemail_ms"] == read(messages(tmp_path)[0]).duration_ms == 2000
+    assert summary.facts["voicemail_file"] == str(messages(tmp_path)[0])
+
+
+async def test_a_disk_that_hangs_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stuck, again, pwrite = threading.Event(), threading.Event(), os.pwrite
+
+    def hangs(fd: int, data: bytes, at: int) -> int:
+        stuck.set()
+        again.wait(10)
+        return pwrite(fd, data, at)
+
+    monkeypatch.setattr(os, "pwrite", hangs)
+    message = Message(tmp_path, "c1", 60, 4, trio.CapacityLimiter(1))
+    with trio.move_on_after(0.1) as limit:
+        await message.add(clips.load("opening_hours").pcm)
+    assert limit.cancelled_caught
+    assert stuck.is_set()
+    assert message.over.is_set()
+    assert message.failed
+    again.set()
+
+
 # ---- left ----
 
 
@@ -241,15 +288,19 @@ def _umask() -> int:
 
 def test_old_messages_and_too_many_are_deleted(tmp_path: Path) -> None:
     now = time.time()
-    for age, name in enumerate(["new", "day", "two", "three"]):
-        path = tmp_path / f"{name}.wav"
+    names = [f"20261121T00000{n}Z-00000000000000a1.wav" for n in range(4)]
+    for age, name in enumerate(names):
+        path = tmp_path / name
         path.write_bytes(b"x" * 100)
         os.utime(path, (now - age * 86400 - 60,) * 2)
-    (tmp_path / "notes.txt").write_text("not ours")
+    for name in ("notes.txt", "announcement.wav"):
+        (tmp_path / name).write_text("not ours" * 100)
+        os.utime(tmp_path / name, (0, 0))
     assert clean_up(tmp_path, 0, 10**6) == 0
     assert clean_up(tmp_path, 2.5 * 86400, 10**6) == 1
     assert clean_up(tmp_path, 0, 250) == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["day.wav", "new.wav", "notes.txt"]
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [names[0], names[1], "announcement.wav", "notes.txt"]
 
 
 @pytest.mark.parametrize("leave", [{}, {"message": "m.wav", "text": "Hello."}])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -40,6 +41,24 @@ async def test_a_thread_takes_no_time() -> None:
                 nursery.start_soon(trio.to_thread.run_sync, time.sleep, 0.05)
     assert not limit.cancelled_caught
     assert trio.current_time() == began
+
+
+@virtual_time
+async def test_nor_does_one_of_a_plugins_own_limiter() -> None:
+    limiter = trio.CapacityLimiter(1)
+    with trio.move_on_after(1) as limit:
+        await trio.to_thread.run_sync(time.sleep, 0.05, abandon_on_cancel=True, limiter=limiter)
+    assert not limit.cancelled_caught
+
+
+@virtual_time
+async def test_a_thread_that_hangs_does_not_stop_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiced.testing.clock.HANGS_S", 0.05)
+    over = threading.Event()
+    with trio.move_on_after(1) as limit:
+        await trio.to_thread.run_sync(over.wait, 10, abandon_on_cancel=True)
+    over.set()
+    assert limit.cancelled_caught
 
 
 @virtual_time

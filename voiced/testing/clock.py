@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import functools
 import math
+import time
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock, active_thread_count, wait_all_tasks_blocked
 
 __all__ = ["virtual_time"]
+
+HANGS_S: Final = 5.0
+"""A thread that works for longer, of real time, is taken for one that hangs."""
 
 
 def virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
@@ -17,7 +22,8 @@ def virtual_time(test: Callable[..., Awaitable[None]]) -> Callable[..., None]:
 
     Whenever everything waits, the clock jumps to where the next thing is due: an hour's call is
     tested in seconds, and always the same way. While a thread works (`trio.to_thread`) time stands
-    still. Needs no plugin of pytest's.
+    still, for 5 s of real time at most: a test may be of one that hangs. Needs no plugin of
+    pytest's.
     """
 
     @functools.wraps(test)
@@ -38,9 +44,13 @@ async def _jump(clock: MockClock) -> None:
 
     A clock of Trio's own would do so, too, in the midst of a thread's work, however short.
     """
-    limiter = trio.to_thread.current_default_thread_limiter()
+    idle_at = time.monotonic()
     while True:
         await wait_all_tasks_blocked(0.0001)  # after those that wait for this themselves
+        if active_thread_count() == 0:  # whosever limiter they have
+            idle_at = time.monotonic()
+        elif time.monotonic() - idle_at < HANGS_S:
+            continue
         next_s = trio.lowlevel.current_statistics().seconds_to_next_deadline
-        if limiter.borrowed_tokens == 0 and next_s < math.inf:
+        if next_s < math.inf:
             clock.jump(max(0.0, next_s))
