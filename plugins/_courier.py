@@ -309,7 +309,7 @@ class Courier:
             outcome = await self._deliver(found)
         except Exception as error:  # a bug; the next item may not have it
             self._log.exception("delivery failed", kind=found.item.kind)
-            outcome = Again(repr(error)[:200])
+            outcome = Again(f"a {type(error).__name__}")  # whose words may hold a secret
         match outcome:
             case Done():
                 self.delivered += 1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 import httpx
 import trio
@@ -20,7 +20,7 @@ from msgspec import Meta, field
 
 from voiced.plugin import Settings, check_schema
 
-__all__ = ["Failed", "Header", "HttpTool", "build", "new_client", "perform"]
+__all__ = ["Failed", "Header", "HttpTool", "build", "checked_url", "new_client", "perform"]
 
 Seconds = Annotated[float, Meta(gt=0, le=120)]
 
@@ -46,6 +46,14 @@ class Header(Settings, frozen=True):
     """A file with it; a bare name is looked for among systemd's credentials first."""
     value_env: str | None = None
     """The environment variable with it."""
+
+    def __post_init__(self) -> None:
+        # What HTTP cannot hold is refused where it is used, in words that would repeat the secret.
+        text = self.prefix + (self.value or "")
+        if not (text.isascii() and text.isprintable()):
+            raise ValueError(
+                f"{self.name} has what no header can hold; write ASCII, one line of it"
+            )
 
     def __repr__(self) -> str:
         return f"Header({self.name})"
@@ -90,9 +98,7 @@ class HttpTool(Settings, frozen=True):
     """Or words that the agent says meanwhile."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f'url = "{self.url}" is none; write https://host/path')
+        parts = checked_url(self.url)
         if "{" in parts.netloc or "@" in parts.netloc or "#" in self.url:
             raise ValueError("the host is fixed, without a user or a fragment; use secret_headers")
         if self.parameters:
@@ -126,6 +132,19 @@ class HttpTool(Settings, frozen=True):
         return {"type": "object", "properties": {}, **self.parameters}
 
 
+def checked_url(text: str) -> SplitResult:
+    """The parts of an address that can be asked. Raises ValueError."""
+    try:
+        parts = urlsplit(text)
+        known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
+        httpx.URL(_PLACE.sub("x", text))
+    except (ValueError, httpx.InvalidURL):
+        known = None
+    if not known:
+        raise ValueError(f'url = "{text}" is none; write https://host/path')
+    return parts
+
+
 class Failed(Exception):
     """A request that came to nothing; the text is for the model."""
 
@@ -144,6 +163,7 @@ def build(tool: HttpTool, arguments: Mapping[str, Any], call: Mapping[str, str])
     for secret in tool.secret_headers:
         headers[secret.name] = secret.prefix + (secret.value or "")
     url = _filled(tool.url, values, _segment)
+    _check_path(tool.url, url, values)
     if tool.body is not None:
         form = tool.content_type.startswith("application/x-www-form-urlencoded")
         content = _filled(tool.body, values, _quoted if form else _json).encode()
@@ -198,6 +218,18 @@ def _segment(value: object) -> str:
         # Encoding does not protect dots, and some servers take even %2F for the end of a folder.
         raise Failed("an argument cannot hold a path of dots")
     return quote(text, safe="")
+
+
+def _check_path(template: str, url: str, values: Mapping[str, Any]) -> None:
+    """Refuse a path that would name something else than was meant: all orders, or no order."""
+    for wanted, part in zip(_folders(template), _folders(url), strict=False):
+        said = any(values.get(name) is not None for name in _PLACE.findall(wanted))
+        if wanted != part and (part in (".", "..") or (not part and said)):
+            raise Failed("an argument that is part of the address cannot be empty")
+
+
+def _folders(url: str) -> list[str]:
+    return urlsplit(url).path.split("/")
 
 
 def _header(text: str) -> str:

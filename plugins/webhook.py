@@ -43,14 +43,13 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import trio
 from msgspec import Meta
 from voiced_plugins._courier import Again, Courier, Limits, Outcome
-from voiced_plugins._http import Header, new_client
+from voiced_plugins._http import Header, checked_url, new_client
 from voiced_plugins._receiver import judge, sign
 from voiced_plugins._spool import Item, Stored
 
@@ -161,9 +160,7 @@ before this one has taken, a digit of a PIN say, is not told: let this one be th
     """What may wait, in MiB."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f'url = "{self.url}" is none; write https://host/path')
+        parts = checked_url(self.url)
         if "@" in parts.netloc or "#" in self.url:
             raise ValueError("url has a user or a fragment; use secret_headers")
         signed = self.secret or self.secret_file or self.secret_env

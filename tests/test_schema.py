@@ -213,3 +213,28 @@ def test_values_are_not_repeated(secret: str) -> None:
     schema = {"properties": {"pin": {"type": "string", "maxLength": 4}, "n": {"type": "null"}}}
     assert secret not in (validate(schema, {"pin": secret}) or secret)
     assert secret not in (validate(schema, {"n": int(secret)}) or secret)
+
+
+@pytest.mark.parametrize("end", ["$", r"\Z"])
+def test_the_end_of_a_pattern_is_the_end(end: str) -> None:
+    schema = {"properties": {"order": {"type": "string", "pattern": f"^[0-9]{{6}}{end}"}}}
+    assert check(schema) is None
+    assert validate(schema, {"order": "123456"}) is None
+    assert validate(schema, {"order": "123456\n"}) is not None
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^\$[0-9]+$", "$5"),
+        ("^[$€][0-9]$", "$5"),
+        (r"^[\]$]$", "$"),
+        ("^[]$]$", "$"),
+        ("^[^$]$", "x"),
+        ("^(a$|b$)", "b"),
+    ],
+)
+def test_other_dollars_are_dollars(pattern: str, text: str) -> None:
+    schema = {"properties": {"a": {"pattern": pattern}}}
+    assert check(schema) is None
+    assert validate(schema, {"a": text}) is None

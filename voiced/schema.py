@@ -7,7 +7,8 @@ value may be a caller's secret.
 
 Known: `type properties required additionalProperties enum const items minItems maxItems
 minLength maxLength pattern minimum maximum exclusiveMinimum exclusiveMaximum anyOf allOf`, as in
-JSON Schema 2020-12 (json-schema.org, Validation); `pattern` is a Python regular expression.
+JSON Schema 2020-12 (json-schema.org, Validation); `pattern` is a Python regular expression,
+whose `$` is the end and nothing else.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ MAX_DEPTH: Final = 16
 
 _MAX_PATTERN_TEXT: Final = 4096
 """Characters that a pattern is tried on: a slow expression must not stop every call."""
+
+_END: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\$", re.DOTALL)
+"""A `$`, or what may hold one that is none: an escape, a class. Python's own also stands before a
+line break at the end, and no order number has one."""
 
 _NOTES: Final = frozenset(
     {"$schema", "$id", "$comment", "title", "description", "default", "examples", "format"}
@@ -287,4 +292,4 @@ def _same(one: object, other: object) -> bool:
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+    return re.compile(_END.sub(lambda found: r"\Z" if found[0] == "$" else found[0], pattern))
