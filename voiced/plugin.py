@@ -388,9 +388,12 @@ class Plugin:
     """The type of the plugin's table."""
     Service: ClassVar[type[Service]] = Service
     """What is kept for the daemon's life."""
-    providers: ClassVar[Mapping[str, Callable[..., Any]]] = {}
+    providers: ClassVar[Mapping[str, Callable[[Any, Any], Any]]] = {}
     """Steps of a pipeline engine that it supplies, by kind: `stt`, `chat`, `tts`, `detector`.
-    Engines name them by the plugin's `[plugins.NAME]`. See `voiced.pipeline.providers`."""
+
+    Each value, a class or a function, is called as `make(settings, service)`: with what the engine
+    says of the step, and with the plugin's `Service`, whose `config` is the plugin's own table.
+    Engines name it by `[plugins.NAME]`. See `voiced.pipeline.providers`."""
     time_limit_s: ClassVar[float] = 5.0
     """How long one hook may take."""
 

@@ -205,7 +205,8 @@ def test_a_secret_that_everybody_can_read_is_warned_of(tmp_path: Path) -> None:
 def test_steps_of_a_pipeline_come_from_a_plugin(tmp_path: Path) -> None:
     plugin = (
         "from voiced.plugin import Plugin\n"
-        'class Mine(Plugin):\n    providers = {"stt": object, "detector": object}\n'
+        "class Step:\n    def __init__(self, settings, service): pass\n"
+        'class Mine(Plugin):\n    providers = {"stt": Step, "detector": Step}\n'
     )
     pipeline = (
         '[plugins.mine]\n[engine.p]\nkind = "pipeline"\ndetector = "mine"\n'

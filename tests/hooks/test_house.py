@@ -218,6 +218,24 @@ async def test_settings_that_were_not_checked_are_refused(folder: Path) -> None:
         assert house.providers == {}
 
 
+async def test_steps_of_pipelines_are_made_with_the_plugins_service(folder: Path) -> None:
+    step = "def step(settings, service):\n    return settings, service.config.text\n\n"
+    supplies = SERVICE.replace(
+        "class Mine(Plugin):\n", 'class Mine(Plugin):\n    providers = {"tts": step}\n'
+    )
+    (folder / "plugins" / "mine.py").write_text(supplies.replace("class Mine", step + "class Mine"))
+    async with house_in(folder) as house:
+        await house.set_up(config(folder, "a", other="o"))
+        before = house.providers
+        assert before["mine"]["tts"]("its settings") == ("its settings", "a")
+        assert before["other"]["tts"]("its settings") == ("its settings", "o")
+        await house.set_up(config(folder, "a", other="o"))
+        assert house.providers == before, "engines that use them need not be made again"
+        await house.set_up(config(folder, "b", other="o"))
+        assert house.providers["mine"] != before["mine"]
+        assert house.providers["mine"]["tts"](1) == (1, "b")
+
+
 async def test_who_keeps_voiced_from_ending_is_named(folder: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         async with house_in(folder) as house:

@@ -91,6 +91,7 @@ async def generator(self: object) -> AsyncIterator[int]:
         ({"providers": {"sst": object}}, "providers has the unknown step 'sst'; use stt, chat, "),
         ({"providers": {"stt": 3}}, "providers['stt'] cannot be called; name a class or a functio"),
         ({"providers": 3}, "providers is no mapping; write e.g."),
+        ({"providers": {"tts": plain}}, "providers['tts'] takes (self: 'object'); write def prov"),
     ],
 )
 def test_what_cannot_work_is_refused_with_its_remedy(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -137,13 +138,12 @@ class House:
         return CallHooks(enabled, make_call, count=self._count, nursery=self._nursery)
 
     @property
-    def providers(self) -> Mapping[str, Mapping[str, Callable[..., Any]]]:
-        """The steps of pipelines that plugins supply, by the plugin's table and kind."""
-        return {
-            name: dict(kept.enabled.plugin.providers)
-            for name, kept in self._current.items()
-            if kept.enabled.plugin.providers
-        }
+    def providers(self) -> Mapping[str, Mapping[str, Callable[[Any], Any]]]:
+        """What makes the steps of pipelines that plugins supply, by the plugin's table and kind.
+
+        Equal for as long as the plugin and its settings are.
+        """
+        return {name: kept.providers for name, kept in self._current.items() if kept.providers}
 
     async def _open(self, enabled: Enabled) -> _Kept:
         host = _Host(enabled.name, self._state_dir, self._annotate, self._complete)
@@ -190,6 +190,9 @@ class _Kept:
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
         self._runs = False
+        self.providers: Mapping[str, Callable[[Any], Any]] = {
+            kind: partial(_made, make, service) for kind, make in enabled.plugin.providers.items()
+        }
 
     def is_for(self, plugin: type, settings: object) -> bool:
         return self.enabled.plugin is plugin and bool(self.enabled.config == settings)
@@ -233,6 +236,10 @@ class _Kept:
                 log.error("plugin failed", plugin=name, hook="Service.close", exc_info=left)
         if scope.cancelled_caught:
             log.error("plugin takes too long to close", plugin=name, limit_s=CLOSE_S)
+
+
+def _made(make: Callable[[Any, Any], Any], service: Service, settings: Any) -> Any:
+    return make(settings, service)
 
 
 async def _close_all(kept: Sequence[_Kept]) -> None:

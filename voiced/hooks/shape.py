@@ -118,6 +118,12 @@ def _providers(providers: object) -> Iterator[tuple[str, str]]:
             yield f"providers has the unknown step {kind!r}", f"use {', '.join(PROVIDERS)}"
         elif not callable(value):
             yield f"providers[{kind!r}] cannot be called", "name a class or a function"
+        else:
+            yield from _arguments(f"providers[{kind!r}]", value, _make)
+
+
+def _make(settings: object, service: Service) -> None:
+    """How a step is made."""
 
 
 def _is_subclass(value: object, base: type) -> bool:

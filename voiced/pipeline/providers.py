@@ -1,10 +1,12 @@
 """What the three steps of a pipeline are, for those who write one.
 
 A plugin supplies a step with `Plugin.providers`, a mapping from the kind of step (`stt`, `chat`,
-`tts`, `detector`) to a function that makes one. For the first three it is called once for each
-engine that names the plugin, with the engine's table (`[engine.NAME.stt]` and so on, a type of
-`voiced.config.types`); the step is shared by all calls of the engine, so it keeps nothing of a
-call in itself. For `detector` it is called once for each call, with `DetectorSettings`.
+`tts`, `detector`) to a class or function that makes one, `make(settings, service)`. For the first
+three it is called once for each engine that names the plugin, with the engine's table
+(`[engine.NAME.stt]` and so on, a type of `voiced.config.types`); the step is shared by all calls of
+the engine, so it keeps nothing of a call in itself. For `detector` it is called once for each call,
+with `DetectorSettings`. `service` is the plugin's `voiced.plugin.Service`, opened: what lasts (a
+connection, a loaded model) is kept there, and `service.config` is the table `[plugins.NAME]`.
 
 `stream` methods are async generators. They are closed as soon as the caller interrupts, at a
 `yield` or at an `await`; what they hold belongs into `async with` or `try`/`finally`. They must not
@@ -45,7 +47,8 @@ __all__ = [
 Kind = Literal["stt", "chat", "tts", "detector"]
 
 Providers = Mapping[str, Mapping[str, Callable[[Any], Any]]]
-"""What plugins supply: by plugin, as in `[plugins.NAME]`, by kind, a function that makes it."""
+"""What plugins supply: by plugin, as in `[plugins.NAME]`, by kind, a function that makes it of
+settings; the plugin's service is bound to it already."""
 
 
 class ProviderError(Exception):
