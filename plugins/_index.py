@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 import sqlite3
+import stat
 import time
 import unicodedata
 from collections.abc import Iterator
@@ -225,19 +226,26 @@ class Index:
             if path.suffix.lower() not in SUFFIXES or any(p.startswith(".") for p in name.parts):
                 continue
             try:
-                stat = path.stat()
+                str(name).encode()
+                status = path.stat()
                 inside = path.resolve().is_relative_to(self._folder.resolve())
+            except UnicodeEncodeError:
+                left_out.append(f"{str(name)!a}: its name is not UTF-8")
+                continue
             except OSError as error:
                 left_out.append(f"{name}: {error.strerror}")
                 continue
             if not inside:
                 left_out.append(f"{name}: a link to somewhere else")
-            elif stat.st_size > self._max_bytes:
+            elif not stat.S_ISREG(status.st_mode):
+                if not stat.S_ISDIR(status.st_mode):
+                    left_out.append(f"{name}: no file")
+            elif status.st_size > self._max_bytes:
                 left_out.append(f"{name}: larger than {self._max_bytes // 1024} KiB")
             elif len(found) >= self._max_files:
                 left_out.append(f"{name}: more than {self._max_files} files")
             else:
-                found[str(name)] = (stat.st_mtime_ns, stat.st_size)
+                found[str(name)] = (status.st_mtime_ns, status.st_size)
         return found, left_out
 
     def _take(self, path: str, stamp: tuple[int, int], left_out: list[str]) -> int:

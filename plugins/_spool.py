@@ -9,6 +9,7 @@ Everything here works on the disk, and runs in worker threads, one at a time.
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -26,6 +27,7 @@ __all__ = ["FILE_NAME", "Item", "Spool", "Stored"]
 FILE_NAME: Final = "spool.sqlite"
 
 _LOCK: Final = ".owner"
+_TRIES: Final = 10
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS item (
@@ -191,14 +193,16 @@ class Spool:
             os.close(fd)
 
     def _own(self) -> tuple[str, int]:
-        while True:
+        for _ in range(_TRIES):
             owner = uuid.uuid4().hex
             path = self._folder / f"{owner}{_LOCK}"
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             # Another, looking for orphans, may have been quicker than the lock.
             if lock(fd) and path.exists():
                 return owner, fd
             os.close(fd)
+            path.unlink(missing_ok=True)
+        raise OSError(errno.ENOLCK, "its file system has no locks (flock); use another folder")
 
     def _disown(self) -> None:
         (self._folder / f"{self.owner}{_LOCK}").unlink(missing_ok=True)

@@ -96,6 +96,8 @@ class KnowledgeService(Service):
         )
         try:
             return make()
+        except sqlite3.OperationalError:
+            raise  # the disk's fault, or somebody has it locked: it is none the worse
         except sqlite3.DatabaseError:
             # Nothing is lost: all of it is made from the folder.
             for name in (file.name, f"{file.name}-wal", f"{file.name}-shm"):

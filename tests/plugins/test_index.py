@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -150,6 +151,25 @@ def test_what_cannot_be_read_is_named(folder: Path) -> None:
     )
     assert made.search("secret", 4) == []
     made.close()
+
+
+def test_what_is_no_text_file_is_not_waited_for(folder: Path) -> None:
+    """A pipe has no end; a name need not be UTF-8; a folder may be called like a file."""
+    os.mkfifo(folder / "pipe.md")
+    (folder / "folder.md").mkdir()
+    (folder / "folder.md" / "inside.txt").write_text("Marzipan is sold here.")
+    (folder / os.fsdecode(b"caf\xe9.md")).write_text("Coffee.")
+    (folder / "loop").symlink_to(folder)
+    (folder / "loop.md").symlink_to(folder / "loop.md")
+    index = Index(folder, folder.parent / "i.sqlite", max_files=9, max_kb=9, passage_chars=500)
+    done = index.refresh()
+    assert sorted(each.partition(":")[0] for each in done.left_out) == [
+        r"'caf\udce9.md'",
+        "loop.md",
+        "pipe.md",
+    ]
+    assert [one.file for one in index.search("marzipan", 5)] == ["folder.md/inside.txt"]
+    index.close()
 
 
 def test_links_do_not_lead_out_of_the_folder(folder: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,28 @@ async def test_an_index_that_is_broken_is_made_anew(folder: Path, tmp_path: Path
             assert "12 euros" in await call.model_calls("search_knowledge", {"query": "parking"})
         (index,) = state.rglob("index.sqlite")
         index.write_bytes(b"this is no database" * 100)
+
+
+@virtual_time
+async def test_an_index_that_somebody_holds_is_not_removed(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = {"folder": str(folder)}
+    state = tmp_path / "state"
+    state.mkdir()
+    async with call_with(Knowledge, table, state_dir=state):
+        pass
+    (file,) = state.rglob("index.sqlite")
+    before = file.stat().st_ino
+
+    def held(*args: object, **settings: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("voiced_plugins.knowledge.Index", held)
+    with pytest.raises(PluginError, match="locked"):
+        async with call_with(Knowledge, table, state_dir=state):
+            pass
+    assert file.stat().st_ino == before
 
 
 @virtual_time

@@ -145,3 +145,12 @@ def test_a_newer_file_is_refused_not_touched(tmp_path: Path) -> None:
         spool_in(tmp_path)
     assert not list(tmp_path.glob("*.owner"))
     assert not list(tmp_path.glob("*.broken"))
+
+
+def test_a_file_system_without_locks_is_named_not_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("voiced_plugins._spool.lock", lambda fd: False)
+    with pytest.raises(OSError, match="no locks"):
+        Spool(tmp_path, max_items=9, max_bytes=9)
+    assert list(tmp_path.iterdir()) == []
