@@ -12,6 +12,7 @@
 #define TAPS VOICED_ECHO_TAPS
 #define POINTS VOICED_ECHO_POINTS
 #define PAST VOICED_ECHO_PAST
+#define REACH VOICED_ECHO_REACH
 
 enum { NEAR_MASK = VOICED_ECHO_NEAR - 1, FAR_MASK = VOICED_ECHO_FAR - 1 };
 enum { BEFORE = 12 };                 /* taps before the correlation's peak: 3 ms */
@@ -27,6 +28,11 @@ enum { VOICE_WINDOW = 80, TONE_WINDOW = 160 };
 #define KEPT 0.95f                /* it has to be better than a new one by so much */
 #define LOUDEST 0.3f              /* of the loudest frame played: what is louder is no echo */
 #define SIDE_PEAK 4.0f            /* of what the first path leaves: a reflection, or the room */
+#define PLAIN 0.97f               /* of the power explained by the known path: none is looked for */
+#define PLACED 0.5f               /* of the power left: playback began where that is least */
+#define SURELY_PLACED 0.3f
+#define FRACTIONS 8               /* of a sample, in which that place is told */
+enum { PLACED_BY = 1600 };        /* samples of echo after which it is not doubted: 400 ms */
 
 /* ---- the two signals ---- */
 
@@ -52,7 +58,29 @@ static void silence_far(voiced_echo *e, int64_t from, int64_t to) {
     }
 }
 
+/* Starts from `at` on will not be, or will be others. */
+static void drop_starts(voiced_echo *e, int64_t at) {
+    while (e->starts && e->start[e->starts - 1].at >= at) {
+        e->starts--;
+    }
+}
+
+/* Playback begins at `at`: as late as that before, until it is heard. */
+static void begin(voiced_echo *e, int64_t at) {
+    float late = e->starts ? e->start[e->starts - 1].late : 0;
+    drop_starts(e, at);
+    if (e->starts == VOICED_ECHO_STARTS) {
+        memmove(e->start, e->start + 1, (VOICED_ECHO_STARTS - 1) * sizeof *e->start);
+        e->starts--;
+    }
+    e->start[e->starts++] = (voiced_echo_start){at, late, 0};
+}
+
 void voiced_echo_far(voiced_echo *e, int64_t at, const uint8_t *pcm, size_t samples) {
+    if (at != e->far_end || e->cleared || !e->starts) {
+        begin(e, at);
+        e->cleared = 0;
+    }
     if (at > e->far_end) {
         silence_far(e, e->far_end, at);
     }
@@ -67,6 +95,7 @@ void voiced_echo_clear(voiced_echo *e, int64_t at) {
         silence_far(e, at, e->far_end);
         e->far_end = at;
     }
+    e->cleared = 1;
 }
 
 static inline float near_sample(const voiced_echo *e, int64_t at) {
@@ -358,24 +387,29 @@ static float unexplained(const voiced_echo_work *w, size_t n) {
 
 /* What is left, without the emphasis and smoothed: what lies above 1 kHz changes too much within a
  * quarter of a millisecond for periods of whole samples. */
-static void smooth(voiced_echo_work *w, size_t n) {
+static void smooth(const float *from, float *to, size_t n) {
     float level = 0, x[5] = {0};
     for (size_t i = 0; i < n; i++) {
-        level = EMPHASIS * level + w->rest[i];
+        level = EMPHASIS * level + from[i];
         x[0] = x[1], x[1] = x[2], x[2] = x[3], x[3] = x[4], x[4] = level;
-        w->smooth[i] = (x[0] + 4 * x[1] + 6 * x[2] + 4 * x[3] + x[4]) / 16;
+        to[i] = (x[0] + 4 * x[1] + 6 * x[2] + 4 * x[3] + x[4]) / 16;
     }
 }
 
-/* The highest local maximum of the normalised autocorrelation within the range of voices, of the
- * 20 ms that end at `end`: shorter than most changes of pitch. */
+/* The normalised autocorrelation of the 20 ms that end at `end`, at a lag: shorter than most changes
+ * of pitch. `own`: their energy. */
+static float correlation(const float *end, size_t lag, float own) {
+    const float *x = end - VOICE_WINDOW, *y = x - lag;
+    float other = dot(y, y, VOICE_WINDOW) + 1.0f;
+    return dot(x, y, VOICE_WINDOW) * inverse_root(own) * inverse_root(other);
+}
+
+/* Its highest local maximum within the range of voices. */
 static float periodicity(const float *end, int32_t *period) {
-    const float *x = end - VOICE_WINDOW;
-    float own = dot(x, x, VOICE_WINDOW) + 1.0f, values[LONGEST + 2];
+    float own = dot(end - VOICE_WINDOW, end - VOICE_WINDOW, VOICE_WINDOW) + 1.0f;
+    float values[LONGEST + 2];
     for (size_t lag = SHORTEST - 1; lag <= LONGEST + 1; lag++) {
-        const float *y = x - lag;
-        float other = dot(y, y, VOICE_WINDOW) + 1.0f;
-        values[lag] = dot(x, y, VOICE_WINDOW) * inverse_root(own) * inverse_root(other);
+        values[lag] = correlation(end, lag, own);
     }
     float best = 0;
     *period = 0;
@@ -385,6 +419,20 @@ static float periodicity(const float *end, int32_t *period) {
             best = values[lag];
             *period = (int32_t)lag;
         }
+    }
+    return best;
+}
+
+/* How periodic what ends at `rest` is with the period of the echo that ends at `echo`. */
+static float likeness(const float *rest, const float *echo) {
+    int32_t period;
+    if (periodicity(echo, &period) < 0.5f) {
+        return 0;
+    }
+    float own = dot(rest - VOICE_WINDOW, rest - VOICE_WINDOW, VOICE_WINDOW) + 1.0f, best = 0;
+    for (int32_t lag = period - 1; lag <= period + 1; lag++) {
+        float one = correlation(rest, (size_t)lag, own);
+        best = one > best ? one : best;
     }
     return best;
 }
@@ -420,16 +468,150 @@ static float tones(const float *end, int32_t *digit) {
 
 /* ---- all of it ---- */
 
-static void load(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n,
-                 int64_t offset, int32_t earliest) {
+static void load_near(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n) {
     for (size_t i = 0; i < PAST + n; i++) {
         int64_t at = from - PAST + (int64_t)i;
         w->near[i] = near_sample(e, at) - EMPHASIS * near_sample(e, at - 1);
     }
-    for (size_t i = 0; i < PAST + n + LAGS; i++) {
-        int64_t at = from + offset - earliest - LAGS - PAST + (int64_t)i;
-        w->far[i] = far_sample(e, at) - EMPHASIS * far_sample(e, at - 1);
+}
+
+/* Lagrange's weights for the value `part` of a sample (0 to 1) after the fourth of eight. */
+static void between(float part, float weights[8]) {
+    for (int k = 0; k < 8; k++) {
+        float product = 1;
+        for (int j = 0; j < 8; j++) {
+            product *= j == k ? 1.0f : (part + 3 - (float)j) / (float)(k - j);
+        }
+        weights[k] = product;
     }
+}
+
+static int64_t whole(float x, float *part) { /* the integer not above x */
+    int64_t n = (int64_t)x;
+    n -= (float)n > x;
+    *part = x - (float)n;
+    return n;
+}
+
+/* What was played since the start numbered `s`, up to the next one, as late as it was heard, into
+ * those of out[0, n) that it takes; out[0] is far sample `first`. */
+static void load_start(const voiced_echo *e, size_t s, int64_t first, float *out, int64_t n) {
+    const voiced_echo_start *start = &e->start[s];
+    int64_t until = s + 1 < e->starts ? start[1].at : e->far_end;
+    float weights[8], part;
+    int64_t late = whole(start->late, &part);
+    between(1 - part, weights); /* of far samples i - late - 4 to i - late + 3 */
+    int64_t from = start->at + late - first, to = until + late + 1 - first;
+    from = from < 0 ? 0 : from, to = to > n ? n : to;
+    for (int64_t i = from; i < to; i++) {
+        int64_t at = first + i - late - 4;
+        float sum = 0;
+        for (int64_t k = 0; k < 8; k++) {
+            sum += at + k >= start->at && at + k < until ? weights[k] * far_sample(e, at + k) : 0;
+        }
+        out[i] = sum;
+    }
+}
+
+/* w->far, from the start numbered `since` on. Its first sample is that at `first`. */
+static void load_far(const voiced_echo *e, voiced_echo_work *w, size_t since, int64_t first,
+                     size_t n) {
+    float *raw = w->re;
+    memset(raw, 0, (n + 1) * sizeof *raw);
+    for (size_t s = since; s < e->starts; s++) {
+        load_start(e, s, first - 1, raw, (int64_t)n + 1);
+    }
+    for (size_t i = 0; i < n; i++) {
+        w->far[i] = raw[i + 1] - EMPHASIS * raw[i];
+    }
+}
+
+/* ---- playback that began anew: where it was heard ---- */
+
+/* What the known path makes of w->far, from REACH samples before the window to as many after it. */
+static void expected(const voiced_echo *e, voiced_echo_work *w, int64_t base, size_t n, float *y) {
+    memset(y, 0, (n + 2 * REACH) * sizeof *y);
+    for (size_t run = 0; run < e->known.runs; run++) {
+        int64_t first = e->known.shift[run] - base;
+        if (first < TAPS + REACH || first > PAST + LAGS) {
+            continue;
+        }
+        for (size_t i = 0; i < TAPS; i++) {
+            const float *far = w->far + first - (int64_t)i - REACH;
+            for (size_t k = 0; k < n + 2 * REACH; k++) {
+                y[k] += e->known.taps[run][i] * far[k];
+            }
+        }
+    }
+}
+
+/* How late the last start's audio was heard: at which the known path explains most of what came
+ * since. w->far holds it alone, as late as is believed by now. */
+static void place(voiced_echo *e, voiced_echo_work *w, int64_t base, size_t n) {
+    voiced_echo_start *start = &e->start[e->starts - 1];
+    float *y = w->re, *shifted = w->im, *near = w->near + PAST;
+    expected(e, w, base, n, y);
+    size_t from = 0; /* of the window, where that echo may begin */
+    while (from < n && y[from + 2 * REACH] == 0) {
+        from++;
+    }
+    size_t length = n - from;
+    if (length < FRAME / 2) {
+        return;
+    }
+    float all = dot(near + from, near + from, length);
+    float least = PLACED * all, own = 0;
+    int best = 0, found = 0;
+    for (int d = -REACH; d <= REACH; d++) { /* echo sample k at near sample k + d */
+        const float *at = y + REACH + (int64_t)from - d;
+        if (d == -REACH) {
+            own = dot(at, at, length);
+        } else {
+            own += at[0] * at[0] - at[length] * at[length];
+        }
+        float left = all - 2 * dot(near + from, at, length) + own;
+        if (left < least) {
+            least = left, best = d, found = 1;
+        }
+    }
+    if (!found) {
+        return;
+    }
+    float late = (float)best;
+    for (int q = 1 - FRACTIONS; q < FRACTIONS; q++) {
+        float weights[8], part;
+        int64_t d = whole((float)best + (float)q / FRACTIONS, &part);
+        if (d < 5 - REACH || d > REACH - 5) {
+            continue;
+        }
+        between(1 - part, weights);
+        const float *at = y + REACH + (int64_t)from - d - 4;
+        float left = 0;
+        for (size_t k = 0; k < length; k++) {
+            float sum = 0;
+            for (size_t i = 0; i < 8; i++) {
+                sum += weights[i] * at[k + i];
+            }
+            shifted[k] = near[from + k] - sum;
+        }
+        left = dot(shifted, shifted, length);
+        if (left < least) {
+            least = left, late = (float)best + (float)q / FRACTIONS;
+        }
+    }
+    start->late += late;
+    start->sure = length >= PLACED_BY && least < SURELY_PLACED * all;
+}
+
+static void load(voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64_t offset,
+                 int32_t earliest) {
+    int64_t first = from + offset - earliest - LAGS - PAST, base = offset - earliest - LAGS - PAST;
+    load_near(e, w, from, n);
+    if (e->known.runs && e->starts && !e->start[e->starts - 1].sure) {
+        load_far(e, w, e->starts - 1, first, PAST + n + LAGS + REACH);
+        place(e, w, base, n);
+    }
+    load_far(e, w, 0, first, PAST + n + LAGS + REACH);
     forget(w, n);
 }
 
@@ -464,6 +646,24 @@ static void find_path(voiced_echo_work *w, size_t n, int64_t offset, int64_t bas
     path->share = 1 - chosen_power(w, w->rest + PAST) / all;
 }
 
+/* Whether the known path explains what came back so well that none else need be looked for. */
+static int plain(const voiced_echo *e, voiced_echo_work *w, size_t n, int64_t offset, int64_t base,
+                 voiced_echo_path *path) {
+    if (!e->known.runs) {
+        return 0;
+    }
+    use(w, &e->known, base, n);
+    path->share = 1 - power(w->rest + PAST, n) / (power(w->near + PAST, n) + 1e-3f);
+    if (path->share > PLAIN) {
+        path->runs = (int32_t)e->known.runs;
+        path->kept = 1;
+        path->lag = (int32_t)(offset - e->known.shift[0] + BEFORE);
+        return 1;
+    }
+    forget(w, n);
+    return 0;
+}
+
 /* Takes the path that was found, or the one of before if that explains more: a path seldom changes,
  * and what begins or is spoken over does not show it well. */
 static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, int64_t base,
@@ -496,10 +696,13 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     float far_power = power(w->far + PAST, n + LAGS);
     if (n && far_power > 1.0f) {
         int64_t base = offset - earliest - LAGS - PAST;
-        find_path(w, n, offset, base, path);
-        choose_path(e, w, n, base, path);
+        if (!plain(e, w, n, offset, base, path)) {
+            find_path(w, n, offset, base, path);
+            choose_path(e, w, n, base, path);
+        }
     }
-    smooth(w, PAST + n);
+    smooth(w->rest, w->smooth, PAST + n);
+    smooth(w->echo, w->hum, PAST + n);
     for (size_t i = 0; i < count; i++) {
         size_t at = PAST + i * FRAME;
         voiced_echo_frame *f = &frames[i];
@@ -507,6 +710,7 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
         f->echo = power(w->echo + at, FRAME);
         f->rest = power(w->rest + at, FRAME);
         f->voice = periodicity(w->smooth + at + FRAME, &f->period);
+        f->alike = f->echo > 0 ? likeness(w->smooth + at + FRAME, w->hum + at + FRAME) : 0;
         f->tone = tones(w->rest + at + FRAME, &f->digit);
     }
     return count;

@@ -67,6 +67,8 @@ ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size
 #define VOICED_ECHO_POINTS 8192 /* of the transform; not less than span and delays together */
 #define VOICED_ECHO_NEAR 8192 /* samples remembered, 2 s; a power of two */
 #define VOICED_ECHO_FAR 16384 /* 4 s */
+#define VOICED_ECHO_STARTS 4 /* beginnings of playback remembered */
+#define VOICED_ECHO_REACH 320 /* how much later or earlier than told playback may begin, 80 ms */
 
 /* A path: runs of taps, the first of which takes far sample i + shift for near sample i. */
 typedef struct {
@@ -75,11 +77,22 @@ typedef struct {
     float taps[VOICED_ECHO_RUNS][VOICED_ECHO_TAPS];
 } voiced_echo_taps;
 
+/* Where playback began anew, and how many samples later than that it was heard, beside what came
+ * before; `sure` if much of it has been heard since. */
+typedef struct {
+    int64_t at;
+    float late;
+    int32_t sure;
+} voiced_echo_start;
+
 /* What came back (`near`) as a stream, and what was played (`far`) by the sample at which it was
- * heard; both remembered up to their ends. `known`: the last path that was plain to see. */
+ * told to be heard; both remembered up to their ends. `known`: the last path that was plain to see.
+ */
 typedef struct {
     int64_t near_end, far_end;
     voiced_echo_taps known;
+    uint32_t starts, cleared;
+    voiced_echo_start start[VOICED_ECHO_STARTS];
     int16_t near[VOICED_ECHO_NEAR], far[VOICED_ECHO_FAR];
 } voiced_echo;
 
@@ -87,10 +100,10 @@ typedef struct {
 typedef struct {
     float turn_re[VOICED_ECHO_POINTS], turn_im[VOICED_ECHO_POINTS];
     float re[VOICED_ECHO_POINTS], im[VOICED_ECHO_POINTS];
-    float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS];
+    float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS + VOICED_ECHO_REACH];
     float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
-    float smooth[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    float smooth[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], hum[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     uint32_t pieces, piece_from[VOICED_ECHO_FRAMES], piece_to[VOICED_ECHO_FRAMES];
     voiced_echo_taps found;
     double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
@@ -106,9 +119,10 @@ typedef struct {
 
 /* One frame. Mean squares of what came back, of the echo in it and of the rest, after an emphasis
  * of high frequencies; of the rest also how periodic it is (0 to 1) with which period in samples,
- * and which share of its power two digit tones hold, with the digit as 4 * row + column. */
+ * and with the echo's period (0 if the echo has none); and which share of its power two digit tones
+ * hold, with the digit as 4 * row + column. */
 typedef struct {
-    float near, echo, rest, voice, tone;
+    float near, echo, rest, voice, alike, tone;
     int32_t period, digit;
 } voiced_echo_frame;
 

@@ -241,6 +241,7 @@ class EchoFrame(NamedTuple):
     echo: float  # what a linear path explains by what was played
     rest: float  # what it does not explain
     voice: float  # how periodic the rest is, 0 to 1, within the range of voices' pitch
+    alike: float  # how periodic the rest is with the echo's own period; 0 if that has none
     tone: float  # which share of the rest's power two digit tones hold, 0 to 1
     period: int  # of the rest, in samples
     digit: int  # 4 * row + column of the keypad
@@ -258,7 +259,7 @@ class _EchoWork(threading.local):
 
 
 _echo_work: _EchoWork | None = None
-_ECHO_FRAME: Final = struct.Struct("=5f2i")
+_ECHO_FRAME: Final = struct.Struct("=6f2i")
 
 
 @final

@@ -41,7 +41,7 @@ class Tally:
     cut: int  # an interruption was confirmed, wherever
     early: int  # before the caller made any sound
     missed: int  # no interruption within confirm_ms of the report of speech
-    never: int  # none at all
+    ignored: int  # not by the time the caller had spoken, and 400 ms
     delays_ms: tuple[int, ...]  # from the caller's first sound to the interruption
     verdicts: Counter[str]
 
@@ -56,7 +56,7 @@ class Tally:
             cut=len(stopped),
             early=sum(at <= o.onset_ms for o, at in stopped),
             missed=sum(not o.in_time for o in asked),
-            never=sum(o.interrupted_ms is None for o in asked),
+            ignored=sum(not o.heeded for o in asked),
             delays_ms=tuple(at - o.onset_ms for o, at in stopped if at > o.onset_ms),
             verdicts=Counter(
                 what for o in outcomes for _, at, what in o.verdicts if at > o.onset_ms
@@ -103,7 +103,9 @@ class Bench:
             confirm_ms=self.confirm_ms,
             reported_ms=20 * int(draw.integers(0, 8)),
             outward_ms=int(draw.choice([0, 60])),
-            most_ms=3500,
+            restart_ms=int(draw.choice([0, 40])),
+            lead_ms=int(draw.choice([20, 2000])),
+            most_ms=6000,
             leg_format=self.leg_format,
         )
 
@@ -158,13 +160,13 @@ def _rows(bench: Bench, scenes: int) -> Iterator[str]:
     for short in (False, True):
         yield ""
         yield f"{'a word of 200 to 600 ms' if short else 'longer speech'}: of scenes in which"
-        yield "it was reported: missed / never; ms from its onset, p50 and p95; cut before it"
+        yield "it was reported: missed / ignored; ms from its onset, p50 and p95; cut before it"
         for echo_db in (NO_ECHO_DB, -20, -12, -9, -6):
             for caller_db in CALLER_DB:
                 t = bench.speech(echo_db, caller_db, 2 * scenes, short=short)
                 name = "no echo" if echo_db == NO_ECHO_DB else f"echo {echo_db:.0f} dB"
                 yield (
-                    f"  {name:12} caller {caller_db:3} dB  {t.missed:3} / {t.never:<3}"
+                    f"  {name:12} caller {caller_db:3} dB  {t.missed:3} / {t.ignored:<3}"
                     f" of {t.asked:4}  {t.percentile(50):5} {t.percentile(95):5}  {t.early:3}"
                 )
     yield ""

@@ -6,11 +6,13 @@ from hypothesis import strategies as st
 from voiced.audio import EchoFrame
 from voiced.interruption.judge import find
 
-QUIET = EchoFrame(near=100.0, echo=0.0, rest=100.0, voice=0.2, tone=0.0, period=30, digit=0)
-VOICE = EchoFrame(near=1e6, echo=0.0, rest=1e6, voice=0.9, tone=0.0, period=30, digit=0)
+QUIET = EchoFrame(
+    near=100.0, echo=0.0, rest=100.0, voice=0.2, alike=0.0, tone=0.0, period=30, digit=0
+)
+VOICE = EchoFrame(near=1e6, echo=0.0, rest=1e6, voice=0.9, alike=0.0, tone=0.0, period=30, digit=0)
 HISS = VOICE._replace(voice=0.3)
 TONE = VOICE._replace(tone=0.95)
-ECHO = EchoFrame(near=1e6, echo=1e6, rest=2e4, voice=0.9, tone=0.0, period=30, digit=0)
+ECHO = EchoFrame(near=1e6, echo=1e6, rest=2e4, voice=0.9, alike=0.0, tone=0.0, period=30, digit=0)
 START = [QUIET] * 10
 
 
@@ -67,6 +69,7 @@ frames = st.lists(
         echo=power,
         rest=power,
         voice=st.floats(0, 1),
+        alike=st.floats(0, 1),
         tone=st.floats(0, 1),
         period=st.integers(0, 57),
         digit=st.integers(0, 15),

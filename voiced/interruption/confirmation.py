@@ -18,6 +18,7 @@ SURE_MS: Final = 160  # of voice over a known echo: an interruption before the t
 SURE_WITHOUT_ECHO_MS: Final = 240  # an echo that has just begun cannot be told yet
 ENOUGH_MS: Final = 60  # of voice: an interruption when it is
 ENOUGH_OVER_ECHO_MS: Final = 100  # an echo is never explained whole
+ENOUGH_AGAIN_MS: Final = 80  # of clear voice in a window that follows a verdict
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
@@ -39,9 +40,12 @@ class Confirmation:
         self._began_s: float | None = None
         self._count_from = 0  # samples that came back before it were judged before
         self._judged_to = 0
+        self._decided_s = -math.inf
+        self._again = False
         self._looked_at = -1
         self._digit_s = -math.inf
         self._echoing = False
+        self._doubtful = False
         self._over = False
         self.findings: Findings | None = None
 
@@ -63,8 +67,10 @@ class Confirmation:
 
     def begin(self, at_s: float) -> None:
         """Speech was reported at `at_s`. Again after a verdict if it goes on: that listens anew."""
+        end = self._timeline.echo.near_end
+        self._again = at_s <= self._decided_s
         self._began_s = at_s
-        self._count_from = max(self._judged_to, self._timeline.echo.near_end - BEFORE_MS * MS)
+        self._count_from = max(self._judged_to, end - BEFORE_MS * MS)
         self._looked_at = -1
         self._over = False
         self.findings = None
@@ -88,8 +94,10 @@ class Confirmation:
         self._looked_at = end
         decided = self._decide(self._look(), due)
         if decided is not None:
-            self._judged_to = end
+            if decided == "interruption":
+                self._judged_to = end
             self._began_s = None
+            self._decided_s = at_s
         return decided
 
     def _look(self) -> Findings:
@@ -97,17 +105,22 @@ class Confirmation:
         start = echo.near_end - echo.SPAN
         path, frames = echo.analyse(start, echo.SPAN, self._timeline.offset, EARLIEST_MS * MS)
         self._echoing = path.runs > 0
+        self._doubtful = path.runs == 0 and path.peak > 7
         self.findings = find(frames, max(0, (self._count_from - start) // echo.FRAME))
         return self.findings
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:
         assert self._began_s is not None
-        if found.voiced_ms >= (SURE_MS if self._echoing else SURE_WITHOUT_ECHO_MS):
+        if not self._doubtful and found.voiced_ms >= (
+            SURE_MS if self._echoing else SURE_WITHOUT_ECHO_MS
+        ):
             return "interruption"
         if found.tone_ms >= TONE_MS or self._digit_s >= self._began_s - DIGIT_S:
             return "digit"
         if not due:
             return None
+        if self._again and found.clear_ms < ENOUGH_AGAIN_MS:
+            return "echo" if found.echo_share > 0.5 else "cough"
         told = found.clear_ms if self._echoing else found.voiced_ms
         if told >= ENOUGH_MS or found.voiced_ms >= ENOUGH_OVER_ECHO_MS:
             return "interruption"

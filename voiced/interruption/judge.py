@@ -2,7 +2,8 @@
 
 A frame speaks for the caller if what the echo does not explain is loud enough beside the echo (a
 path is never found exactly, and rooms ring on) and beside the line's noise, and voiced: periodic,
-with a pitch that stays. Coughs, breath, clicks and noise are not; digit tones are told by their
+with a pitch that stays and is not the echo's, which distortion and a path that was
+found badly would leave. Coughs, breath, clicks and noise are not; digit tones are told by their
 frequencies.
 """
 
@@ -28,6 +29,8 @@ RING: Final = 0.6  # how much of an echo's power may ring on a frame later
 VOICED: Final = 0.6
 TONE: Final = 0.75
 RUN: Final = 2  # frames in a row, else chance
+ALIKE: Final = 0.8  # of its periodicity, kept at the echo's period: what is left of the echo
+OWN: Final = 1.5  # of an echo and its ring: such a sound is louder, and somebody's own
 CLEAR: Final = 0.5  # of an echo and its ring: more is not left by either
 
 
@@ -63,7 +66,8 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
         rest += loud
         tonal = loud and frame.tone > TONE
         tone += tonal
-        if loud and not tonal and frame.voice > VOICED:
+        echoes = frame.alike > ALIKE * frame.voice and left < OWN * ring
+        if loud and not tonal and not echoes and frame.voice > VOICED:
             run = run + 1 if run and _continues(period, frame.period) else 1
             period = frame.period
             if run >= RUN:
