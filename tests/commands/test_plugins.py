@@ -117,7 +117,7 @@ def test_an_unknown_plugin_is_an_error_that_names_the_nearest() -> None:
     assert "there is no plugin recordr; did you mean recorder?" in result.stderr
 
 
-@pytest.mark.parametrize("name", ["good_bye", "plugin", "x9"])
+@pytest.mark.parametrize("name", ["good_bye", "plugin", "x9", "none"])
 def test_a_new_plugin_works_and_its_test_passes(tmp_path: Path, name: str) -> None:
     result = run("new", name, "--directory", "own")
     assert result.exit_code == 0, result.stderr
@@ -147,6 +147,14 @@ def test_the_test_of_a_new_plugin_notices_when_it_breaks(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["Mine", "9", "a-b", "class", "../x"])
 def test_a_name_that_is_none_is_a_usage_error(name: str) -> None:
     assert run("new", name).exit_code == 2
+
+
+@pytest.mark.parametrize("name", ["calendar", "trio", "voiced", "conftest", "test_x", "new", "sys"])
+def test_a_name_that_means_something_else_is_refused(name: str) -> None:
+    result = run("new", name)
+    assert result.exit_code == 1
+    assert "choose another name" in result.stderr
+    assert not Path(f"{name}.py").exists()
 
 
 def test_a_bundled_plugins_name_is_taken() -> None:

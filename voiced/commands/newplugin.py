@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from typing import Final
 
 __all__ = ["plugin_text", "test_text"]
@@ -81,6 +82,6 @@ def test_text(name: str) -> str:
 
 def _filled(template: str, name: str) -> str:
     class_name = "".join(part.capitalize() for part in name.split("_")) or "Mine"
-    if class_name in ("Plugin", "Settings", "Config"):
+    if class_name in ("Plugin", "Settings", "Config") or keyword.iskeyword(class_name):
         class_name = f"My{class_name}"
     return template.replace("CLASS", class_name).replace("NAME", name)

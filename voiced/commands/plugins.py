@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import keyword
 import re
+import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +63,8 @@ def new(name: str, directory: Path) -> None:
         raise click.UsageError("write a name of lower-case letters, digits and _, e.g. my_plugin")
     if any(each.kind == name for each in Registry()):
         raise click.ClickException(f"there is a plugin {name} already; choose another name")
+    if (why := _why_not(name)) is not None:
+        raise click.ClickException(f"{name} {why}; choose another name")
     files = {
         directory / f"{name}.py": plugin_text(name),
         directory / f"test_{name}.py": test_text(name),
@@ -80,6 +84,17 @@ def new(name: str, directory: Path) -> None:
     click.echo(f"wrote {plugin} and {test}")
     click.echo(f"next: python -m pytest {test}")
     click.echo(f'then: plugin_dir = "{directory.absolute()}" under [daemon], and [plugins.{name}]')
+
+
+def _why_not(name: str) -> str | None:
+    """Why no plugin may be called that, though it is a name."""
+    if name == "new":
+        return "is what writes one"
+    if name == "conftest" or name.startswith("test_"):
+        return "would be taken for a file of tests"
+    if name in sys.builtin_module_names or importlib.util.find_spec(name) is not None:
+        return "is a module that others import: in its folder they would find the plugin"
+    return None
 
 
 def _list(config_path: Path | None) -> None:
