@@ -11,7 +11,7 @@ from voiced import clips
 from voiced.audio import ulaw_to_pcm
 from voiced.simulate import CallResult
 
-__all__ = ["find", "heard_ms", "samples", "tone"]
+__all__ = ["find", "heard_ms", "locate", "samples", "tone"]
 
 ALIKE = 0.9
 """Normalised correlation: 0.99 for mu-law of the same, 0.9 after linear resampling both ways, 0.3
@@ -44,7 +44,7 @@ def find(result: CallResult, clip: str) -> float | None:
             end = math.ceil(8 * (gap.start_ms + gap.duration_ms))
             heard = np.delete(heard, slice(begin, end))
             holes.append((begin / 8, (end - begin) / 8))
-    at = _find(heard, wanted[loud[0] : loud[-1] + 1 - 160])
+    at = locate(heard, wanted[loud[0] : loud[-1] + 1 - 160])
     if at is None:
         return None
     found: float = at
@@ -57,7 +57,7 @@ def find(result: CallResult, clip: str) -> float | None:
 def tone(result: CallResult, hertz: int, ms: int) -> float | None:
     """When a tone begins in what was heard, in ms."""
     wanted = np.sin(2 * np.pi * hertz / 8000 * np.arange(8 * ms))
-    return _find(samples(result), wanted)
+    return locate(samples(result), wanted)
 
 
 def heard_ms(result: CallResult) -> float:
@@ -65,7 +65,8 @@ def heard_ms(result: CallResult) -> float:
     return sum(said.end_ms - said.start_ms for said in result.agent)
 
 
-def _find(heard: Samples, wanted: Samples) -> float | None:
+def locate(heard: Samples, wanted: Samples) -> float | None:
+    """When a sound begins in what was heard, in ms; None where it is not in it."""
     if len(heard) < len(wanted):
         return None
     size = 1 << (len(heard) + len(wanted)).bit_length()

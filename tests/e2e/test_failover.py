@@ -1,0 +1,469 @@
+"""A model that is lost in every moment of a call, over both carriers: the caller talks on.
+
+What was said is understood, what was owed is heard, and nobody waits in silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import pytest
+import trio
+
+from tests.e2e.failing import CARRIERS, QUICK, Line, Outcome, Plot, Stage, stage, words
+from tests.e2e.house import House, Outcomes, Scenes, judge, nothing_is_left, run_strictly, until
+from tests.e2e.stalls import undisturbed
+from voiced.emulator.options import EmulatorOptions, Faults
+from voiced.realtime import client
+from voiced.simulate.script import (
+    HangUp,
+    Pause,
+    Press,
+    Say,
+    Step,
+    WaitForAgentSilence,
+    WaitForAgentSpeech,
+    WaitForHangUp,
+)
+
+DEAD_MS = 3000
+"""No caller waits longer in silence, but for what this machine stood still. Bounds of a second are
+the bench's to judge."""
+
+OUTAGE_S = 1.5
+HEARS: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence(1500))
+GREETS = QUICK + 'greeting = "Greet the caller."\n'
+SILENT = QUICK + 'greeting = ""\n'
+BRIEF = "reconnect_s = 1\nsilence_prompt_s = 0\n"
+TRANSFER = "+4930999"
+
+plots: dict[str, Plot] = {}
+scenes: Scenes[Stage] = Scenes()
+
+Scenario = Callable[[Line], Awaitable[None]]
+
+
+def scenario(plot: Plot, name: str = "") -> Callable[[Scenario], None]:
+    """Play it over both carriers."""
+
+    def add(play: Scenario) -> None:
+        key = name or getattr(play, "__name__", "")
+        plots[key] = plot
+        for carrier in CARRIERS:
+
+            async def over(there: Stage, carrier: str = carrier) -> None:
+                await undisturbed(there.here, partial(once, there, carrier))
+
+            async def once(there: Stage, carrier: str, _here: House) -> None:
+                await play(there.lines[key, carrier])
+
+            scenes[f"{key}-{carrier}"] = over
+
+    return add
+
+
+SLOW = EmulatorOptions(speech="clips", think_ms=700)
+"""A model that takes its time, so that it can be lost while it thinks."""
+
+
+def went_on(line: Line, call: Outcome) -> None:
+    """The caller said what they wanted to say, and nothing was out of order."""
+    assert call.result.failure is None
+    assert not call.result.violations
+    assert call.row["reason"] == "caller_hangup"
+    assert call.hears("unavailable") is None
+
+
+def no_dead_air(line: Line, call: Outcome, since_ms: float) -> None:
+    """Nobody waited in silence."""
+    stalled = line.stage.here.stalled_ms
+    assert call.dead_air_ms(since_ms) <= DEAD_MS + stalled, call.result.agent
+
+
+# ---- lost in every state; the server is back at once, or after a while
+
+THANKS: tuple[Step, ...] = (Say("thanks"), *HEARS, HangUp())
+GREETED: tuple[Step, ...] = (*HEARS, *THANKS)
+ASKED: tuple[Step, ...] = (Say("interrupt"), *HEARS, *THANKS)
+
+MOMENTS = (
+    ("connecting", 0, GREETED, OUTAGE_S),
+    ("greeting", 1, GREETED, 0.0),
+    ("greeting", 1, GREETED, OUTAGE_S),
+    ("listening", 2, ASKED, 0.0),
+    ("listening", 2, ASKED, OUTAGE_S),
+    ("caller_speaking", 1, ASKED, 0.0),
+    ("caller_speaking", 1, ASKED, OUTAGE_S),
+    ("thinking", 1, ASKED, 0.0),
+    ("speaking", 1, ASKED, 0.0),
+    ("speaking", 1, ASKED, OUTAGE_S),
+)
+
+
+async def lost_in(
+    line: Line, state: str, times: int, steps: tuple[Step, ...], outage_s: float
+) -> None:
+    """Lose the model in a state that the call enters for the n-th time."""
+
+    async def lose() -> None:
+        if times:
+            await line.state(state, times)
+            await trio.sleep(0.3)
+        line.wire.down()
+        await trio.sleep(outage_s)
+        line.wire.up()
+
+    line.beside(lose)
+    call = await line.call(*steps)
+    went_on(line, call)
+    assert call.row["engine"] == line.agent
+    assert call.codes
+    for said in call.result.caller:
+        assert said.clip is not None
+        assert words(said.clip) in call.said("caller")
+        no_dead_air(line, call, said.end_ms)
+    assert "Goodbye." in call.said("agent")
+    if state != "listening":
+        no_dead_air(line, call, max(0.0, call.losses_ms[0]))
+
+
+for moment in MOMENTS:
+    state, _, steps, outage_s = moment
+    plot = Plot(SLOW, GREETS if steps is GREETED else SILENT)
+    name = f"lost_while_{state}" + ("_for_long" if outage_s else "")
+    scenario(plot, name)(
+        partial(lost_in, state=state, times=moment[1], steps=steps, outage_s=outage_s)
+    )
+
+
+@scenario(Plot(SLOW, SILENT))
+async def a_filler_covers_an_outage(line: Line) -> None:
+    async def lose() -> None:
+        await line.state("thinking")
+        line.wire.down()
+        await trio.sleep(3)
+        line.wire.up()
+
+    line.beside(lose)
+    call = await line.call(Say("thanks"), *HEARS, WaitForAgentSilence(3000), HangUp())
+    went_on(line, call)
+    filler, answer = call.hears("one_moment"), call.hears("goodbye")
+    assert filler is not None
+    assert answer is not None
+    assert filler < answer
+    no_dead_air(line, call, call.losses_ms[0])
+
+
+@scenario(Plot(SLOW, SILENT, engine="silent_s = 1"))
+async def frozen_while_thinking(line: Line) -> None:
+    """Half open: TCP is there, and nothing comes any more."""
+
+    async def lose() -> None:
+        await line.state("thinking")
+        line.wire.freeze()
+        await line.model("reconnecting")
+        line.wire.up()
+
+    line.beside(lose)
+    call = await line.call(Say("thanks"), *HEARS, HangUp())
+    went_on(line, call)
+    assert call.codes == ["silent"]
+    assert "Goodbye." in call.said("agent")
+
+
+@scenario(Plot(SLOW, GREETS))
+async def frozen_while_listening(line: Line) -> None:
+    """Found out by pings, before the caller says a word."""
+
+    async def lose() -> None:
+        await line.state("listening")
+        line.wire.freeze()
+        await line.model("reconnecting")
+        line.wire.up()
+
+    line.beside(lose)
+    call = await line.call(*HEARS, Pause(4000), Say("thanks"), *HEARS, HangUp())
+    went_on(line, call)
+    assert call.codes == ["half_open"]
+    assert "Goodbye." in call.said("agent")
+
+
+@scenario(Plot(EmulatorOptions(speech="clips", faults=Faults(answer_ms=9000)), GREETS))
+async def frozen_while_answering(line: Line) -> None:
+    """In the midst of a word."""
+
+    async def lose() -> None:
+        await line.state("greeting")
+        await trio.sleep(0.2)
+        line.wire.freeze()
+        await line.model("reconnecting")
+        line.wire.up()
+
+    line.beside(lose)
+    call = await line.call(*HEARS, Pause(3000), Say("thanks"), *HEARS, HangUp())
+    went_on(line, call)
+    assert call.codes == ["half_open"]
+    assert "Goodbye." in call.said("agent")
+
+
+# ---- never back
+
+
+async def asks_and_remembers(line: Line) -> Outcome:
+    async def lose() -> None:
+        await line.state("listening", 2)
+        line.wire.down()
+
+    line.beside(lose)
+    return await line.call(Say("interrupt"), *HEARS, Pause(500), Say("recall"), *HEARS, HangUp())
+
+
+@scenario(Plot(SLOW, SILENT.replace("6", "1") + 'fallback_engine = "spare"\n'))
+async def never_back(line: Line) -> None:
+    """The other engine takes over, and knows what was said."""
+    call = await asks_and_remembers(line)
+    went_on(line, call)
+    assert call.row["engine"] == "spare"
+    assert words("you_asked") in call.said("agent")
+    no_dead_air(line, call, call.result.caller[-1].end_ms)
+
+
+@scenario(
+    Plot(
+        EmulatorOptions(speech="clips", faults=Faults(quota=True)),
+        GREETS + 'fallback_engine = "spare"\n',
+    )
+)
+async def no_quota(line: Line) -> None:
+    """No attempt can succeed: the other engine answers at once."""
+    call = await line.call(*HEARS, Say("thanks"), *HEARS, HangUp())
+    went_on(line, call)
+    assert call.row["engine"] == "spare"
+    assert line.wire.connections == 1
+    assert call.hears("one_moment") is None
+    assert "Goodbye." in call.said("agent")
+
+
+LOSES_BOTH = BRIEF + 'greeting = "Greet the caller."\nfallback_engine = "bad"\n'
+BAD = """
+[engine.bad]
+kind = "emulator"
+speech = "clips"
+faults = { refuse_status = 503 }
+
+[engine.full]
+kind = "emulator"
+speech = "clips"
+"""
+
+
+async def loses_both(line: Line) -> Outcome:
+    async def lose() -> None:
+        await line.state("listening")
+        line.wire.down()
+
+    line.beside(lose)
+    return await line.call(WaitForAgentSpeech(300), WaitForHangUp())
+
+
+@scenario(Plot(agent=LOSES_BOTH))
+async def both_are_lost(line: Line) -> None:
+    """The message, then the end."""
+    call = await loses_both(line)
+    assert call.result.failure is None
+    assert (call.row["reason"], call.result.ended_by) == ("model_lost", "agent")
+    filler, message = call.hears("one_moment"), call.hears("unavailable")
+    assert filler is not None
+    assert message is not None
+    assert filler < message
+    no_dead_air(line, call, call.losses_ms[0])
+
+
+@scenario(Plot(agent=f'{LOSES_BOTH}transfer_when_lost = "{TRANSFER}"\n'))
+async def both_are_lost_and_somebody_else_is_there(line: Line) -> None:
+    call = await loses_both(line)
+    assert call.result.failure is None
+    assert call.row["reason"] == "transferred"
+    assert call.hears("unavailable") is None
+    if line.carrier == "sip":
+        assert call.result.sip is not None
+        assert TRANSFER in str(call.result.sip.transferred_to)
+    else:
+        forms = [dict(asked.form) for asked in line.stage.rest.asked]
+        assert any(f"<Number>{TRANSFER}</Number>" in form.get("Twiml", "") for form in forms)
+
+
+@scenario(Plot(agent=f'{BRIEF}greeting = ""\ntransfer_when_lost = "{TRANSFER}"\n'))
+async def nobody_is_there_to_transfer_to(line: Line) -> None:
+    """A transfer that fails: the message after all."""
+    if line.carrier == "sip":  # simulated telephones take every transfer
+        return
+
+    async def lose() -> None:
+        await line.state("listening")
+        await line.model("ready")
+        line.stage.rest.calls[line.ids.call_sid]["status"] = "completed"  # as Twilio has it
+        line.wire.down()
+
+    line.beside(lose)
+    call = await line.call(WaitForHangUp())
+    assert call.row["reason"] == "model_lost"
+    assert call.hears("unavailable") is not None
+
+
+# ---- renewal
+
+LIMITED = Plot(EmulatorOptions(speech="clips", session_s=12), SILENT)
+
+
+@scenario(LIMITED)
+async def renewed(line: Line) -> None:
+    """Sessions of 12 s in a call of half a minute: nobody notices, nothing is forgotten."""
+    call = await line.call(
+        Say("interrupt"),
+        *HEARS,
+        Pause(5500),
+        Say("recall"),
+        *HEARS,
+        Pause(2500),
+        Say("thanks"),
+        *HEARS,
+        HangUp(),
+    )
+    went_on(line, call)
+    renewals = [
+        each
+        for each in line.stage.here.logs
+        if each["event"] == "model session renewed" and each["engine"] == line.agent
+    ]
+    assert len(renewals) >= 2
+    assert call.codes == []
+    assert call.hears("one_moment") is None
+    assert f"{words('you_asked')} {words('interrupt')}" in call.said("agent")
+    assert "Goodbye." in call.said("agent")
+    holes = [gap for gap in call.result.gaps if gap.duration_ms > call.result.lag_ms]
+    assert not holes or line.stage.here.stalled_ms > 100
+
+
+# ---- the caller does something else meanwhile
+
+
+@scenario(Plot(SLOW, SILENT))
+async def hangs_up_meanwhile(line: Line) -> None:
+    async def lose() -> None:
+        await line.state("thinking")
+        line.wire.down()
+
+    line.beside(lose)
+    call = await line.call(Say("thanks"), Pause(1200), HangUp())
+    line.wire.up()
+    assert (call.row["reason"], call.result.failure) == ("caller_hangup", None)
+    attempts = line.wire.connections
+    await trio.sleep(1.5)
+    assert line.wire.connections == attempts, "nobody tries for a call that is over"
+
+
+@scenario(Plot(SLOW, SILENT.replace("6", "20") + "silence_hangup_s = 3\nmax_duration_s = 6\n"))
+async def said_goodbye_to_meanwhile(line: Line) -> None:
+    """The call has been long enough: the farewell does not wait for a model."""
+
+    async def lose() -> None:
+        await line.state("listening")
+        line.wire.down()
+
+    line.beside(lose)
+    call = await line.call(Say("thanks"), WaitForHangUp())
+    line.wire.up()
+    assert call.result.failure is None
+    assert call.row["reason"] == "max_duration"
+    assert call.hears("farewell") is not None
+
+
+@scenario(Plot(SLOW, GREETS))
+async def keys_meanwhile(line: Line) -> None:
+    """They are pressed while nobody listens, and known to who listens next."""
+
+    async def lose() -> None:
+        await line.state("listening")
+        line.wire.down()
+        await trio.sleep(OUTAGE_S)
+        line.wire.up()
+
+    line.beside(lose)
+    call = await line.call(*HEARS, Press("7"), Pause(2500), Say("thanks"), *HEARS, HangUp())
+    went_on(line, call)
+    assert "Goodbye." in call.said("agent")
+
+
+# ---- limits
+
+
+@scenario(Plot(agent=GREETS + 'fallback_engine = "spare"\n', engine="max_sessions = 1"))
+async def no_session_is_free(line: Line) -> None:
+    """The second caller talks to the other engine; the place is free again after the first."""
+    second = Line(line.stage, line.name, line.carrier, line.number, line.wire)
+    outcomes: list[Outcome] = []
+
+    async def call_too() -> None:
+        await line.state("listening")
+        outcomes.append(await second.call(*HEARS, HangUp()))
+
+    line.beside(call_too)
+    first = await line.call(*HEARS, Pause(6000), HangUp())
+    went_on(line, first)
+    (other,) = outcomes
+    went_on(second, other)
+    assert (first.row["engine"], other.row["engine"]) == (line.agent, "spare")
+
+    async def free() -> bool:
+        return bool((await line.stage.engine(line.agent))["sessions"] == 0)
+
+    with trio.fail_after(20):
+        while not await free():
+            await trio.sleep(0.05)
+
+    async def lose() -> None:
+        await line.state("listening", 2)
+        line.wire.cut()
+
+    line.beside(lose)
+    third = await line.call(*HEARS, Say("thanks"), *HEARS, HangUp())
+    went_on(line, third)
+    assert third.row["engine"] == line.agent, "a call keeps its place over a loss"
+
+
+@scenario(Plot(agent=GREETS + 'fallback_engine = "spare"\n', engine="requests_per_minute = 1"))
+async def no_answer_is_free(line: Line) -> None:
+    call = await line.call(*HEARS, Say("interrupt"), *HEARS, Say("thanks"), *HEARS, HangUp())
+    went_on(line, call)
+    assert "Goodbye." in call.said("agent")
+    assert call.row["engine"] in (line.agent, "spare")
+
+
+async def nothing_stays(there: Stage) -> None:
+    """No call, no traceback, no place taken, no connection to a model."""
+    await nothing_is_left(there.here)
+    await until(
+        lambda: not any(line.wire.live for line in there.lines.values()), "the end of sessions"
+    )
+    for name in ("spare", *(line.agent for line in there.lines.values())):
+        assert (await there.engine(name))["sessions"] == 0, name
+        assert (await there.engine(name))["state"] != "half_open", name
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    async def main() -> Outcomes:
+        async with stage(tmp_path_factory.mktemp("failover"), plots, BAD) as there:
+            return await scenes.play(there, nothing_stays)
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Half-open is found out after two intervals; 40 s of that teach no more than 2 s.
+        patch.setattr(client, "PING_INTERVAL_S", 1.0)
+        return run_strictly(main)
+
+
+@pytest.mark.parametrize("name", scenes.names)
+def test_failover(name: str, outcomes: Outcomes) -> None:
+    judge(outcomes, name)
