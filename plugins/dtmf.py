@@ -35,6 +35,10 @@ __all__ = ["Dtmf", "Menus"]
 _WAITING: Final = 32
 """Effects that wait while an action is under way: more keys than anybody presses meanwhile."""
 
+_ROOM: Final = 6
+"""For what one key does, and one deadline: an effect that was left out would leave the caller in a
+menu that is no more, and the model out of the call."""
+
 _NO_RESULT: Final = "that did not work"
 
 
@@ -108,6 +112,7 @@ class Dtmf(Plugin):
         self._send, self._effects = trio.open_memory_channel[Effect](_WAITING)
         self._changed = trio.Event()
         self._playing: Playing | None = None
+        self._told_full = False
 
     async def on_media(self) -> None:
         """The first menu begins."""
@@ -119,6 +124,11 @@ class Dtmf(Plugin):
         """A key: taken by the menus, or left to the model."""
         speaking = self._playing is not None or self.call.state in ("greeting", "speaking")
         if speaking and self.config.while_speaking == "ignore":
+            return True
+        if self._send.statistics().current_buffer_used > _WAITING - _ROOM:
+            if not self._told_full:
+                self._told_full = True
+                self.call.log.warning("too many keys at a time: some are passed over")
             return True
         effects = self._keypad.press(digit, trio.current_time())
         if effects is None:
@@ -138,11 +148,7 @@ class Dtmf(Plugin):
         self._changed.set()
         self._changed = trio.Event()
         for effect in effects:
-            try:
-                self._send.send_nowait(effect)
-            except trio.WouldBlock:
-                self.call.log.warning("too many keys at a time: some are passed over")
-                return
+            self._send.send_nowait(effect)
 
     async def _watch(self) -> None:
         """Wake the keypad at its deadlines."""

@@ -6,7 +6,8 @@ import dataclasses
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import trio
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from voiced.call import Call
 
 __all__ = ["Acting"]
+
+
+_PRIVATE: Final = ContextVar("private", default=False)
+"""A plugin runs a tool: its arguments may hold a PIN, and the words it fails with may, too."""
 
 
 class Acting:
@@ -190,7 +195,7 @@ class Acting:
                 left = without_cancelled(error)
                 if left is None or interrupts(error):
                     raise
-                self._call.hooks.failed(self._plugin, "tool", left)
+                self._call.hooks.failed(self._plugin, "tool", left, words=not _PRIVATE.get())
                 if isinstance(error, Exception):
                     raise
                 # Such as sys.exit() means: it would end more than the tool.
@@ -200,7 +205,11 @@ class Acting:
 
     async def run_tool(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Run a tool that any plugin has registered."""
-        return await self._call.toolbox.run(name, arguments)
+        token = _PRIVATE.set(True)
+        try:
+            return await self._call.toolbox.run(name, arguments)
+        finally:
+            _PRIVATE.reset(token)
 
     def take_over(self) -> AbstractAsyncContextManager[None]:
         """While in this context the model neither hears the caller nor is heard."""

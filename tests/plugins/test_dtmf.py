@@ -174,6 +174,25 @@ async def test_more_keys_than_can_be_done_cost_a_log_line(autojump_clock: object
     assert "too many keys at a time: some are passed over" in [log["event"] for log in logs]
 
 
+async def test_a_flood_of_keys_does_not_leave_the_caller_alone(autojump_clock: object) -> None:
+    """All that keys lead to is done, also the way home, when an action has kept them waiting."""
+    lines = {"1": {"menu": "deeper"}}
+    menus = {
+        "main": {"keys": {"1": {"menu": "lines"}}},
+        "lines": {"prompt": "lines.wav", "keys": lines},
+        "deeper": {"prompt": "deeper.wav", "keys": {"1": {"menu": "lines"}}, "tries": 2},
+    }
+    for flood in range(10, 40):
+        async with with_menus(menu=menus, while_speaking="keep") as (call, plugin):
+            for key in "1" * flood + "9" * 9:
+                assert await plugin.on_digit(key)
+            await trio.sleep(600)
+            for key in "9" * 9:  # wherever the caller is now
+                await plugin.on_digit(key)
+            await trio.sleep(600)
+            assert not call.quiet
+
+
 def test_menus_that_are_not_there_are_named() -> None:
     with pytest.raises(msgspec.ValidationError, match="there is main"):
         settings(menu=ORDERS, start="mian")

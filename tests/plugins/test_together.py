@@ -286,3 +286,37 @@ def test_mistakes_are_told_with_their_place(tmp_path: Path) -> None:
     text = str(caught.value)
     for words in ("no such menu", "retrys", "retries", "Mars", "max_s"):
         assert words in text
+
+
+class Checker(Plugin):
+    """Fails, and repeats what it was given."""
+
+    async def on_call_start(self) -> None:
+        self.call.register_tool(Tool("check_pin", "", self.check))
+
+    async def check(self, arguments: Mapping[str, Any]) -> str:
+        raise ValueError(f"{arguments['pin']} is no PIN")
+
+
+@virtual_time
+async def test_a_tool_that_fails_does_not_say_the_secret_digits_it_got() -> None:
+    menus = {
+        "main": {
+            "keys": {
+                "1": {
+                    "collect": {
+                        "secret": True,
+                        "max_length": 4,
+                        "then": {"tool": "check_pin", "arguments": {"pin": "{digits}"}},
+                    }
+                }
+            }
+        }
+    }
+    with structlog.testing.capture_logs() as logs:
+        async with call_with_all([(Checker, {}), (Dtmf, {"menu": menus})]) as call:
+            await call.press("18273")
+            await call.caller_waits(500)
+            call.failures.clear()
+    assert "ValueError" in repr(logs)
+    assert "8273" not in repr(logs)

@@ -56,6 +56,7 @@ async def call_with_all(
                 make_hooks=lambda make_call: house.hooks(UNSET, make_call),
             )
             scene = Scene(call, FakeLeg(PCMU_8K), engine, {})
+            scene.failures = failures
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(call.run)
                 await scene.begin(True)

@@ -82,11 +82,14 @@ class CallHooks:
         for tell in self._tell.get(hook, ()):
             tell(*args)
 
-    def failed(self, name: str, where: str, error: BaseException) -> None:
-        """Report what a plugin's own task raised (`where`: `task`, `tool`) as a hook's failure."""
+    def failed(self, name: str, where: str, error: BaseException, *, words: bool = True) -> None:
+        """Report what a plugin's own task raised (`where`: `task`, `tool`) as a hook's failure.
+
+        Without `words` only its type is said: they may repeat what nobody is to read.
+        """
         for runner in self._runners:
             if runner.enabled.name == name:
-                runner.raised(where, error)
+                runner.raised(where, error, words=words)
 
     async def greeting(self, planned: Greeting) -> Greeting:
         """Let each plugin in turn change the greeting."""

@@ -315,15 +315,22 @@ class Runner:
         if took_s >= STALLED_S:
             self._failed("too slow", f"held up all calls for {took_s:.1f} s", hook=hook)
 
-    def raised(self, hook: str, error: BaseException) -> None:
-        """Report an exception; it counts towards leaving the plugin out."""
-        self._failed("failed", described(error), hook=hook, error=error)
+    def raised(self, hook: str, error: BaseException, *, words: bool = True) -> None:
+        """Report an exception, without `words` only its type; it counts towards leaving out."""
+        why = described(error) if words else type(error).__name__
+        self._failed("failed", why, hook=hook, error=error, traced=words)
 
     def _failed(
-        self, what: str, why: str, *, hook: str, error: BaseException | None = None
+        self,
+        what: str,
+        why: str,
+        *,
+        hook: str,
+        error: BaseException | None = None,
+        traced: bool = True,
     ) -> None:
         # The traceback once: the same one a hundred times helps nobody.
-        shown = error if self._failures == 0 else None
+        shown = error if traced and self._failures == 0 else None
         self._failures += 1
         self._count(self.enabled.name, what)
         self._log.error("plugin failed", hook=hook, why=why, exc_info=shown)
