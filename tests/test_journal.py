@@ -125,3 +125,18 @@ def test_backlog_is_bounded_and_the_loss_is_said(tmp_path: Path) -> None:
         "journal backlog is full, entry lost",
         "journal is closed, entry lost",
     ]
+
+
+def test_a_row_written_again_keeps_what_was_noted_meanwhile(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    call = row("c1")
+    call.facts = {"recording": "a.wav"}
+    journal.write(call)
+    journal.annotate("c1", "summary", "short")
+    call.facts["recording"] = "b.wav"
+    journal.write(call)
+    journal.annotate("unknown", "summary", "lost")
+    journal._store(journal._waiting())
+    (found,) = journal.calls()
+    assert found["facts"] == {"recording": "b.wav", "summary": "short"}

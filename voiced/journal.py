@@ -260,6 +260,7 @@ class Journal:
                     )
                     continue
                 values = row.values()
+                values["facts"] = _with_known_facts(database, row)
                 columns = ", ".join(values)
                 places = ", ".join(f":{name}" for name in values)
                 database.execute(
@@ -304,6 +305,14 @@ class Journal:
             ).fetchall()
         rows = [_decoded(dict(row)) for row in found]
         return rows[:1] if rows and rows[0]["call_id"] == beginning else rows
+
+
+def _with_known_facts(database: sqlite3.Connection, row: Row) -> str:
+    """The facts of a row that is written again, over those that were noted meanwhile."""
+    query = "SELECT facts FROM call WHERE call_id = ?"
+    found = database.execute(query, (row.call_id,)).fetchone()
+    known = json.loads(found[0] or "{}") if found is not None else {}
+    return encodable(json.dumps({**known, **row.facts}, ensure_ascii=False))
 
 
 def _annotate(database: sqlite3.Connection, entry: Annotation) -> None:
