@@ -381,9 +381,9 @@ class Call:
         """The carrier's side: audio to the model, digits to the dialogue, the end to the call."""
         assert self._session is not None
         assert self._nursery is not None
-        keys, pressed = trio.open_memory_channel[str](MAX_KEYS)
-        asks = "on_digit" in self.hooks.wants
-        if asks:
+        keys: trio.MemorySendChannel[str] | None = None
+        if "on_digit" in self.hooks.wants:
+            keys, pressed = trio.open_memory_channel[str](MAX_KEYS)
             self._nursery.start_soon(self._ask_about_keys, pressed, dialogue)
         listens = "on_caller_audio" in self.hooks.wants or dialogue.confirming is not None
         try:
@@ -396,7 +396,7 @@ class Call:
                             self._pass_on(payload, dialogue)
                         case Digit(digit):
                             dialogue.key_pressed()
-                            if not asks:
+                            if keys is None:
                                 dialogue.digit(digit)
                             else:
                                 with suppress(trio.WouldBlock):  # nobody presses that fast

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from voiced.call import Call
 from voiced.config.types import Agent
 from voiced.leg import Unsupported
-from voiced.rtp.socket import NoPortsLeft
-from voiced.sip.errors import SipError
-from voiced.sip.hosts import ResolveError
-from voiced.sip.identity import is_number, uri_of
-from voiced.sipservice import SipService
 from voiced.switchboard import NoRoom, Switchboard
-from voiced.trunks import TrunkState
-from voiced.twilio.rest import TwilioError
+from voiced.twilio.errors import TwilioError
 from voiced.twiliocalls import TwilioCalls
 from voiced.web.operations import TWILIO, DialRequest, OperationRefused, bad_target
+
+if TYPE_CHECKING:  # some megabytes, loaded where there is [sip]
+    from voiced.sipservice import SipService
+    from voiced.trunks import TrunkState
 
 __all__ = ["Dialler"]
 
@@ -37,17 +37,8 @@ class Dialler:
             if trunk == TWILIO:
                 call = await self._dial_twilio(request, name, agent)
             else:
-                assert self._sip is not None
                 assert not isinstance(trunk, str)
-                call = await self._sip.dial(
-                    request.to,
-                    trunk,
-                    name,
-                    agent,
-                    caller=request.caller,
-                    headers=request.headers,
-                    timeout_s=request.timeout_s,
-                )
+                call = await self._dial_sip(request, trunk, name, agent)
         except ValueError as error:
             raise bad_target(error) from None
         except NoRoom as error:
@@ -57,9 +48,7 @@ class Dialler:
             raise OperationRefused("carrier_refused", 502, str(error)) from None
         except Unsupported as error:
             raise OperationRefused("no_trunk", 422, str(error)) from None
-        except ResolveError as error:
-            raise OperationRefused("unreachable", 502, str(error), "check the name") from None
-        except (NoPortsLeft, OSError, SipError) as error:
+        except OSError as error:
             raise OperationRefused("carrier_refused", 502, str(error)) from None
         return call
 
@@ -96,6 +85,8 @@ class Dialler:
                 remedy = "set up [sip] with a [[sip.trunk]], or [twilio]"
                 raise OperationRefused("no_trunk", 422, "nothing here can place calls", remedy)
             return TWILIO
+        from voiced.sip.identity import is_number, uri_of
+
         if not is_number(request.to) and not request.to.lower().startswith("tel:"):
             try:
                 return trunks.at(uri_of(request.to, ""))
@@ -106,6 +97,29 @@ class Dialler:
             remedy = "add a [[sip.trunk]], or call a sip: address"
             raise OperationRefused("no_trunk", 422, "no trunk takes telephone numbers", remedy)
         return first
+
+    async def _dial_sip(
+        self, request: DialRequest, trunk: TrunkState | None, name: str, agent: Agent
+    ) -> Call:
+        from voiced.rtp.socket import NoPortsLeft
+        from voiced.sip.errors import SipError
+        from voiced.sip.hosts import ResolveError
+
+        assert self._sip is not None
+        try:
+            return await self._sip.dial(
+                request.to,
+                trunk,
+                name,
+                agent,
+                caller=request.caller,
+                headers=request.headers,
+                timeout_s=request.timeout_s,
+            )
+        except ResolveError as error:
+            raise OperationRefused("unreachable", 502, str(error), "check the name") from None
+        except (NoPortsLeft, OSError, SipError) as error:
+            raise OperationRefused("carrier_refused", 502, str(error)) from None
 
     async def _dial_twilio(self, request: DialRequest, name: str, agent: Agent) -> Call:
         caller = request.caller or self._switchboard.setup.config.twilio.caller_id

@@ -13,7 +13,6 @@ from voiced.completing import Complete
 from voiced.config import types
 from voiced.config.types import Agent, EngineConfig
 from voiced.emulator.options import EmulatorOptions, parse_faults
-from voiced.emulator.server import serve
 from voiced.engine import Engine
 from voiced.realtime.client import RealtimeEngine
 from voiced.steady import Guard, Guarded, SteadyEngine
@@ -137,7 +136,7 @@ class Engines:
             return PipelineEngine(name, config, providers)
         if isinstance(config, types.EmulatorEngine):
             options = EmulatorOptions(speech=config.speech, faults=parse_faults(config.faults))
-            port = await self._nursery.start(serve, "127.0.0.1", 0, options)
+            port = await self._serve(options)
             log.info("offline engine started", engine=name, port=port)
             config = types.RealtimeEngine(
                 url=f"ws://127.0.0.1:{port}/v1/realtime",
@@ -150,7 +149,14 @@ class Engines:
     async def _offline_url(self) -> str:
         """Where the pipelines' emulated steps are; one server for all of them."""
         if self._emulator is None:
-            port = await self._nursery.start(serve, "127.0.0.1", 0, EmulatorOptions())
+            port = await self._serve(EmulatorOptions())
             log.info("offline server of pipelines started", port=port)
             self._emulator = f"http://127.0.0.1:{port}/v1"
         return self._emulator
+
+    async def _serve(self, options: EmulatorOptions) -> int:
+        """Run the offline model; returns its port."""
+        from voiced.emulator.server import serve
+
+        port: int = await self._nursery.start(serve, "127.0.0.1", 0, options)
+        return port

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 import trio
@@ -16,10 +16,13 @@ from voiced.formats import PCMU_8K
 from voiced.leg import CallFacts, Transferred, Unsupported
 from voiced.switchboard import MAX_FACT, NoRoom, Switchboard, bounded, new_call_id
 from voiced.twilio import twiml
-from voiced.twilio.rest import TwilioError, TwilioRest
+from voiced.twilio.errors import TwilioError
 from voiced.twilio.tokens import MEDIA_PATH, StreamTokens, TokensExhausted
 from voiced.web.app import STATUS_PATH, VOICE_PATH
 from voiced.web.switchboard import Admitted, CallStatus, Refused, StreamStatus, VoiceRequest
+
+if TYPE_CHECKING:  # and its HTTP client are loaded where there is an account
+    from voiced.twilio.rest import TwilioRest
 
 __all__ = ["TwilioCalls"]
 

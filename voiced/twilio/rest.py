@@ -23,6 +23,7 @@ import structlog
 import trio
 
 from voiced import __version__
+from voiced.twilio.errors import SERVER_TROUBLE, TwilioError
 
 __all__ = ["API_URL", "CallResource", "TwilioError", "TwilioRest"]
 
@@ -44,41 +45,11 @@ MAX_DELAY_S: Final = 5.0  # also for what Retry-After asks: an operator waits fo
 MAX_ANSWER: Final = 256 * 1024  # bytes; a call resource has 2 KB
 
 _CALL_SID: Final = re.compile(r"CA[0-9a-fA-F]{32}")
-_SERVER_TROUBLE: Final = frozenset({500, 502, 503, 504})
 _NOT_TAKEN: Final = frozenset({429, 503})  # refused before anything was done
 
 Event = Literal["initiated", "ringing", "answered", "completed"]
 
 _log = structlog.get_logger("voiced.twilio")
-
-
-class TwilioError(Exception):
-    """Twilio refused or failed. The text names no secret.
-
-    `status` is the HTTP status, 0 where no answer came; `code` Twilio's own (20003 wrong
-    credentials, 20404 not found, 21220 the call is not in a state for that, 21211 impossible
-    number, 20429 too many requests), 0 where it gave none. `retryable`: the same request may
-    succeed later; it has been tried `ATTEMPTS` times where that was safe.
-    """
-
-    def __init__(
-        self, message: str, *, status: int = 0, code: int = 0, more_info: str = ""
-    ) -> None:
-        super().__init__(f"{message} (Twilio {code})" if code else message)
-        self.message = message
-        self.status = status
-        self.code = code
-        self.more_info = more_info
-
-    @property
-    def retryable(self) -> bool:
-        """It may succeed later."""
-        return self.status in (0, 429) or self.status in _SERVER_TROUBLE
-
-    @property
-    def call_is_over(self) -> bool:
-        """An update came too late: the call has ended, which is success for hanging up."""
-        return self.status == 404 or self.code in (20404, 21220)
 
 
 class CallResource(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,7 +204,7 @@ class TwilioRest:
                 if status in (200, 201):
                     return _resource(body)
                 failure = _refusal(status, body)
-                again = status in (_SERVER_TROUBLE | _NOT_TAKEN if repeatable else _NOT_TAKEN)
+                again = status in (SERVER_TROUBLE | _NOT_TAKEN if repeatable else _NOT_TAKEN)
                 wait = max(wait, _retry_after(headers))
             if not again or attempt == ATTEMPTS:
                 raise failure from None
