@@ -47,9 +47,6 @@ Seconds = Annotated[float, Meta(gt=0, le=600)]
 
 _TOOL: Final = "take_message"
 _CLEAN_UP_S: Final = 3600.0
-_ASKED_S: Final = 0.25
-"""How often it is looked whether the carrier has said who answered; it says so by a request of its
-own, some seconds into the call, and no hook tells of it."""
 
 
 class Leave(Settings, frozen=True):
@@ -160,6 +157,7 @@ class Voicemail(Plugin):
         self._announcement: Announcement | None = None
         self._to_pcm = converter(call.format, PCM16_8K)
         self._heard = trio.Event()
+        self._told = trio.Event()  # who has answered
         self._busy = False
 
     async def on_call_start(self) -> None:
@@ -273,6 +271,11 @@ class Voicemail(Plugin):
 
     # ---- leaving one ----
 
+    async def on_parameters(self, changed: Mapping[str, str]) -> None:
+        """The carrier says who has answered, perhaps some seconds into the call."""
+        if "AnsweredBy" in changed:
+            self._told.set()
+
     async def _leave(self, leave: Leave) -> None:
         if leave.when == "machine" and not await self._machine_answered(leave):
             return
@@ -291,7 +294,7 @@ class Voicemail(Plugin):
         self.call.hang_up(farewell=False, reason="voicemail_left")
 
     async def _machine_answered(self, leave: Leave) -> bool:
-        with trio.move_on_after(leave.decide_s):
-            while "AnsweredBy" not in self.call.parameters:  # noqa: ASYNC110
-                await trio.sleep(_ASKED_S)
+        if "AnsweredBy" not in self.call.parameters:
+            with trio.move_on_after(leave.decide_s):
+                await self._told.wait()
         return self.call.parameters.get("AnsweredBy", "").startswith("machine")

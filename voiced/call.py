@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import Final
@@ -144,6 +144,7 @@ class Call:
         self._due: tuple[str, LastWords] | None = None
         self._rescued = False
         self._held = False
+        self._begun = False  # plugins know of the call
         self._clips = 0
         self._messages: Mapping[str, bytes] = {}
         self._model_format = leg_format
@@ -166,6 +167,15 @@ class Call:
     def awaits_leg(self) -> bool:
         """Whether `attach` may be called."""
         return self._leg is None and not self.ended.is_set()
+
+    def learn(self, parameters: Mapping[str, str]) -> None:
+        """The carrier says more of the call, bounded by whoever tells."""
+        known = self.facts.parameters
+        changed = {name: value for name, value in parameters.items() if known.get(name) != value}
+        if changed:
+            self.facts = replace(self.facts, parameters={**known, **changed})
+            if self._begun:
+                self.hooks.emit("on_parameters", changed)
 
     def attach(self, leg: Leg) -> None:
         """The carrier's audio has come. A call takes one leg, once; RuntimeError otherwise."""
@@ -273,6 +283,7 @@ class Call:
         async with trio.open_nursery() as around:
             await around.start(self.hooks.run)
             try:
+                self._begun = True
                 self.hooks.emit("on_call_start")
                 await self._live()
             finally:

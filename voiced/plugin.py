@@ -236,7 +236,10 @@ class Call(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, str]:
-        """What else the carrier said: Twilio's parameters, a trunk's headers."""
+        """What else the carrier said: Twilio's parameters, a trunk's headers.
+
+        May grow while the call lives: see `Plugin.on_parameters`.
+        """
 
     @property
     def agent(self) -> str:
@@ -415,6 +418,12 @@ class Plugin:
 
     async def on_state(self, previous: str, state: str) -> None:
         """The call's state has changed; names as in `voiced.states.CallState`."""
+
+    async def on_parameters(self, changed: Mapping[str, str]) -> None:
+        """The carrier has said more: what is new or other in `call.parameters`.
+
+        Of a call that voiced placed over Twilio with machine detection: `AnsweredBy`.
+        """
 
     # ---- the greeting ----
 

@@ -14,7 +14,7 @@ from voiced.config import Asked, number_for
 from voiced.config.types import Agent
 from voiced.formats import PCMU_8K
 from voiced.leg import CallFacts, Transferred, Unsupported
-from voiced.switchboard import MAX_FACT, NoRoom, Switchboard, bounded, new_call_id
+from voiced.switchboard import MAX_FACT, NoRoom, Switchboard, bounded, fact, new_call_id
 from voiced.twilio import twiml
 from voiced.twilio.errors import TwilioError
 from voiced.twilio.tokens import MEDIA_PATH, StreamTokens, TokensExhausted
@@ -69,7 +69,11 @@ class TwilioCalls:
                 break
             # The answer to our own request may come after the webhook that it sets off.
             await self._named.park()
-        call = self._calls.get(request.call_sid) or self._make(request)
+        known = self._calls.get(request.call_sid)
+        if known is not None and request.direction == "outbound":
+            # What was not known when we placed it, such as who has answered.
+            known.learn(bounded({**known.facts.parameters, **request.parameters}))
+        call = known or self._make(request)
         if isinstance(call, Call):
             try:
                 return Admitted(f"{MEDIA_PATH}{self._tokens.mint(request.call_sid)}")
@@ -141,7 +145,8 @@ class TwilioCalls:
         if call is None:
             return
         if answered_by := status.parameters.get("AnsweredBy"):
-            call.record.log.info("carrier says who answered", answered_by=answered_by[:MAX_FACT])
+            call.record.log.info("carrier says who answered", answered_by=fact(answered_by))
+            call.learn({"AnsweredBy": fact(answered_by)})
         if status.status in _OVER:
             self._over.add(status.call_sid)
             word = status.status.replace("-", "_")

@@ -55,7 +55,7 @@ class Office:
         await self.here.over(Identifiers(call_sid=self.sid, account_sid=ACCOUNT), word)
 
     @asynccontextmanager
-    async def answered(self) -> AsyncIterator[Stream]:
+    async def answered(self, **more: str) -> AsyncIterator[Stream]:
         """The telephone is picked up: Twilio asks for TwiML and connects the stream."""
         ids = Identifiers(call_sid=self.sid, account_sid=ACCOUNT)
         fields = {
@@ -65,6 +65,7 @@ class Office:
             "To": "+4930123456",
             "CallStatus": "in-progress",
             "Direction": "outbound-api",
+            **more,
         }
         answer = await self.here.post(fields=fields)
         assert answer.status == 200, answer
@@ -98,6 +99,49 @@ async def office(folder: Path, more: str = "") -> AsyncIterator[Office]:
                 timeout=SOON_S,
             ) as client:
                 yield Office(here, rest, client)
+
+
+LISTENS = """
+from voiced.plugin import Plugin
+
+class Listens(Plugin):
+    async def on_media(self):
+        self.call.set_fact("at_media", self.call.parameters.get("AnsweredBy"))
+
+    async def on_parameters(self, changed):
+        self.call.set_fact("told", changed.get("AnsweredBy"))
+        self.call.set_fact("known", self.call.parameters.get("AnsweredBy"))
+"""
+
+
+async def test_plugins_hear_who_answered(tmp_path: Path) -> None:
+    """By the request for TwiML, which waits for it, or by a later one of its own."""
+    (tmp_path / "plugins").mkdir(mode=0o755)
+    (tmp_path / "plugins" / "listens.py").write_text(LISTENS)
+    (tmp_path / "conf.d").mkdir()
+    (tmp_path / "conf.d" / "plugins.toml").write_text(f'daemon.plugin_dir = "{tmp_path}/plugins"\n')
+    async with office(tmp_path, "\n[plugins.listens]\n") as desk:
+        call_id = await desk.dial(machine_detection=True)
+        async with desk.answered(AnsweredBy="machine_end_beep") as stream:
+            await stream.hears("media")
+            assert (await desk.show(call_id))["parameters"]["AnsweredBy"] == "machine_end_beep"
+            row = await stream.hang_up()
+        assert row["facts"]["at_media"] == row["facts"]["told"] == "machine_end_beep"
+        await desk.dial(machine_detection=True)
+        async with desk.answered() as stream:
+            await stream.hears("media")
+            for _ in range(2):  # a callback that comes again is nothing new
+                fields = {
+                    "CallSid": desk.sid,
+                    "AccountSid": ACCOUNT,
+                    "CallStatus": "in-progress",
+                    "AnsweredBy": "fax",
+                }
+                assert (await desk.here.post("/twilio/status", fields)).status == 204
+            row = await stream.hang_up()
+        assert row["facts"] == {"at_media": None, "told": "fax", "known": "fax"}
+        await desk.here.idle()
+        assert not desk.here.tracebacks()
 
 
 async def test_answered_talked_with_and_hung_up(tmp_path: Path) -> None:

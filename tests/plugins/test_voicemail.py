@@ -243,6 +243,19 @@ async def test_a_carrier_that_waited_for_the_beep_is_believed() -> None:
     assert len(call.played) == 8 * 1500
 
 
+@virtual_time
+async def test_who_answered_may_be_known_later(tmp_path: Path) -> None:
+    settings = {"leave": {"message": a_wav(tmp_path, "message.wav", 1000)}}
+    async with call_with(Voicemail, settings, facts=answered_by("")) as call:
+        await be_quiet(call, 3000)
+        assert call.played == b""
+        await call.carrier_says(CallStatus="in-progress")
+        await call.carrier_says(AnsweredBy="machine_end_beep")
+        summary = await call.ended()
+    assert summary.reason == "voicemail_left"
+    assert len(call.played) == 8 * 1000
+
+
 @pytest.mark.parametrize("kind", ["human", "unknown", ""])
 @virtual_time
 async def test_people_are_talked_to(kind: str, tmp_path: Path) -> None:

@@ -106,6 +106,11 @@ class Scene:
             self.leg.press(key)
             await trio.sleep(0.1)
 
+    async def carrier_says(self, **parameters: str) -> None:
+        """Add to `call.parameters`, as a carrier may while the call lives."""
+        self.call.learn(parameters)
+        await self.settle()
+
     async def caller_says(self, text: str, ms: int = 1000) -> None:
         """Speak for `ms`, in frames of 20 ms; the model notices, and writes the words down."""
         item = self._new("caller")
