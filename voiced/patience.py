@@ -110,7 +110,7 @@ class Patience:
     def resumed(self, *, answering: bool) -> None:
         """There is a model again, or there will be none."""
         self._fill_at = None
-        if answering:
+        if answering or self._working:
             self.owe()
         else:
             self.settled()

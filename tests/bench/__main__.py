@@ -1,4 +1,4 @@
-"""The benchmarks: `python -m tests.bench [load|sip|recorder|native|websocket|playclock] [options]`.
+"""The benchmarks: `python -m tests.bench [NAME] [options]`.
 
 Without a name: the daemon under load, then the native module. Each has `--help` or says in its
 first lines what it takes; `tests/README.md` says how to read them.
@@ -13,6 +13,7 @@ from typing import Final
 PARTS: Final = {
     "load": "the daemon under load: delays, barge-in, CPU and memory per call",
     "sip": "the daemon as a SIP endpoint under load: set-up, delays, pacing, strangers",
+    "failover": "a model lost at random moments: what the caller waits for",
     "recorder": "what recording adds to the daemon's CPU per call, and a plugin that hears nothing",
     "native": "codec and resampling steps beside their peers, ns per frame",
     "websocket": "what a WebSocket message costs, by codec",

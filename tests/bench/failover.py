@@ -1,0 +1,231 @@
+"""How long a caller waits when the model is lost: to the first sound, and to the next answer.
+
+    python -m tests.bench failover --losses 30 --outage-ms 0 1500
+
+The daemon whole, the offline model behind a wire that is cut at random moments of the call, callers
+over both carriers, in this process and in real time. For each carrier and outage:
+
+- `known`: the wire is cut → the daemon knows.
+- `session`: cut → a session talks again, told the conversation.
+- `sound`: cut → the caller hears anything, a filler or what was still on its way; only of losses
+  after which the agent owed something or was away for longer than the filler waits.
+- `answer`: the server is there again (cut, plus the outage) → the answer that was owed goes on to
+  be heard; what was still being heard of it does not count against it.
+- `silence`: the longest silence of both sides between the cut and that answer.
+
+`late` is the worst that this process itself was late in any of these calls: it is part of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from tests.e2e.failing import CARRIERS, Line, Outcome, Plot, Stage, stage
+from voiced.emulator.options import EmulatorOptions
+from voiced.simulate.script import HangUp, Say, Step, WaitForAgentSilence, WaitForAgentSpeech
+
+__all__ = ["main"]
+
+TURNS: tuple[Step, ...] = tuple(
+    step
+    for clip in ("interrupt", "interrupt", "thanks")
+    for step in (Say(clip), WaitForAgentSpeech(300), WaitForAgentSilence(2200))
+)
+LEAST_S, MOST_S = 0.5, 15.0
+"""When the wire is cut, counted from the beginning of media."""
+AT_ONCE = 3
+LOOK_S = 0.005
+SPEAKS = ("caller_speaking", "committing", "thinking", "speaking", "greeting")
+
+
+@dataclass
+class Figures:
+    """In ms, one for each loss to which it applies."""
+
+    known: list[float] = field(default_factory=list)
+    session: list[float] = field(default_factory=list)
+    sound: list[float] = field(default_factory=list)
+    answer: list[float] = field(default_factory=list)
+    silence: list[float] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    late_ms: float = 0.0
+
+
+@dataclass
+class Times:
+    """When the log said so, Trio's clock."""
+
+    lost: float | None = None
+    back: float | None = None
+    state: str = ""
+
+
+async def watch(line: Line, there: Stage, times: Times) -> None:
+    """Note when the call's log lines appear."""
+    seen = len(there.here.logs)
+    while True:
+        logs = there.here.logs
+        while seen < len(logs):
+            each: Mapping[str, Any] = logs[seen]
+            seen += 1
+            if each.get("call") not in line.calls:
+                continue
+            if each["event"] == "model state" and each["state"] == "reconnecting":
+                times.lost = times.lost or trio.current_time()
+            elif each["event"] == "model state" and times.lost is not None:
+                times.back = times.back or trio.current_time()
+            elif each["event"] == "call state" and times.lost is None:
+                times.state = each["state"]
+        await trio.sleep(LOOK_S)
+
+
+async def lose(line: Line, there: Stage, outage_s: float, figures: Figures) -> None:
+    """Hold one call, lose its model once, and note what that was like."""
+    times = Times()
+    cut_after = random.uniform(LEAST_S, MOST_S)
+
+    async def act() -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch, line, there, times)
+            while line.media_at is None:
+                await trio.sleep(LOOK_S)
+            await trio.sleep_until(line.media_at + cut_after)
+            line.wire.down()
+            await trio.sleep(outage_s)
+            line.wire.up()
+            await trio.sleep_forever()
+
+    line.beside(act, to_the_end=True)
+    outcome = await line.call(*TURNS, HangUp())
+    note(outcome, times, outage_s, cut_after, line.media_at or 0.0, figures)
+
+
+def note(
+    outcome: Outcome, times: Times, outage_s: float, cut_s: float, media_at: float, to: Figures
+) -> None:
+    """Add the figures of one call."""
+    result = outcome.result
+    to.late_ms = max(to.late_ms, result.lag_ms)
+    if result.failure is not None or times.lost is None or times.back is None:
+        if not outcome.losses_ms or result.duration_ms / 1000 <= cut_s + outage_s:
+            return  # it was over before
+        to.failed.append(f"{times.state} at {cut_s:.2f} s: {result.failure or 'not resumed'}")
+        return
+    cut_ms = outcome.losses_ms[0]
+    to.states.append(times.state)
+    to.known.append(1000 * (times.lost - media_at) - cut_ms)
+    to.session.append(1000 * (times.back - media_at) - cut_ms)
+    agent = [(said.start_ms, said.end_ms) for said in result.agent]
+    # What the caller waits for: they have said all, or hear an answer that breaks off.
+    speech = [said for said in result.caller if said.start_ms <= cut_ms]
+    waits_from = max([cut_ms, *(said.end_ms for said in speech)])
+    sounding = next((end for start, end in agent if start <= cut_ms < end), None)
+    owed = times.state in SPEAKS
+    after = [start for start, _ in agent if start > cut_ms]
+    if not owed or not after:
+        return
+    if sounding is None:
+        to.sound.append(max(0.0, after[0] - waits_from))
+    else:
+        to.sound.append(0.0)
+    back_ms = max(waits_from, cut_ms + 1000 * outage_s, sounding or 0.0)
+    resumed_ms = 1000 * (times.back - media_at)
+    answers = [start for start in after if start >= resumed_ms]
+    if answers:
+        to.answer.append(max(0.0, answers[0] - back_ms))
+        to.silence.append(longest_silence(outcome, cut_ms, answers[0]))
+
+
+def longest_silence(outcome: Outcome, since_ms: float, until_ms: float) -> float:
+    """The longest time without a sound of either side."""
+    longest, at = 0.0, since_ms
+    both = (*outcome.result.agent, *outcome.result.caller)
+    for start, end in sorted((said.start_ms, said.end_ms) for said in both):
+        if end <= since_ms:
+            continue
+        longest = max(longest, min(start, until_ms) - at)
+        at = max(at, end)
+        if at >= until_ms:
+            break
+    return longest
+
+
+def quantiles(values: Sequence[float]) -> str:
+    """Least, median, 90 %, 99 %, most."""
+    if not values:
+        return f"{'—':>30}"
+    ordered = sorted(values)
+    at = [ordered[min(len(ordered) - 1, int(len(ordered) * part))] for part in (0, 0.5, 0.9, 0.99)]
+    return " ".join(f"{each:6.0f}" for each in (*at, ordered[-1]))
+
+
+async def measure(losses: int, outages_ms: Sequence[int], think_ms: int) -> None:
+    """Print a table."""
+    plots = {
+        f"number{place}": Plot(
+            EmulatorOptions(speech="clips", think_ms=think_ms),
+            'greeting = ""\nsilence_prompt_s = 0\n',
+        )
+        for place in range(AT_ONCE)
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        async with stage(Path(folder), plots) as there:
+            for carrier in CARRIERS:
+                for outage_ms in outages_ms:
+                    figures = Figures()
+                    left = [losses]
+                    async with trio.open_nursery() as nursery:
+                        for place in range(AT_ONCE):
+                            line = there.lines[f"number{place}", carrier]
+                            nursery.start_soon(caller, line, there, outage_ms, figures, left)
+                    show(carrier, outage_ms, figures)
+            bugs = there.here.tracebacks()
+            print(f"\ntracebacks: {len(bugs)}")
+
+
+async def caller(
+    line: Line, there: Stage, outage_ms: int, figures: Figures, left: list[int]
+) -> None:
+    """Call after call, until there were enough."""
+    await trio.sleep(random.random())
+    while left[0] > 0:
+        left[0] -= 1
+        await lose(line, there, outage_ms / 1000, figures)
+
+
+def show(carrier: str, outage_ms: int, figures: Figures) -> None:
+    """Print one carrier's figures."""
+    states = {state: figures.states.count(state) for state in sorted(set(figures.states))}
+    print(f"\n{carrier}, outage {outage_ms} ms: {len(figures.known)} losses, while {states}")
+    print(f"  {'ms':10} {'least':>6} {'50 %':>6} {'90 %':>6} {'99 %':>6} {'most':>6}    n")
+    for name in ("known", "session", "sound", "answer", "silence"):
+        values = getattr(figures, name)
+        print(f"  {name:10} {quantiles(values)} {len(values):4}")
+    print(f"  late {figures.late_ms:.0f}")
+    for failed in figures.failed:
+        print(f"  ! {failed}")
+
+
+def main() -> int:
+    """Read the command line; returns the exit code."""
+    parser = argparse.ArgumentParser("python -m tests.bench failover", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--losses", type=int, default=30, help="for each carrier and outage")
+    parser.add_argument("--outage-ms", type=int, nargs="+", default=[0, 1500])
+    parser.add_argument("--think-ms", type=int, default=300, help="the model's own time")
+    given = parser.parse_args()
+    trio.run(measure, given.losses, given.outage_ms, given.think_ms)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
