@@ -28,7 +28,7 @@ from voiced.dialogue import Dialogue
 from voiced.ending import LET_FINISH_S, LastWords, say_last_words
 from voiced.engine import Engine, Plan, Session, ToolCall
 from voiced.formats import AudioFormat
-from voiced.greeting import LOCAL, Opening
+from voiced.greeting import GREETING, LOCAL, Opening
 from voiced.heard import CallerClock, Ears
 from voiced.hooks.calls import NO_HOOKS, CallHooks
 from voiced.journal import Journal
@@ -330,6 +330,8 @@ class Call:
             self._playout.heard_to(heard)
             if self._speaker is not None:
                 self._speaker.ended(heard)
+        if self._dialogue is not None:
+            self._dialogue.ended()
         for cut in self._playout.cut():
             self.record.cut(cut)
 
@@ -473,13 +475,16 @@ class Call:
     async def _watch_cost(self, meter: Meter) -> None:
         """End the call shortly before a cap strikes."""
         unpriced: set[str] = set()
+        told = False
         while True:
             usd, lacking = self._known_costs()
             for model in lacking - unpriced:
                 unpriced.add(model)
                 self.record.log.warning("cost not counted: no price", model=model)
             if (cap := meter.update(usd)) is not None:
-                self.record.log.warning("cost cap reached", cap=cap, cost_usd=round(usd, 5))
+                if not told:  # a transfer or a farewell may be under way for long
+                    self.record.log.warning("cost cap reached", cap=cap, cost_usd=round(usd, 5))
+                told = True
                 self.wind_down(f"cost_{cap}", "farewell")
             await trio.sleep(COST_WATCH_S)
 
@@ -566,9 +571,9 @@ class Call:
         if "greeting" in self.hooks.wants:
             planned = await self.hooks.greeting(planned)
         await opening.prepare(planned)
-        if planned.audio is not None:
+        if planned.audio is not None and opening.supplied:
             if planned.audio.text:
-                dialogue.seed(f"{LOCAL}greeting:0", planned.audio.text)
+                dialogue.seed(f"{GREETING}0", planned.audio.text)
         elif agent.greeting_text or agent.greeting:
             dialogue.greet()
             return True
@@ -608,6 +613,9 @@ class Call:
         with trio.move_on_after(MEDIA_TIMEOUT_S):
             await self._media.wait()
         if self._speaker is not None and self._nursery is not None:
+            if self._dialogue is not None and not (self._held or self.transfers.under_way):
+                self._speaker.resume()  # after a transfer that failed nobody has yet
+                self._dialogue.hold(False)
             self.play_clip("one_moment")
             with trio.move_on_after(LET_FINISH_S):
                 await self._speaker.silent()

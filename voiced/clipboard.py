@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from voiced import wav
-from voiced.greeting import LOCAL
+from voiced.greeting import CLIP
 from voiced.leg import Unsupported
 from voiced.playout import Playout
 from voiced.plugin import Clip
@@ -104,9 +104,12 @@ class Clipboard:
                     self._log.error("clip left out", clip=str(clip)[:200], error=str(error))
                     played.complete = False
                     continue
+                if any(map(self._playout.was_cut, played.items)):
+                    played.complete = False
+                    break  # whoever interrupted the first does not want the rest
                 if payload:
                     self._made += 1
-                    item = f"{LOCAL}clip:{self._made}"
+                    item = f"{CLIP}{self._made}"
                     played.items.append(item)
                     self._queue(item, payload)
             if not self._unread:
@@ -114,6 +117,7 @@ class Clipboard:
             self._unread.pop(0)
             if played.items:
                 self._unheard.append(played)
+                self.settle()  # what there is of it may have been heard while the rest was read
             else:
                 played.over.set()
 

@@ -36,7 +36,7 @@ from voiced.engine import (
     exactly,
 )
 from voiced.formats import AudioFormat
-from voiced.greeting import GREETING, LOCAL, GreetingCapture
+from voiced.greeting import CLIP, GREETING, LOCAL, GreetingCapture
 from voiced.hooks.calls import CallHooks
 from voiced.interruption.confirmation import Confirmation
 from voiced.patience import Patience, PatienceHost
@@ -48,6 +48,7 @@ from voiced.states import CallState
 __all__ = ["Dialogue", "Host"]
 
 _S = CallState
+MAX_POSTPONED: Final = 8  # more than a plugin asks for while it has the call to itself
 _ROOM_POLL_S: Final = 0.1  # a full playout holds minutes: looking ten times a second is soon enough
 
 
@@ -108,6 +109,8 @@ class Dialogue:
         self._for_anybody = True  # the model knows nothing of this caller that others may not hear
         self._seeds: dict[str, str] = {}  # words of our own clips that the model is to know
         self._taken = 0  # plugins that have taken the call over
+        self._postponed: list[str | None] = []  # what was to be asked for meanwhile
+        self._announced = False  # a clip of a plugin's is being heard
         self._turn = 0  # the caller's turns
         self._tools = 0  # of the model's, running
         self._asked_more = False  # another answer is to follow the one that is being made
@@ -249,6 +252,7 @@ class Dialogue:
         self._response = self._capture = None
         self._end_items()
         self._forget_speech()
+        self.last_words_over.set()  # its end is not waited for
         self.patience.lost()
 
     def _on_resumed(self, event: Resumed) -> None:
@@ -298,8 +302,9 @@ class Dialogue:
                 self.patience.settled()
                 self._settle_state()
             return
-        if turn == self._turn or not self._wanted:
-            # Where the caller has said more meanwhile, the answer to that has the result as well.
+        if turn == self._turn or not self.patience.owed or self._response is not None:
+            # Where the caller has said more meanwhile, the answer to that has the result as well,
+            # unless it has begun without it.
             self.ask()
 
     @property
@@ -308,8 +313,12 @@ class Dialogue:
         return self._turn
 
     def ask(self, instructions: str | None = None) -> None:
-        """Ask the model to say something now."""
+        """Ask the model to say something now, or as soon as no plugin speaks in its place."""
         self._made_personal()
+        if self.taken:
+            if len(self._postponed) < MAX_POSTPONED:
+                self._postponed.append(instructions)
+            return
         self._asked_last_words = self._closing
         self._asked_more = self._response is not None
         self.patience.owe()
@@ -331,7 +340,7 @@ class Dialogue:
             self.ask()
 
     def _on_response_started(self, event: ResponseStarted) -> None:
-        if self._taken or (self._closing and not self._asked_last_words):
+        if self.taken or (self._closing and not self._asked_last_words):
             # The server's own answer to what the caller said before the call began to end.
             self._session.cancel()
             return
@@ -340,7 +349,7 @@ class Dialogue:
         self._sounded = self._muted = self._asked_more = False
 
     def _on_audio(self, event: AgentAudio) -> None:
-        if self._muted or self._taken:
+        if self._muted or self.taken:
             return
         payload = event.payload
         if self._to_leg is not None:
@@ -444,6 +453,8 @@ class Dialogue:
     def _on_speech_stopped(self) -> None:
         now = trio.current_time()
         self._hooks.emit("on_speech_stopped")
+        if self.taken:
+            return  # what was said before is nobody's to answer
         if self.confirming is not None:
             self.confirming.speech_stopped(now)
             if not self.confirming.turn_is_speech:
@@ -558,6 +569,9 @@ class Dialogue:
         for item_id in list(self._seeds):
             heard, whole = self._playout.heard_ms(item_id), self._playout.received_ms(item_id)
             if not heard:
+                if self._playout.was_cut(item_id):
+                    del self._seeds[item_id]
+                    self._record.transcript.drop(item_id)
                 continue
             del self._seeds[item_id]
             if heard < whole:
@@ -589,14 +603,17 @@ class Dialogue:
             self.cut_off()
             self._forget_speech()
             self.patience.settled()
-        self.patience.hold(self._taken > 0)
+        self.patience.hold(self._held or self._taken > 0)
         if not self._taken and not self._closing:
             self._settle_state()
+            postponed, self._postponed = self._postponed, []
+            for instructions in postponed:
+                self.ask(instructions)
 
     @property
     def taken(self) -> bool:
-        """Whether a plugin has the call to itself."""
-        return self._taken > 0
+        """Whether a plugin has the call to itself; the last words are the call's again."""
+        return self._taken > 0 and not self._closing
 
     # ---- hold and transfer ----
 
@@ -606,7 +623,7 @@ class Dialogue:
         if self.confirming is not None:
             self.confirming.stop()  # the speaker is paused or resumed by the hold itself
         self._spoken_at = None  # how long an answer took is not said of one that waited
-        self.patience.hold(held)
+        self.patience.hold(held or self._taken > 0)
         if held or self._closing:
             return
         self._record.to(_S.LISTENING)
@@ -626,6 +643,7 @@ class Dialogue:
         heard_at = trio.current_time() + in_s
         self._host.settle_clips()
         if item_id.startswith(LOCAL):
+            self._announced = self._announced or item_id.startswith(CLIP)
             if item_id.startswith(GREETING):
                 self._record.greeting_heard(heard_at)
                 self._greeted = True
@@ -649,15 +667,26 @@ class Dialogue:
         """All that was to be said has been heard."""
         self._settle_seeds()
         self._host.settle_clips()
+        announced, self._announced = self._announced, False
         if self.patience.owed:
             if self._record.state is _S.SPEAKING:
                 self._enter(_S.THINKING)
         elif self._record.state in (_S.GREETING, _S.SPEAKING, _S.COMMITTING, _S.THINKING):
             self._listen()
+        elif announced:
+            self.patience.listening()  # the caller could not be expected to talk over it
 
     def _listen(self) -> None:
         self.patience.listening()
         self._enter(_S.LISTENING)
+
+    def ended(self) -> None:
+        """The call is over: of words of ours those that were heard remain."""
+        for item_id in self._seeds:
+            entry = self._record.transcript.get(item_id)
+            heard, whole = self._playout.heard_ms(item_id), self._playout.received_ms(item_id)
+            if entry is not None and heard < whole:
+                self._record.transcript.cut(item_id, heard, whole)
 
     def close(self) -> None:
         """The call is winding down: no more turns, no answers that were asked for before."""

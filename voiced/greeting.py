@@ -20,9 +20,10 @@ from voiced.formats import AudioFormat
 from voiced.plugin import Audio, Clip, Greeting
 from voiced.prompts import Prompts, tone
 
-__all__ = ["GREETING", "LOCAL", "GreetingCapture", "Opening"]
+__all__ = ["CLIP", "GREETING", "LOCAL", "GreetingCapture", "Opening"]
 
 LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
+CLIP: Final = f"{LOCAL}clip:"  # of these, what plugins have played
 GREETING: Final = f"{LOCAL}greeting:"  # and of these, a recorded greeting
 
 CAPTURED_S: Final = 30
@@ -53,6 +54,8 @@ class Opening:
         self._log = log
         self.recorded = False
         """The greeting is in the playout, whatever made it."""
+        self.supplied = False
+        """It is a plugin's."""
 
     async def prepare(self, planned: Greeting) -> None:
         """Read and queue. What cannot be read is left out, and said so in the log."""
@@ -68,9 +71,13 @@ class Opening:
             except (wav.WavError, KeyError) as error:
                 self._log.error("clip left out", clip=str(clip)[:200], error=str(error))
         if planned.audio is not None:
-            self._queue(f"{GREETING}0", await self._read(planned.audio))
-            self.recorded = True
-            return
+            try:
+                self._queue(f"{GREETING}0", await self._read(planned.audio))
+            except wav.WavError as error:
+                self._log.error("plugin's greeting left out", error=str(error))
+            else:
+                self.recorded = self.supplied = True
+                return
         for place, path in enumerate(agent.greeting_files):  # one file may stand there twice
             try:
                 self._queue(f"{GREETING}{place}", await self._prompts.file(path, form))

@@ -57,15 +57,23 @@ class Prompts:
     async def sound(self, clip: Clip, target: AudioFormat, language: str = "en") -> bytes:
         """The audio of whatever a plugin wants played; `language`: of a bundled message.
 
-        Raises wav.WavError, or KeyError for a message that there is not.
+        Raises wav.WavError, also for what only claims to be a clip; KeyError for a message that
+        there is not.
         """
-        if isinstance(clip, Audio):
-            if clip.format == target:
-                return clip.payload
-            return await trio.to_thread.run_sync(convert, clip.payload, clip.format, target)
-        if isinstance(clip, Path):
-            return await self.file(clip, target)
-        return self.clip(clip, target, language)
+        try:
+            if isinstance(clip, Audio):
+                if clip.format == target:
+                    return bytes(clip.payload)
+                return await trio.to_thread.run_sync(convert, clip.payload, clip.format, target)
+            if isinstance(clip, Path):
+                return await self.file(clip, target)
+            if isinstance(clip, str):
+                return self.clip(clip, target, language)
+        except (wav.WavError, KeyError):
+            raise
+        except Exception as error:  # plugins are written by others, who may be wrong
+            raise wav.WavError(f"cannot be played: {error}") from error
+        raise wav.WavError(f"is a {type(clip).__name__}, and no path, audio or name")
 
     async def messages(self, agent: Agent, target: AudioFormat) -> dict[str, bytes | wav.WavError]:
         """The agent's own `MESSAGES`, as far as it has files; an error for one that has none."""
