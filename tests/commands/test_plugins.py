@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -78,6 +79,17 @@ def test_own_plugins_are_listed_with_the_tables_that_enable_them(tmp_path: Path)
     assert "cannot be used: cannot be imported: ModuleNotFoundError" in lines["broken"]
     assert "install nothing_of_that_name" in lines["broken"]
     assert "test_mine" not in lines
+
+
+def test_what_an_editor_leaves_in_the_folder_is_no_plugin(tmp_path: Path) -> None:
+    file = written(tmp_path, "[plugins.mine]\n", mine=MINE)
+    (tmp_path / "own" / ".#mine.py").symlink_to("somebody@somewhere.1234")  # Emacs's lock
+    (tmp_path / "own" / ".mine.py").write_text("")
+    (tmp_path / "own" / "folder.py").mkdir()
+    os.mkfifo(tmp_path / "own" / "pipe.py")
+    result = run("--config", str(file))
+    assert result.exit_code == 0, result.stderr
+    assert [line.split()[0] for line in result.stdout.splitlines() if "own/" in line] == ["mine"]
 
 
 def test_mistakes_are_said_and_the_plugins_listed_all_the_same(tmp_path: Path) -> None:

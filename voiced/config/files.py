@@ -6,12 +6,13 @@ long; here that is a no.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath
 
-__all__ = ["exists", "is_folder", "read_text", "readable"]
+__all__ = ["code_files", "exists", "is_folder", "read_text", "readable"]
 
 
 def exists(path: Path) -> bool:
@@ -28,6 +29,15 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
+
+
+def code_files(folder: Path) -> list[Path]:
+    """The Python files in a folder, in order. Raises OSError.
+
+    Not what an editor leaves there: hidden files, and links that lead nowhere.
+    """
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_file())
+    return [folder / name for name in names if name.endswith(".py") and name[0] != "."]
 
 
 def readable(file: Path, key: KeyPath, findings: Findings) -> bool:

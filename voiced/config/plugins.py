@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from voiced.config.files import is_folder
+from voiced.config.files import code_files, is_folder
 from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath
 from voiced.config.resolve import STEPS
@@ -85,7 +85,7 @@ def _is_safe(folder: Path, key: KeyPath, findings: Findings) -> bool:
         findings.mistake(key, f"{folder} is no folder", "make it, or remove the key")
         return False
     try:
-        code = [folder, *sorted(folder.glob("*.py"))]
+        code = [folder, *code_files(folder)]
         open_to_all = [each for each in code if each.stat().st_mode & stat.S_IWOTH]
     except OSError as error:
         message = f"{folder} cannot be read: {(error.strerror or str(error)).lower()}"

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from voiced.config.files import code_files
 from voiced.config.schema import close_match
 from voiced.hooks.shape import problems
 from voiced.hooks.stepping import described
@@ -111,7 +112,7 @@ def _files(folder: Path | None) -> Iterator[Available]:
     if folder is None:
         return
     try:
-        files = sorted(folder.glob("*.py"))
+        files = code_files(folder)
     except OSError:  # the check of `plugin_dir` has said so
         return
     for file in files:
