@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import difflib
+import io
+import sys
 from importlib import import_module
 from typing import Final
 
@@ -69,3 +71,6 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, "-V", "--version", message="voiced %(version)s")
 def main() -> None:
     """Run the command that is named next."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What a terminal of another locale cannot show is no reason to show nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")

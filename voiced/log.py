@@ -5,6 +5,7 @@ What callers say, and secrets, are never logged above `debug` (requirements F, d
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -36,6 +37,9 @@ def configure(
     `auto` is text on a terminal and JSON elsewhere. `stream` is standard error by default.
     """
     stream = stream or sys.stderr
+    if isinstance(stream, io.TextIOWrapper) and not stream.isatty():
+        # Whatever the locale: a log in which no one can say what is said is of no use.
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     processors: list[structlog.typing.Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

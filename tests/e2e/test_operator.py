@@ -9,7 +9,7 @@ import socket
 import sqlite3
 import ssl
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -104,7 +104,7 @@ starting = trio.Semaphore(3)
 
 
 @asynccontextmanager
-async def running(file: Path) -> AsyncIterator[Daemon]:
+async def running(file: Path, environment: Mapping[str, str] = os.environ) -> AsyncIterator[Daemon]:
     """`voiced run -c FILE`, killed if it is still there at the end."""
     async with trio.open_nursery() as nursery:
         await starting.acquire()
@@ -112,7 +112,7 @@ async def running(file: Path) -> AsyncIterator[Daemon]:
             [sys.executable, "-m", "voiced", "run", "-c", str(file)],
             stderr=-1,
             stdin=-3,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**environment, "PYTHONUNBUFFERED": "1"},
         )
         daemon = Daemon(process, file.parent / "state")
         begun, read = trio.Event(), trio.Event()

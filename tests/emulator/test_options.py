@@ -61,6 +61,8 @@ def test_exact_words() -> None:
     assert recorded.clips == ("farewell",)
     assert language_of("Çalışma saatleriniz nedir?", "en") == "tr"
     assert language_of("Guten Tag", "de") == "de"
+    assert language_of("営業時間", "ja") == "ja"
+    assert language_of("営業時間", "en") == "zh"
 
 
 async def test_a_recording_is_chosen_where_nothing_can_be_synthesised() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -25,5 +26,10 @@ def command(call: str, text: str, tell: bool, config_path: Path | None) -> None:
     from voiced.commands.client import connected
 
     with connected(config_path) as client:
-        done = client.do(call, "say", {"text": text, "exactly": not tell})
+        done = client.do(call, "say", {"text": _utf8(text), "exactly": not tell})
     click.echo(f"{done['id']} told" if tell else f"{done['id']} says it")
+
+
+def _utf8(text: str) -> str:
+    """What was typed, whatever the locale took it for."""
+    return os.fsencode(text).decode("utf-8", "replace")

@@ -51,8 +51,9 @@ class Call:
 
 
 def language_of(text: str, default: str) -> str:
-    """Guess the language by its script; `default` where that says nothing."""
-    return next((code for code, script in _SCRIPTS if script.search(text)), default)
+    """Guess the language by its script; `default` where that says nothing, or fits as well."""
+    found = next((code for code, script in _SCRIPTS if script.search(text)), default)
+    return default if (found, default) == ("zh", "ja") else found
 
 
 def _clip(name: str, language: str = "en") -> Line:

@@ -82,7 +82,8 @@ class Voice:
         if key in self._cache:
             self._cache.move_to_end(key)
             return self._cache[key]
-        name = f"{line.language}+{'m3' if low else 'f2'}"
+        voice = "cmn" if line.language == "zh" else line.language  # its name for Mandarin
+        name = f"{voice}+{'m3' if low else 'f2'}"
         command = [program, "-v", name, "-p", "45" if low else "62", "-s", "165"]
         try:
             async with self._limit:
