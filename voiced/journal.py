@@ -179,9 +179,8 @@ class Journal:
                 raise sqlite3.DatabaseError(
                     f"{self.path} was written by a newer voiced (schema {version})"
                 )
-            for since, columns in _SINCE.items():
-                for column in columns if 0 < version <= since else ():
-                    database.execute(f"ALTER TABLE call ADD COLUMN {column}")
+            if version:
+                _add_columns(database, version)
             database.executescript(_SCHEMA)
             database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
             cut = database.execute(
@@ -220,12 +219,16 @@ class Journal:
 
     async def run(self) -> None:
         """Write rows until `close`, all that wait in one transaction."""
+        rows: list[Note] = []
         try:
             async for row in self._receive:
-                await self._write([row, *self._waiting()])
+                rows = [row, *self._waiting()]
+                await self._write(rows)
+                rows = []
         finally:
-            # Cancelled, with rows of calls that the same cancellation has ended: they are owed.
-            if rows := self._waiting():
+            # Cancelled, with rows of calls that the same cancellation has ended: they are owed. So
+            # are those in hand: where they are written already, that they are again is no harm.
+            if rows := [*rows, *self._waiting()]:
                 with trio.move_on_after(LAST_WRITE_S, shield=True):
                     await self._write(rows)
             self._receive.close()
@@ -305,6 +308,15 @@ class Journal:
             ).fetchall()
         rows = [_decoded(dict(row)) for row in found]
         return rows[:1] if rows and rows[0]["call_id"] == beginning else rows
+
+
+def _add_columns(database: sqlite3.Connection, version: int) -> None:
+    """Add what an older table lacks; each takes effect at once, so that some may be there."""
+    known = {column[1] for column in database.execute("PRAGMA table_info(call)")}
+    for since, columns in _SINCE.items():
+        for column in columns if version <= since else ():
+            if column.split()[0] not in known:
+                database.execute(f"ALTER TABLE call ADD COLUMN {column}")
 
 
 def _with_known_facts(database: sqlite3.Connection, row: Row) -> str:
