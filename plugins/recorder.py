@@ -235,6 +235,7 @@ class Recorder(Plugin):
     Service = Recordings
     config: RecorderSettings
     service: Recordings
+    audio_ms = 500  # well within WINDOW_MS
 
     def __init__(self, call: Any, config: Any, service: Any) -> None:
         super().__init__(call, config, service)

@@ -399,6 +399,9 @@ class Plugin:
     Engines name it by `[plugins.NAME]`. See `voiced.pipeline.providers`."""
     time_limit_s: ClassVar[float] = 5.0
     """How long one hook may take."""
+    audio_ms: ClassVar[int] = 200
+    """How much audio there is before the audio hooks are told (20 to 2000 ms), unless something
+    else happens before: each time costs many times what a frame does, in every call."""
 
     def __init__(self, call: Call, config: Any, service: Any) -> None:
         self.call = call

@@ -102,6 +102,32 @@ async def test_audio_is_joined_where_it_follows_and_handed_over_in_batches(
     assert Own.seen[2:4] == [("caller", 160, 400), ("caller", 160, 500)]
 
 
+async def test_a_plugin_says_how_much_audio_it_wants_at_once(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    class Patient(Diary):
+        audio_ms = 500
+
+    class Eager(Diary):
+        audio_ms = -1
+
+    hooks = hooks_of(Patient, Eager)
+    await nursery.start(hooks.run)
+    await wait_all_tasks_blocked()
+    for index in range(60):
+        hooks.emit("on_caller_audio", bytes(160), 20 * index)
+        if index % 5 == 4:
+            hooks.emit("on_agent_audio", bytes(800), 20 * (index - 4))
+        await wait_all_tasks_blocked()
+    assert len([each for each in Eager.seen if each[0] == "caller"]) == 60
+    # What the other side has said goes along.
+    told = [("caller", 4000, 0), ("agent", 4000, 0), ("caller", 4000, 500), ("agent", 4000, 500)]
+    assert Patient.seen == told
+    await hooks.finish(SUMMARY)
+    rest = [("caller", 1600, 1000), ("agent", 1600, 1000)]
+    assert [*told, *rest] == Patient.seen[:-1]
+
+
 async def test_plugins_are_asked_in_turn(nursery: trio.Nursery, autojump_clock: MockClock) -> None:
     asked: list[str] = []
 

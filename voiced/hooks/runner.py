@@ -29,12 +29,10 @@ that a hook may take its whole time limit before anything is lost."""
 SIZE: Final = 1024 * 1024
 """Bytes and characters of what waits: two minutes of telephone audio, 16 s of the widest."""
 
-BATCH_MS: Final = 200
-"""Audio waits until there is so much of it, or something else happens: a wake-up of the plugin's
-task costs many times what a frame does, and 50 of them in a second would be most of it."""
-
 PIECE_MS: Final = 2_000
 """The longest piece of audio that is handed over."""
+
+LEAST_MS: Final = 20  # whatever a plugin says; it is one frame
 
 FAILURES: Final = 5
 """After so many in a call the plugin is left out of the rest of it."""
@@ -215,8 +213,11 @@ class Runner:
         """Run hooks until `on_call_end` has been, or `stop`. Raises nothing of the plugin's."""
         with trio.CancelScope() as self._scope:
             while not await self._next():
-                if self._waiting:
-                    await trio.lowlevel.checkpoint()  # a backlog holds nobody up
+                # A backlog holds nobody up; audio of both sides, at the most one each, is none.
+                if self._waiting and (
+                    self._waiting[0].pieces is None or len(self._waiting) > len(AUDIO)
+                ):
+                    await trio.lowlevel.checkpoint()
         if self._scope.cancelled_caught:
             self._failed("too slow", "did not end in time", hook="")
         if self._ending:
@@ -290,10 +291,14 @@ class Runner:
                 call = self._make_call(self.enabled.name)
                 bytes_per_ms = call.format.bytes_per_ms
                 self._ms_per_byte = 1 / bytes_per_ms
-                self._batch, self._piece = BATCH_MS * bytes_per_ms, PIECE_MS * bytes_per_ms
+                self._piece = PIECE_MS * bytes_per_ms
                 self._log = call.log  # of the call and the plugin
                 enabled = self.enabled
-                self._plugin = enabled.plugin(call, enabled.config, enabled.service)
+                plugin = enabled.plugin(call, enabled.config, enabled.service)
+                # Audio waits until there is so much of it, or something else happens: a wake-up of
+                # the plugin's task costs many times what a frame does.
+                self._batch = min(max(plugin.audio_ms, LEAST_MS), PIECE_MS) * bytes_per_ms
+                self._plugin = plugin
             except BaseException as error:
                 if interrupts(error):
                     raise
