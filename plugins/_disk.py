@@ -31,6 +31,9 @@ def make_folder(path: Path) -> None:
         missing.append(each)
     for each in reversed(missing):
         each.mkdir(FOLDER, exist_ok=True)
+        if os.geteuid() == 0:  # for a daemon that runs as somebody else
+            owner = each.parent.stat()
+            os.chown(each, owner.st_uid, owner.st_gid)
 
 
 def open_new(path: Path, flags: int = os.O_RDWR) -> int:

@@ -16,6 +16,8 @@ import json
 import os
 import struct
 import threading
+import time
+import uuid
 from collections import OrderedDict
 from collections.abc import Mapping
 from contextlib import suppress
@@ -50,6 +52,9 @@ VERSION: Final = "1"
 
 MEMORY_BYTES: Final = 16 * 2**20
 """Greetings that are ready to be played: half an hour of them at 8 kHz."""
+
+STALE_S: Final = 600.0
+"""What is half written for so long was left by a crash."""
 
 MAX_FILE: Final = 8 * 2**20
 TOUCH_S: Final = 3600.0
@@ -186,8 +191,10 @@ class Greetings(Service):
 
     def _scan(self) -> list[tuple[str, Audio, datetime.datetime]]:
         make_folder(self.folder)
-        for left in self.folder.glob(".*.tmp"):  # by a crash
-            left.unlink(missing_ok=True)
+        for left in self.folder.glob(".*.tmp"):  # by a crash; another daemon may be at a new one
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > STALE_S:
+                    left.unlink()
         found, size = [], 0
         for path in self._by_use():
             if size > MEMORY_BYTES:
@@ -229,9 +236,10 @@ class Greetings(Service):
         content = wav_header(audio.format, 1, size, info) + audio.payload + bytes(size % 2)
         path = self._path(key)
         with self._disk:
-            temporary = self.folder / f".{key}.{os.getpid()}.tmp"
+            # Not by the process's number: two in containers may both be number 1.
+            temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
             try:
-                with temporary.open("wb") as file:
+                with temporary.open("xb") as file:
                     os.fchmod(file.fileno(), 0o640)
                     if os.geteuid() == 0:  # for a daemon that runs as somebody else
                         owner = self.folder.stat()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,10 +15,11 @@ from msgspec import UNSET, structs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.hooks.strangers import SUMMARY, Counts, make_call
+from voiced import plugin as api
 from voiced.config import Config, load
 from voiced.hooks import NO_HOOKS, House
 from voiced.hooks.house import ABANDONED
-from voiced.plugin import Json, PluginError
+from voiced.plugin import Json, Plugin, PluginError, Settings
 
 SERVICE = """
 import trio
@@ -243,3 +245,26 @@ async def test_who_keeps_voiced_from_ending_is_named(folder: Path) -> None:
             house.enabled()[0].abandoned = 1
     (line,) = [line for line in logs if "keep voiced from ending" in line["event"]]
     assert line["names"] == ["mine"]
+
+
+async def nobody(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+    raise PluginError("there is no chat model here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes folders for others")
+async def test_what_root_makes_belongs_to_whom_the_state_belongs(tmp_path: Path) -> None:
+    """`sudo voiced greeting make` must not keep the daemon from its own folder."""
+    os.chown(tmp_path, 12345, 54321)
+    folders = []
+
+    class Keeper(Plugin):
+        class Service(api.Service):
+            async def open(self) -> None:
+                folders.append(self.host.state_dir)
+
+    async with House.open(tmp_path, lambda *fact: None, nobody) as house:
+        await house.add("keeper", Keeper, Settings())
+    (folder,) = folders
+    for each in (folder, folder.parent):
+        assert (each.stat().st_uid, each.stat().st_gid) == (12345, 54321)
+        assert each.stat().st_mode & 0o777 == 0o750

@@ -7,6 +7,7 @@ has ended.
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -248,6 +249,17 @@ async def _close_all(kept: Sequence[_Kept]) -> None:
             nursery.start_soon(each.close)
 
 
+def _make(folder: Path) -> None:
+    """Make a folder where there is none, for whoever has the one that it is in."""
+    try:
+        folder.mkdir(0o750, parents=True)
+    except FileExistsError:
+        return
+    if os.geteuid() == 0:  # `voiced greeting make` by root, for a daemon that is not
+        owner = folder.parent.stat()
+        os.chown(folder, owner.st_uid, owner.st_gid)
+
+
 class _Host:
     """What a service sees of the daemon: `voiced.plugin.Host`."""
 
@@ -260,8 +272,8 @@ class _Host:
 
     @property
     def state_dir(self) -> Path:
-        self._folder.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        self._folder.mkdir(mode=0o750, exist_ok=True)
+        for folder in (self._folder.parent.parent, self._folder.parent, self._folder):
+            _make(folder)
         return self._folder
 
     def annotate(self, call_id: str, name: str, value: Json) -> None:
