@@ -296,7 +296,9 @@ class Call(Protocol):
     async def transfer(self, target: str) -> Transferred:
         """Hand the caller over to an E.164 number or SIP URI; where that fails the call goes on.
 
-        Raises ValueError for a target that is none.
+        Where it succeeds the call is over, and with it the task that waits here: what is to be
+        noted of it belongs into `on_call_end`, whose summary has the reason `transferred`. Raises
+        ValueError for a target that is none.
         """
 
     def hang_up(

@@ -228,3 +228,19 @@ def test_files_that_a_thread_writes_do_not_make_time_jump() -> None:
 def test_the_host_is_a_host() -> None:
     host: Any = Host
     assert {"annotate", "complete", "state_dir"} <= set(vars(host))
+
+
+class Interrupted(Plugin):
+    """Notes how much was heard of what the caller interrupted."""
+
+    async def on_barge_in(self, heard_ms: int) -> None:
+        self.call.set_fact("heard_ms", heard_ms)
+
+
+@virtual_time
+async def test_a_caller_can_interrupt() -> None:
+    async with call_with(Interrupted) as call:
+        await call.agent_says("A long story.", 5000, wait=False)
+        await trio.sleep(1)
+        await call.caller_says("Wait.")
+        assert call.facts["heard_ms"] == pytest.approx(1050, abs=100)

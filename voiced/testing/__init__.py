@@ -6,6 +6,8 @@ seconds take no time. `plugins/README.md` shows both at work.
 
 from __future__ import annotations
 
+from voiced.config.types import Agent
+from voiced.leg import CallFacts
 from voiced.testing.clock import virtual_time
 from voiced.testing.engine import FakeEngine, FakeSession
 from voiced.testing.leg import FakeLeg
@@ -13,6 +15,8 @@ from voiced.testing.scene import FACTS, PluginFailed, Scene, call_with
 
 __all__ = [
     "FACTS",
+    "Agent",
+    "CallFacts",
     "FakeEngine",
     "FakeLeg",
     "FakeSession",

@@ -140,8 +140,11 @@ class Scene:
         """The model's session; `emit` sends any event of `voiced.engine`."""
         return self._engine.sessions[-1]
 
-    async def agent_says(self, text: str, ms: int = 1000) -> None:
-        """Have the model answer with speech of `ms`, and wait until it has been heard."""
+    async def agent_says(self, text: str, ms: int = 1000, *, wait: bool = True) -> None:
+        """Have the model answer with speech of `ms`, and wait until it has been heard.
+
+        Without `wait` it has begun to be heard: a caller who says something then interrupts it.
+        """
         item, response = self._new("agent"), self._new("response")
         form = self.model.output_format
         self.model.emit(
@@ -151,7 +154,7 @@ class Scene:
             AgentAudioDone(response, item),
             ResponseDone(response, "completed"),
         )
-        await trio.sleep(ms / 1000 + 0.05)
+        await trio.sleep(ms / 1000 + 0.05 if wait else 0.05)
 
     async def model_calls(self, tool: str, arguments: Mapping[str, Any] | None = None) -> str:
         """Have the model call a tool, and wait for what it is told."""
