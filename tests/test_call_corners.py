@@ -9,11 +9,13 @@ import pytest
 import trio
 
 from tests.test_call import TICK, answer, turn
+from tests.test_call_confirm import CALLER, line, speaking, ulaw
 from tests.test_call_plugins import SOUND, scene
 from voiced import clips
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudio,
+    Committed,
     Lost,
     Ready,
     ResponseDone,
@@ -27,6 +29,7 @@ from voiced.leg import Transferred
 from voiced.plugin import Audio, Clip, Greeting, Plugin, Tool
 from voiced.states import CallState
 from voiced.testing import virtual_time
+from voiced.transcript import Transcript
 
 QUIET = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
 SECOND = Audio(b"\x41" * 8000, PCMU_8K)
@@ -332,3 +335,47 @@ async def test_a_rescue_after_a_failed_transfer_is_not_silent(autojump_clock: ob
         (_, first), (_, second) = tried
         assert second - first < 2.5 + clips.load("one_moment").duration_ms / 1000
         assert heard(s) > 0
+
+
+# ---- reversible barge-in
+
+
+async def test_a_caller_who_speaks_in_the_turn_that_an_echo_began_is_answered(
+    autojump_clock: object,
+) -> None:
+    """The model's turn detection hears one turn: the end of the agent's words, then the caller."""
+    async with speaking() as (s, leg):
+        await leg.echo(0.25, 4800)
+        s.model.emit(SpeechStarted("u2", 4700))
+        await leg.echo(0.25, 2400)  # to the end of the answer, which was paused for a while
+        await line(s, ulaw(CALLER), 1800)
+        s.model.emit(SpeechStopped("u2", 8800), Committed("u2"))
+        await trio.sleep(TICK)
+        assert ("delete", "u2") not in s.model.commands
+        assert ("respond", None) in s.model.commands
+
+
+async def test_an_echo_that_outlives_the_answer_is_answered_by_nobody(
+    autojump_clock: object,
+) -> None:
+    async with speaking() as (s, leg):
+        await leg.echo(0.25, 4800)
+        s.model.emit(SpeechStarted("u2", 4700))
+        await leg.echo(0.25, 2400)
+        await line(s, b"", 700)  # the turn ends when there was silence for a while
+        s.model.emit(SpeechStopped("u2", 7900), Committed("u2"))
+        await trio.sleep(TICK)
+        assert ("delete", "u2") in s.model.commands
+        assert ("respond", None) not in s.model.commands
+
+
+# ---- what is kept
+
+
+def test_notes_to_the_model_do_not_replace_each_other() -> None:
+    transcript = Transcript()
+    transcript.open("caller", "u1")
+    transcript.note("The caller pressed the key 1.")
+    transcript.drop("u1")
+    transcript.note("The caller pressed the key 2.")
+    assert [said.text[-2] for said in transcript.history()] == ["1", "2"]

@@ -47,5 +47,5 @@ def test_a_change_of_the_tables_that_was_cut_is_gone_on_with(tmp_path: Path) -> 
     assert journal.calls() == []
     with closing(sqlite3.connect(journal.path)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
-        columns = {each[1] for each in database.execute("PRAGMA table_info(call)")}
-    assert {"trunk", "media", "facts"} <= columns
+        found = {each[1] for each in database.execute("PRAGMA table_info(call)")}
+    assert {"trunk", "media", "facts"} <= found

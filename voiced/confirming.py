@@ -1,9 +1,9 @@
 """Reversible barge-in: playback pauses at once, and goes on if it was no interruption.
 
 While the judge listens the state stays as it was. After a verdict of echo or cough the model's
-turn detection may hear speech still: as long as it does, and the agent speaks, the judge goes on
-listening in windows of `confirm_ms` without a pause, so that a caller who talks over the echo is
-heard all the same.
+turn detection may hear speech still: as long as it does, the judge goes on listening in windows of
+`confirm_ms` without a pause, so that a caller who talks over the echo, or right behind it, is heard
+all the same.
 """
 
 from __future__ import annotations
@@ -98,6 +98,7 @@ class Confirming:
         """Playback belongs to somebody else now: hold, the end, a plugin."""
         self._began = None
         self._paused = self._in_speech = False
+        self.turn_is_speech = True  # where nobody can say, it deserves an answer
         self._deadline = math.inf
 
     async def watch(self) -> None:
@@ -136,5 +137,5 @@ class Confirming:
             return
         if paused:
             self._host.resume_speaker()
-        if self._in_speech and self._host.agent_sounds:
+        if self._in_speech:  # the end of the answer does not end the turn: the caller may go on
             self._begin(now)

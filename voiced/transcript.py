@@ -40,6 +40,7 @@ class Transcript:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        self._notes = 0
 
     def open(self, role: Literal["caller", "agent"], item_id: str) -> None:
         """Give an item its place; a caller's words may come long after the answer to them."""
@@ -64,7 +65,8 @@ class Transcript:
 
     def note(self, text: str) -> None:
         """Keep a text that the model was given: part of the history, not of what was said."""
-        entry = self._entry("note", f"note:{len(self._entries)}")
+        self._notes += 1
+        entry = self._entry("note", f"note:{self._notes}")
         if entry is not None:
             entry.text, entry.final = text[:MAX_TEXT], True
 
