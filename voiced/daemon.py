@@ -118,7 +118,8 @@ async def serve(
             ):
                 await set_up_plugins(plugins, config)
                 engines = Engines(offline, count_engine_event)
-                setup = await _setup(config, engines, plugins, completer)
+                setup = await _setup(config, engines, plugins)
+                await _know_chat_models(config, engines, completer)
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
                 today = day_of(time.time())
@@ -211,8 +212,7 @@ class _House:
         try:
             loaded = await trio.to_thread.run_sync(configuration.load, self._config_path)
             new = self._restrained(loaded.config)
-            await set_up_plugins(self._plugins, new)
-            switchboard.setup = await _setup(new, self._engines, self._plugins, self._completer)
+            await self._take_over(new)
             prices = configuration.prices(new)
             switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
             if self._sip is not None:
@@ -229,6 +229,20 @@ class _House:
         else:
             logging.configure(new.daemon.log_level, new.daemon.log_format)
             log.info("configuration reloaded", agents=sorted(new.agent))
+
+    async def _take_over(self, new: Config) -> None:
+        """Make what `new` needs; all of it or, where something cannot be made, nothing."""
+        switchboard = self._switchboard
+        old = switchboard.setup.config
+        try:
+            await set_up_plugins(self._plugins, new)
+            # No checkpoint between the engines and the agents that talk through them.
+            switchboard.setup = await _setup(new, self._engines, self._plugins)
+            await _know_chat_models(new, self._engines, self._completer)
+        except Exception:
+            await set_up_plugins(self._plugins, old)
+            switchboard.setup = await _setup(old, self._engines, self._plugins)
+            raise
 
     def _restrained(self, new: Config) -> Config:
         """`new`, but for what takes effect at the next start alone."""
@@ -303,12 +317,18 @@ async def set_up_plugins(plugins: House, config: Config) -> None:
         raise StartError(str(error)) from None
 
 
-async def _setup(config: Config, engines: Engines, plugins: House, completer: Completer) -> Setup:
+async def _setup(config: Config, engines: Engines, plugins: House) -> Setup:
     try:
         await engines.make(config.engine, plugins.providers)
+        return Setup(config, engines.for_agent)
+    except (ValueError, OSError) as error:
+        raise StartError(f"[engine]: {error}") from None
+
+
+async def _know_chat_models(config: Config, engines: Engines, completer: Completer) -> None:
+    try:
         if config.plugins:
             completer.models = await engines.chat_models()
-        return Setup(config, engines.for_agent)
     except (ValueError, OSError) as error:
         raise StartError(f"[engine]: {error}") from None
 
