@@ -43,7 +43,12 @@ class Paper:
         self.path, self._fd = _new(folder, name, JSONL)
         lock(self._fd)
         self.size = 0
-        self.append(first)
+        try:
+            self.append(first)
+        except OSError:
+            os.close(self._fd)
+            self.path.unlink(missing_ok=True)
+            raise
 
     def append(self, lines: bytes) -> None:
         """Add lines, each with its end. Raises OSError; half a line is then taken back."""

@@ -6,6 +6,7 @@ a disk that hangs is left behind with its thread, and the file is whole when it 
 
 from __future__ import annotations
 
+import errno
 import shutil
 import threading
 from collections import deque
@@ -176,7 +177,8 @@ class Recording:
             self._audio += len(data)
         except OSError as error:
             self.error = error
-            self.give_up("disk_full" if isinstance(error, Full) else "disk_error")
+            full = isinstance(error, Full) or error.errno in (errno.ENOSPC, errno.EDQUOT)
+            self.give_up("disk_full" if full else "disk_error")
 
     def _check_room(self) -> None:
         free = shutil.disk_usage(self._folder).free

@@ -24,6 +24,10 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 def recording(path: Path) -> Path:
     file = WavFile(path, PCM16_8K, 1, CALL)
     file.write(bytes(800))
@@ -94,6 +98,20 @@ def test_nothing_stays_of_a_file_that_could_not_be_begun(
     with pytest.raises(OSError, match="No space"):
         WavFile(tmp_path / "+15550199.part.wav", PCM16_8K, 1, CALL)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_paper_that_could_not_be_begun_holds_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    open_before = open_files()
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        _papers.Paper(tmp_path, "a", b'{"voiced":"transcript",}\n')
+    assert list(tmp_path.iterdir()) == []
+    assert open_files() == open_before
 
 
 def test_where_nothing_is_kept_the_clock_does_not_matter(tmp_path: Path) -> None:

@@ -382,7 +382,7 @@ async def test_a_disk_that_fails_ends_the_recording_alone(
     assert [line["log_level"] for line in logs] == ["warning", "info"]
     assert "No space left" in str(logs[0]["error"])
     assert sox_ms(stage.file()) == 2000
-    assert stage.call.facts["recording_ended"] == "disk_error"
+    assert stage.call.facts["recording_ended"] == "disk_full"
 
 
 async def test_a_disk_that_hangs_does_not_fill_the_memory(tmp_path: Path) -> None:
