@@ -128,7 +128,6 @@ class Line:
 
     async def call(self, *steps: Step) -> Outcome:
         """Hold a call with `steps`; returns it when nothing of it is left."""
-        self.wire.up()
         self.media_at, self.ids = None, Identifiers(account_sid=ACCOUNT)
         self.stage.rest.calls[self.ids.call_sid] = {
             "sid": self.ids.call_sid,
@@ -233,10 +232,15 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(folder: Path, plots: Mapping[str, Plot], more: str = "") -> AsyncIterator[Stage]:
-    """A daemon with an agent for each plot and carrier; `more` is further configuration."""
+async def stage(
+    folder: Path, plots: Mapping[str, Plot], more: str = "", *, of_daemon: str = ""
+) -> AsyncIterator[Stage]:
+    """A daemon with an agent for each plot and carrier.
+
+    `more` is further configuration, `of_daemon` further lines of its table `[daemon]`.
+    """
     wires: dict[tuple[str, str], Wire] = {}
-    text, number = [HEAD], 0
+    text, number = [f'{of_daemon}\n[admin]\nlisten = "127.0.0.1:0"\n', HEAD], 0
     async with trio.open_nursery() as nursery:
         for name, plot in plots.items():
             for carrier in CARRIERS:

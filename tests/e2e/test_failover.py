@@ -56,6 +56,7 @@ def scenario(plot: Plot, name: str = "") -> Callable[[Scenario], None]:
                 await undisturbed(there.here, partial(once, there, carrier))
 
             async def once(there: Stage, carrier: str, _here: House) -> None:
+                there.lines[key, carrier].wire.up()
                 await play(there.lines[key, carrier])
 
             scenes[f"{key}-{carrier}"] = over
