@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 __all__ = ["Acting"]
 
 
+MAX_TASKS: Final = 64
+"""Of one plugin in one call: those that wait for keys, clips and answers are a handful; beyond it a
+plugin floods."""
+
+TEXT_CHARS: Final = 64_000
+TEXT_S: Final = 60
+"""What one plugin may put into a conversation: as much as an agent's instructions, each minute."""
+
+_LEAST_TEXT: Final = 500  # a short text costs an answer, too
+
 _PRIVATE: Final = ContextVar("private", default=False)
 """A plugin runs a tool: its arguments may hold a PIN, and the words it fails with may, too."""
 
@@ -35,6 +45,9 @@ class Acting:
         self._call = call
         self._plugin = plugin
         self._log = call.record.log.bind(plugin=plugin)
+        self._tasks = 0  # that run
+        self._hangs_up = False
+        self._room, self._room_at = float(TEXT_CHARS), trio.current_time()
 
     # ---- what is known ----
 
@@ -139,13 +152,26 @@ class Acting:
 
     def say(self, text: str) -> None:
         """Have the agent speak these words exactly."""
-        self._call.say(text, exactly=True)
+        dialogue = self._call.dialogue
+        self._take_room(text)
+        dialogue.say(text, verbatim=True)
 
     def tell(
         self, text: str, *, role: Literal["system", "user"] = "system", answer: bool = True
     ) -> None:
         """Put a text into the conversation, and let the model answer it."""
-        self._call.dialogue.tell(role, text, answer=answer)
+        dialogue = self._call.dialogue
+        self._take_room(text)
+        dialogue.tell(role, text, answer=answer)
+
+    def _take_room(self, text: str) -> None:
+        """A model's socket that is flooded with texts would be lost. Raises Unsupported."""
+        now, size = trio.current_time(), max(len(text), _LEAST_TEXT)
+        self._room = min(TEXT_CHARS, self._room + (now - self._room_at) * TEXT_CHARS / TEXT_S)
+        self._room_at = now
+        if size > self._room:
+            raise Unsupported(f"more than {TEXT_CHARS} characters of text in {TEXT_S} s")
+        self._room -= size
 
     def interrupt(self) -> None:
         """Silence the agent now."""
@@ -163,10 +189,15 @@ class Acting:
         self, *, farewell: Clip | bool = True, now: bool = False, reason: str = "plugin"
     ) -> None:
         """End the call, once what is being said has been heard, or `now`."""
-        self._log.info("plugin hangs up", reason=reason)
         if now:
+            self._log.info("plugin hangs up", reason=reason)
             self._call.end(reason)
-        elif isinstance(farewell, bool):
+            return
+        if self._hangs_up:
+            return  # it does already
+        self._hangs_up = True
+        self._log.info("plugin hangs up", reason=reason)
+        if isinstance(farewell, bool):
             self._call.finish(reason, "farewell" if farewell else None)
         else:
             self._call.start(self._hang_up_with, farewell, reason)
@@ -226,7 +257,10 @@ class Acting:
 
     def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a coroutine function as a task of the call; what it raises is reported."""
+        if self._tasks >= MAX_TASKS:
+            raise Unsupported(f"{MAX_TASKS} tasks of the plugin run already")
         self._call.start(self._isolated, function, args)
+        self._tasks += 1
 
     async def _isolated(
         self, function: Callable[..., Awaitable[None]], args: tuple[object, ...]
@@ -240,6 +274,8 @@ class Acting:
                 raise
             if (left := without_cancelled(error)) is not None:
                 self._call.hooks.failed(self._plugin, "task", left)
+        finally:
+            self._tasks -= 1
         await trio.lowlevel.checkpoint_if_cancelled()
 
 

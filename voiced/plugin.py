@@ -280,7 +280,10 @@ class Call(Protocol):
         """Have clips heard after what is being said; the model does not know of them."""
 
     def say(self, text: str) -> None:
-        """Have the agent speak these words exactly, in the model's voice."""
+        """Have the agent speak these words exactly, in the model's voice.
+
+        With `tell` at most 64,000 characters, and 128 texts, in a minute.
+        """
 
     def tell(
         self, text: str, *, role: Literal["system", "user"] = "system", answer: bool = True
@@ -326,7 +329,10 @@ class Call(Protocol):
         """While in this context the model neither hears the caller nor is heard."""
 
     def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
-        """Run a coroutine function as a task of the call; it is cancelled when the call ends."""
+        """Run a coroutine function as a task of the call; it is cancelled when the call ends.
+
+        At most 64 at a time.
+        """
 
 
 class Host(Protocol):

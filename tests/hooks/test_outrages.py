@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ import trio
 
 from voiced import plugin as api
 from voiced.journal import Journal
-from voiced.plugin import Plugin, PluginError, Tool
+from voiced.plugin import Plugin, PluginError, Tool, Unsupported
 from voiced.testing import call_with, virtual_time
 
 
@@ -162,3 +163,60 @@ def test_a_service_notes_no_such_things_either(tmp_path: Path) -> None:
     for value in NO_FACTS:
         with pytest.raises(ValueError, match="a fact is"):
             journal.annotate("00000000000000a1", "strange", value)  # type: ignore[arg-type]
+
+
+class Flooder(Plugin):
+    """Asks for more of everything than anybody could want."""
+
+    async def on_digit(self, digit: str) -> bool | None:
+        refused = 0
+        for act in (self._task, self._play, self._hang_up):
+            for _ in range(1000):
+                try:
+                    act()
+                except Unsupported:
+                    refused += 1
+        self.call.set_fact("refused", refused)
+        return True
+
+    def _task(self) -> None:
+        self.call.start(trio.sleep_forever)
+
+    def _play(self) -> None:
+        self.call.play("one_moment")
+
+    def _hang_up(self) -> None:
+        self.call.hang_up(reason="flood")
+
+
+@virtual_time
+async def test_a_flood_of_wishes_is_refused_and_the_call_ends_as_wished() -> None:
+    async with call_with(Flooder) as call:
+        await call.press("1")
+        assert call.facts == {"refused": 2 * 1000 - 64 - 64}
+        summary = await call.ended(3600)
+    assert summary.reason == "flood"
+
+
+class Talker(Plugin):
+    """Tells the model all there is to know, with every key."""
+
+    async def on_digit(self, digit: str) -> bool | None:
+        told = 0
+        with contextlib.suppress(Unsupported):
+            while told < 10_000:
+                self.call.tell("x" * (10_000 if digit == "1" else 10), answer=False)
+                told += 1
+        self.call.set_fact(f"told_{digit}", told)
+        return True
+
+
+@virtual_time
+async def test_a_flood_of_texts_is_refused_before_the_model_is_lost() -> None:
+    async with call_with(Talker) as call:
+        await call.press("1")
+        await trio.sleep(60)
+        await call.press("2")
+        await trio.sleep(60)
+        await call.press("3")
+        assert call.facts == {"told_1": 6, "told_2": 128, "told_3": 128}
