@@ -9,7 +9,7 @@ from typing import Any, Literal
 import trio
 from trio.testing import MockClock
 
-from voiced.config.types import Agent
+from voiced.config.types import Agent, RealtimeEngine
 from voiced.leg import CallFacts
 from voiced.patience import FILLER_AGAIN_S, GIVE_UP, LOST_FILLER_S, Patience
 from voiced.playout import Playout
@@ -200,3 +200,8 @@ async def test_the_longest_call_ends_while_the_model_is_lost(autojump_clock: Moc
         call.patience.lost()
         await trio.sleep(30)
         assert call.host.ended == ("max_duration", "farewell", 3.0)
+
+
+def test_a_silent_server_is_left_before_the_call_is_given_up() -> None:
+    """With the settings that nobody has changed, another session has time to answer."""
+    assert RealtimeEngine().silent_s + LOST_FILLER_S < GIVE_UP * Agent().no_answer_s

@@ -318,7 +318,7 @@ class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
     """PEM certificates to trust instead of the system's."""
     connect_timeout_s: Seconds = 10.0
     """How long connecting may take before the call counts the model as lost."""
-    silent_s: Seconds = 15.0
+    silent_s: Seconds = 8.0
     """Without any event of the server for so long, while it owes an answer, it counts as lost."""
     max_session_s: Seconds | None = None
     """The longest session that the server allows; a fresh one takes over before. Left out: what \
