@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, field
+from voiced_plugins._targets import check_target
 
 from voiced.plugin import Settings
 
@@ -55,6 +56,8 @@ class Action(Settings, frozen=True):
             raise ValueError(f"{' and '.join(given)} cannot go together: keep one of them")
         if not (given or self.play or self.tool):
             raise ValueError(f"does nothing: add play, tool, {', '.join(last[:-1])} or {last[-1]}")
+        if self.transfer is not None:
+            check_target(self.transfer.replace(_DIGITS, "1" * 8), "transfer")
         if self.arguments and not self.tool:
             raise ValueError("arguments are a tool's: add tool")
         if not self.tool and any(_RESULT in text for text in (self.say or "", self.tell or "")):

@@ -22,6 +22,7 @@ import trio
 from msgspec import Meta, field
 from voiced_plugins._calendar import Calendar, Kind
 from voiced_plugins._files import durations_ms
+from voiced_plugins._targets import check_target
 
 from voiced.plugin import (
     PCM16_8K,
@@ -82,6 +83,8 @@ class Sequence(Settings, frozen=True):
     def __post_init__(self) -> None:
         if (self.target is None) == (self.then == "transfer"):
             raise ValueError('target belongs to then = "transfer"; add or remove it')
+        if self.target is not None:
+            check_target(self.target, "target")
 
 
 class PromptSettings(Settings, frozen=True):

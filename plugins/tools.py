@@ -29,6 +29,7 @@ import trio
 from msgspec import Meta, field
 from voiced_plugins._files import durations_ms
 from voiced_plugins._http import Failed, HttpTool, build, new_client, perform
+from voiced_plugins._targets import E164, check_target
 
 from voiced.plugin import (
     Audio,
@@ -43,7 +44,6 @@ from voiced.plugin import (
 
 __all__ = ["ToolSettings", "Tools"]
 
-_E164: Final = re.compile(r"\+[1-9][0-9]{5,14}")
 _TRANSFER_S: Final = 90.0
 """Longer than a carrier lets a telephone ring; the leg has a limit of its own."""
 
@@ -71,8 +71,7 @@ cost what they cost."""
         if twice := [name for name in names if names.count(name) > 1]:
             raise ValueError(f"there are two tools {twice[0]}; give one another name")
         for name, target in self.transfer.items():
-            if not (_E164.fullmatch(target) or re.match(r"sips?:\S+$|tel:\S+$", target)):
-                raise ValueError(f"{target} of {name} is no number; write +49… or sip:user@host")
+            check_target(target, name)
 
     @property
     def _transfers(self) -> bool:
@@ -225,5 +224,5 @@ class Tools(Plugin):
         if (name := arguments.get("target")) is not None:
             return self.config.transfer.get(name)
         number = str(arguments.get("number", ""))
-        allowed = _E164.fullmatch(number) and number.startswith(self.config.transfer_prefixes)
+        allowed = E164.fullmatch(number) and number.startswith(self.config.transfer_prefixes)
         return number if allowed else None
