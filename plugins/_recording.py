@@ -24,8 +24,8 @@ from voiced.plugin import AudioFormat
 
 __all__ = ["BATCH_S", "WINDOW_MS", "Limits", "Made", "Recording", "Sink"]
 
-BATCH_S: Final = 1.0
-"""How often the disk is written to."""
+BATCH_S: Final = 2.0
+"""How often the disk is written to: a thread's turn costs as much as half a minute of frames."""
 
 WINDOW_MS: Final = 3000
 """What is younger is not written: the agent's audio comes up to 2 s after it was heard."""
@@ -33,7 +33,7 @@ WINDOW_MS: Final = 3000
 MAX_BEHIND_MS: Final = 30_000
 """A disk that takes nothing for so long is given up; until then the memory holds it, 1 MB."""
 
-_FREE_EVERY: Final = 30  # writes
+_FREE_EVERY: Final = 15  # writes
 
 
 _Result = TypeVar("_Result")

@@ -363,7 +363,7 @@ class Recorder(Plugin):
         return "The recording goes on." if self._recording else "Nothing is being recorded."
 
     async def _stream(self) -> None:
-        """Write once a second what can no longer change."""
+        """Write, every `BATCH_S`, what can no longer change."""
         while (recording := self._recording) is not None:
             await trio.sleep(BATCH_S)
             await recording.write(self.call.media_ms - WINDOW_MS)

@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiced.heard import SHIFT_S, WINDOW_S, CallerClock, Ears
+from voiced.heard import OVERHEARD_S, SHIFT_S, WINDOW_S, CallerClock, Ears, Overheard
 
 RATE = 8000
 
@@ -108,3 +108,22 @@ def test_a_pause_is_found() -> None:
     for index in range(round(2 * WINDOW_S / 0.02) + 5):
         said = clock.said(160, 80.0 + index * 0.02)
     assert abs(said - (80.0 + index * 0.02 - 0.02)) <= SHIFT_S
+
+
+@given(st.lists(st.integers(0, 400), max_size=60))
+def test_what_is_overheard_is_whole_and_in_its_time(sizes: list[int]) -> None:
+    heard: list[tuple[bytes, float]] = []
+    overheard = Overheard(RATE, CallerClock(RATE), lambda *piece: heard.append(piece))
+    said = bytes(itertools.islice(itertools.cycle(range(251)), sum(sizes)))
+    at = 0
+    for size in sizes:
+        piece, at = said[at : at + size], at + size
+        overheard.add(piece, 10 + at / RATE)
+        assert at - sum(len(payload) for payload, _ in heard) < OVERHEARD_S * RATE
+    overheard.flush(10 + at / RATE)
+    overheard.flush(99.0)  # nothing is left
+    assert b"".join(payload for payload, _ in heard) == said
+    position = 0
+    for payload, at_s in heard:
+        assert abs(at_s - (10 + position / RATE)) < 1e-6
+        position += len(payload)

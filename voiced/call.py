@@ -29,7 +29,7 @@ from voiced.ending import LET_FINISH_S, LastWords, say_last_words
 from voiced.engine import Engine, Plan, Session, ToolCall
 from voiced.formats import AudioFormat
 from voiced.greeting import GREETING, LOCAL, Opening
-from voiced.heard import CallerClock, Ears
+from voiced.heard import CallerClock, Ears, Overheard
 from voiced.hooks.calls import NO_HOOKS, CallHooks
 from voiced.journal import Journal
 from voiced.leg import (
@@ -150,6 +150,7 @@ class Call:
         self._model_format = leg_format
         self._to_model: audio.Converter | None = None
         self._clock = CallerClock(1000 * leg_format.bytes_per_ms)
+        self._overheard: Overheard | None = None
         self.toolbox = Toolbox(self.record.log)
         self.hooks = make_hooks(partial(Acting, self))
         self.clipboard = Clipboard(self.sound, self._playout, self.queue, self.record.log)
@@ -325,6 +326,7 @@ class Call:
 
     def _note_unheard(self) -> None:
         """What the caller did not stay to hear is no part of the transcript."""
+        self._tell_overheard()
         if self._leg is not None:
             heard = self._leg.heard()
             self._playout.heard_to(heard)
@@ -398,16 +400,23 @@ class Call:
         if "on_digit" in self.hooks.wants:
             keys, pressed = trio.open_memory_channel[str](MAX_KEYS)
             self._nursery.start_soon(self._ask_about_keys, pressed, dialogue)
-        listens = "on_caller_audio" in self.hooks.wants or dialogue.confirming is not None
+        wanted, judged = "on_caller_audio" in self.hooks.wants, dialogue.confirming is not None
+        if wanted and not judged:  # who judges hears every frame at once
+            bytes_per_s = 1000 * self.leg_format.bytes_per_ms
+            self._overheard = Overheard(bytes_per_s, self._clock, self._caller_heard)
+        overheard = self._overheard
         try:
             while True:
                 for event in await leg.receive():
                     match event:
                         case CallerAudio(payload):
-                            if listens:
-                                self._listen(payload, dialogue)
+                            if overheard is not None:
+                                overheard.add(payload, trio.current_time())
+                            elif judged:
+                                self._judge(payload, dialogue)
                             self._pass_on(payload, dialogue)
                         case Digit(digit):
+                            self._tell_overheard()
                             dialogue.key_pressed()
                             if keys is None:
                                 dialogue.digit(digit)
@@ -436,12 +445,20 @@ class Call:
             self._model_format = form
         session.send_audio(payload if self._to_model is None else self._to_model.convert(payload))
 
-    def _listen(self, payload: bytes, dialogue: Dialogue) -> None:
-        """Whoever listens in gets the caller's audio, with the time at which it was said."""
+    def _judge(self, payload: bytes, dialogue: Dialogue) -> None:
+        """Whoever judges gets the caller's audio, with the time at which it was said."""
         at_s = self._clock.said(len(payload), trio.current_time())
         if dialogue.confirming is not None:
             dialogue.confirming.caller(payload, at_s)
+        self._caller_heard(payload, at_s)
+
+    def _caller_heard(self, payload: bytes, at_s: float) -> None:
         self.hooks.emit("on_caller_audio", payload, self._at_ms(at_s))
+
+    def _tell_overheard(self) -> None:
+        """What the caller said until now comes before what happens next."""
+        if self._overheard is not None:
+            self._overheard.flush(trio.current_time())
 
     def _agent_heard(self, payload: bytes, at_s: float) -> None:
         self.hooks.emit("on_agent_audio", payload, self._at_ms(at_s))
@@ -525,6 +542,7 @@ class Call:
 
     def _hold(self, held: bool) -> None:
         self._held = held
+        self._tell_overheard()
         self._clock.reset()
         if self.transfers.under_way or self._winding_down:
             return  # the transfer's end, or the call's, sees to it

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
-__all__ = ["CallerClock", "Ears", "Reference"]
+__all__ = ["CallerClock", "Ears", "Overheard", "Reference"]
 
 SNAP_S: Final = 0.015
 """Pieces that follow each other so closely are one sound: carrier clocks are read in steps."""
@@ -19,6 +19,10 @@ WINDOW_S: Final = 2.0
 one."""
 
 SHIFT_S: Final = 0.02  # one frame; less is the rounding of packets
+
+OVERHEARD_S: Final = 0.1
+"""Whoever listens in gets the caller's audio ten times a second, not fifty: in a call among many,
+what a frame touches costs more than what is done with it."""
 
 
 class Reference(Protocol):
@@ -119,3 +123,31 @@ class CallerClock:
     def reset(self) -> None:
         """Audio has paused, on hold: what comes next begins anew."""
         self._base, self._bytes = None, 0
+
+
+class Overheard:
+    """The caller's audio for whoever listens in, a few frames at a time."""
+
+    def __init__(
+        self, bytes_per_s: int, clock: CallerClock, deliver: Callable[[bytes, float], None]
+    ) -> None:
+        self._least = int(OVERHEARD_S * bytes_per_s)
+        self._clock = clock
+        self._deliver = deliver
+        self._pieces: list[bytes] = []  # of less than `OVERHEARD_S`
+        self._size = 0
+
+    def add(self, payload: bytes, now: float) -> None:
+        """A piece that has come now, and follows the last one."""
+        self._pieces.append(payload)
+        self._size += len(payload)
+        if self._size >= self._least:
+            self.flush(now)
+
+    def flush(self, now: float) -> None:
+        """Deliver what there is: something else happens."""
+        if self._pieces:
+            payload = b"".join(self._pieces)
+            self._pieces.clear()
+            self._size = 0
+            self._deliver(payload, self._clock.said(len(payload), now))

@@ -57,6 +57,8 @@ class Options(Struct, frozen=True, kw_only=True):
     model_port: int = 0
     tables: str = ""
     """What else the daemon's configuration has."""
+    agent: str = ""
+    """And its agent's table."""
 
     def ramp_s(self, calls: int) -> float:
         """Over how long the calls begin."""
@@ -118,6 +120,7 @@ async def measure(name: str, calls: int, options: Options, cores: Cores, folder:
                     pcm=options.pcm,
                     trusted=trusted,
                     tables=options.tables,
+                    agent=options.agent,
                 )
             else:
                 begin = partial(
@@ -270,6 +273,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add("--tls", action="store_true", help="wss to the model")
     add("--delta-ms", type=int, default=200, help="audio in one delta of the model's")
     add("--rate", type=float, default=4.0, help="the model's speed in times real time")
+    add("--tables", default="", help="more of the daemon's configuration: '[plugins.recorder]'")
+    add("--agent", default="", help="more of its agent's table: 'barge_in = \"confirm\"'")
     add("--timing", default="{}", help="other fields of the model's script, as JSON")
     add("--compare-cmd", help="another bridge, run in turn; {model} or $MODEL_URL is the model's")
     add("--compare-url", help="its ws:// address for media streams")
@@ -301,6 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         compare_command=given.compare_cmd,
         compare_url=given.compare_url,
         model_port=given.model_port,
+        tables=given.tables,
+        agent=given.agent,
     )
     # Every call is two sockets of the daemon's.
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

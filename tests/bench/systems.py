@@ -51,6 +51,7 @@ api_key = "bench"
 [agent.reception]
 engine = "bench"
 greeting = ""
+{agent}
 
 [[number]]
 match = "*"
@@ -119,13 +120,19 @@ async def start_voiced(
     pcm: bool,
     trusted: Path | None,
     tables: str = "",
+    agent: str = "",
 ) -> System:
-    """`voiced run` with an engine at `url`, and whatever else of configuration is in `tables`."""
+    """`voiced run` with an engine at `url`, and whatever else of configuration is in `tables`.
+
+    `agent`: lines of its agent's table.
+    """
     more = 'input_format = "pcm"\noutput_format = "pcm"\n' if pcm else ""
     if trusted is not None:
         more += f'ca_file = "{trusted}"\n'
     config, path = folder / "voiced.toml", folder / "system.log"
-    text = _CONFIG.format(folder=folder, url=url, max_calls=max_calls, more=more, tables=tables)
+    text = _CONFIG.format(
+        folder=folder, url=url, max_calls=max_calls, more=more, tables=tables, agent=agent
+    )
     config.write_text(text)
     config.chmod(0o600)  # it holds a key, and voiced warns of those that all can read
     # The log goes to a file: reading a pipe would be work for the generator's core.
