@@ -25,7 +25,7 @@ from voiced.plugin import AudioFormat
 __all__ = ["BATCH_S", "WINDOW_MS", "Limits", "Made", "Recording", "Sink"]
 
 BATCH_S: Final = 2.0
-"""How often the disk is written to: a thread's turn costs as much as half a minute of frames."""
+"""How often the disk is written to: a thread's turn is a good part of what recording costs."""
 
 WINDOW_MS: Final = 3000
 """What is younger is not written: the agent's audio comes up to 2 s after it was heard."""

@@ -15,6 +15,7 @@ PARTS: Final = {
     "sip": "the daemon as a SIP endpoint under load: set-up, delays, pacing, strangers",
     "failover": "a model lost at random moments: what the caller waits for",
     "recorder": "what recording adds to the daemon's CPU per call, and a plugin that hears nothing",
+    "churn": "many short calls through one daemon: what stays of them",
     "native": "codec and resampling steps beside their peers, ns per frame",
     "websocket": "what a WebSocket message costs, by codec",
     "rtp": "what a packet costs, and how evenly 200 streams leave beside other work",
