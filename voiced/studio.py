@@ -80,15 +80,24 @@ def _keepers(config: Config) -> Iterator[str]:
             yield name
 
 
+def _steps(config: Config) -> Iterator[str]:
+    """The plugins without which no engine speaks."""
+    for name, (_, plugin, _) in decode(config).items():
+        if plugin.providers:
+            yield name
+
+
 async def make(config: Config, agents: Collection[str], report: Callable[[Take], None]) -> None:
     """Have each of `agents` greet, one after the other; `report` is told what came of it.
 
     Raises PluginError, ValueError or OSError, perhaps in a group, where nothing can be made.
     """
-    keepers = set(_keepers(config))
-    tables = {name: table for name, table in config.plugins.items() if name in keepers}
+    keepers, steps = tuple(_keepers(config)), set(_steps(config))
+    tables = {
+        name: table for name, table in config.plugins.items() if name in keepers or name in steps
+    }
     config = msgspec.structs.replace(config, plugins=tables)
-    async with _studio(config) as studio:
+    async with _studio(config, keepers) as studio:
         for agent in agents:
             for form in _formats(config):
                 report(await studio.take(agent, form))
@@ -101,7 +110,7 @@ def _formats(config: Config) -> Sequence[AudioFormat]:
 
 
 @asynccontextmanager
-async def _studio(config: Config) -> AsyncIterator[_Studio]:
+async def _studio(config: Config, keepers: Sequence[str]) -> AsyncIterator[_Studio]:
     with tempfile.TemporaryDirectory(prefix="voiced-") as folder:
         # Never run: what is handed to it is gone with it.
         journal = Journal(Path(folder))
@@ -112,7 +121,7 @@ async def _studio(config: Config) -> AsyncIterator[_Studio]:
             await house.set_up(config)
             engines = Engines(nursery)
             await engines.make(config.engine, house.providers)
-            yield _Studio(config, engines, house, Services(journal, Prompts()))
+            yield _Studio(config, keepers, engines, house, Services(journal, Prompts()))
             nursery.cancel_scope.cancel()
 
 
@@ -125,8 +134,16 @@ async def _no_chat(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
 
 
 class _Studio:
-    def __init__(self, config: Config, engines: Engines, house: House, services: Services) -> None:
+    def __init__(
+        self,
+        config: Config,
+        keepers: Sequence[str],
+        engines: Engines,
+        house: House,
+        services: Services,
+    ) -> None:
         self._config = config
+        self._keepers = keepers
         self._engines = engines
         self._house = house
         self._services = services
@@ -138,7 +155,7 @@ class _Studio:
 
         def hooks(make_call: Callable[[str], Any]) -> CallHooks:
             watcher = Enabled("studio", _Watcher, watch)
-            return CallHooks((*self._house.enabled(UNSET), watcher), make_call)
+            return CallHooks((*self._house.enabled(self._keepers), watcher), make_call)
 
         call = Call(
             CallFacts(new_call_id(), "studio", "", "", ""),
@@ -148,7 +165,7 @@ class _Studio:
             form,
             self._services,
             make_hooks=hooks,
-            engine_shape=engine_shape(self._config.engine[agent.engine]),
+            engine_shape=engine_shape(self._config.engine[agent.engine], self._config.plugins),
         )
         call.attach(_Nobody(form))
         async with trio.open_nursery() as nursery:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -55,14 +56,22 @@ class Setup:
     engine_for: Callable[[Agent], Engine]
 
 
-def engine_shape(config: EngineConfig) -> dict[str, str]:
-    """What of an engine's configuration shapes how its model sounds, secrets left out."""
+def engine_shape(
+    config: EngineConfig, plugins: Mapping[str, Mapping[str, object]]
+) -> dict[str, str]:
+    """What of an engine's configuration shapes how its model sounds, secrets left out.
+
+    Of a step that one of `plugins` supplies also a digest of its table, where its voice may stand.
+    """
     names = ("url", "dialect", "server", "output_format", "speech")
     shape = {name: str(value) for name in names if (value := getattr(config, name, None))}
     if isinstance(config, PipelineEngine):
         for step in (config.chat, config.tts):
             kind = type(step).__name__.lower()
             shape[kind] = f"{step.provider} {step.url} {step.model} {getattr(step, 'voice', '')}"
+            if (table := plugins.get(step.provider)) is not None:
+                text = repr(sorted(table.items())).encode("utf-8", "surrogatepass")
+                shape[kind] += f" {hashlib.sha256(text).hexdigest()}"
     return {"kind": type(config).__name__, **shape}
 
 
@@ -144,6 +153,7 @@ class Switchboard:
             raise NoRoom(why)
         assert self.nursery is not None
         plugins = UNSET if number is None else number.plugins
+        config = self.setup.config
         call = Call(
             facts,
             agent_name,
@@ -153,7 +163,7 @@ class Switchboard:
             self.services,
             media_timeout_s=media_timeout_s,
             make_hooks=no_hooks if self._house is None else partial(self._house.hooks, plugins),
-            engine_shape=engine_shape(self.setup.config.engine[agent.engine]),
+            engine_shape=engine_shape(config.engine[agent.engine], config.plugins),
             meter=self.budget.open(facts.call_id, facts.called, number),
         )
         self._calls[facts.call_id] = call

@@ -115,3 +115,69 @@ def test_nothing_to_do(tmp_path: Path) -> None:
     other = make(write(tmp_path), "--agent", "nobody")
     assert other.exit_code == 2
     assert "reception" in other.output
+
+
+VOICE = """
+from voiced.plugin import Plugin, Settings
+
+
+class Config(Settings, frozen=True):
+    pitch: int = 20
+
+
+class Speech:
+    rate = 8000
+
+    async def transcribe(self, pcm16, rate, language):
+        raise AssertionError("nobody speaks")
+
+    async def stream(self, text, *, voice, language):
+        yield bytes([0, 32] * 20 + [0, 224] * 20) * 200
+
+
+class Voice(Plugin):
+    Config = Config
+    providers = dict.fromkeys(("stt", "chat", "tts"), lambda settings, *service: Speech())
+
+    async def on_call_start(self):
+        raise AssertionError("takes part in no call of the studio")
+"""
+PIPELINE = """
+[daemon]
+plugin_dir = "own"
+state_dir = "state"
+[engine.own]
+kind = "pipeline"
+tts = { provider = "voice" }
+stt = { provider = "voice" }
+chat = { provider = "voice" }
+[agent.reception]
+engine = "own"
+greeting_text = "Hello."
+[plugins.voice]
+pitch = %d
+[plugins.greeting_cache]
+"""
+
+
+def test_a_voice_that_a_plugin_supplies_and_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir(mode=0o755)
+    (tmp_path / "own" / "voice.py").write_text(VOICE)
+    path = tmp_path / "voiced.toml"
+    for pitch, outcome in ((20, "made"), (20, "there already"), (30, "made")):
+        path.write_text(PIPELINE % pitch)
+        path.chmod(0o600)
+        done = make(path)
+        assert done.exit_code == 0, done.output
+        assert f"reception, 8000 Hz: {outcome}" in done.output
+
+
+def test_what_is_wrong_with_a_step_is_said(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir(mode=0o755)
+    (tmp_path / "own" / "voice.py").write_text(VOICE.replace("transcribe", "scribble"))
+    path = tmp_path / "voiced.toml"
+    path.write_text(PIPELINE % 20)
+    path.chmod(0o600)
+    done = make(path)
+    assert done.exit_code == 1
+    assert "must have a coroutine function `transcribe`" in done.output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,10 +64,19 @@ def make(names: tuple[str, ...], config_path: Path | None) -> None:
         trio.run(make_greetings, config, wanted, report)
     except* (PluginError, ValueError, OSError) as group:
         outcomes.add("failed")
-        for error in group.exceptions:
+        for error in _each(group):
             click.echo(f"voiced greeting: {error}", err=True)
     if outcomes & {"refused", "failed"}:
         raise click.exceptions.Exit(1)
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    """What groups of groups are made of."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _each(each)
+    else:
+        yield error
 
 
 def _line(take: Take) -> str:
