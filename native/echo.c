@@ -29,7 +29,8 @@ enum { VOICE_WINDOW = 80, TONE_WINDOW = 160 };
 #define LOUDEST 0.3f              /* of the loudest frame played: what is louder is no echo */
 #define SIDE_PEAK 4.0f            /* of what the first path leaves: a reflection, or the room */
 #define PLAIN 0.97f               /* of the power explained by the known path: none is looked for */
-#define PLACED 0.5f               /* of the power left: playback began where that is least */
+#define PLACED 0.8f               /* of the power left: playback began where that is least ... */
+#define MOVED 0.05f               /* ... if that is so much less than where it was believed to */
 #define SURELY_PLACED 0.3f
 #define FRACTIONS 8               /* of a sample, in which that place is told */
 enum { PLACED_BY = 1600 };        /* samples of echo after which it is not doubted: 400 ms */
@@ -383,6 +384,15 @@ static float unexplained(const voiced_echo_work *w, size_t n) {
     return sum;
 }
 
+/* Where the path makes things worse it is not that of this moment: nothing is taken off. */
+static void spare(voiced_echo_work *w, size_t n) {
+    for (size_t at = PAST; at < PAST + n; at += FRAME) {
+        if (power(w->rest + at, FRAME) > power(w->near + at, FRAME)) {
+            memcpy(w->rest + at, w->near + at, FRAME * sizeof *w->rest);
+        }
+    }
+}
+
 /* ---- what a piece of sound is like ---- */
 
 /* What is left, without the emphasis and smoothed: what lies above 1 kHz changes too much within a
@@ -560,8 +570,8 @@ static void place(voiced_echo *e, voiced_echo_work *w, int64_t base, size_t n) {
         return;
     }
     float all = dot(near + from, near + from, length);
-    float least = PLACED * all, own = 0;
-    int best = 0, found = 0;
+    float least = all, own = 0, believed = all;
+    int best = 0;
     for (int d = -REACH; d <= REACH; d++) { /* echo sample k at near sample k + d */
         const float *at = y + REACH + (int64_t)from - d;
         if (d == -REACH) {
@@ -570,11 +580,13 @@ static void place(voiced_echo *e, voiced_echo_work *w, int64_t base, size_t n) {
             own += at[0] * at[0] - at[length] * at[length];
         }
         float left = all - 2 * dot(near + from, at, length) + own;
+        believed = d ? believed : left;
         if (left < least) {
-            least = left, best = d, found = 1;
+            least = left, best = d;
         }
     }
-    if (!found) {
+    if (least > PLACED * all || least > believed - MOVED * all) {
+        start->sure = length >= PLACED_BY && believed < SURELY_PLACED * all;
         return;
     }
     float late = (float)best;
@@ -701,6 +713,7 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
             choose_path(e, w, n, base, path);
         }
     }
+    spare(w, n);
     smooth(w->rest, w->smooth, PAST + n);
     smooth(w->echo, w->hum, PAST + n);
     for (size_t i = 0; i < count; i++) {

@@ -16,13 +16,15 @@ Verdict = Literal["interruption", "cough", "echo", "digit"]
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
 SURE_MS: Final = 160  # of voice over a known echo: an interruption before the time is over
 SURE_WITHOUT_ECHO_MS: Final = 240  # an echo that has just begun cannot be told yet
-ENOUGH_MS: Final = 60  # of voice: an interruption when it is
+ENOUGH_MS: Final = 80  # of clear voice: an interruption when it is
+ENOUGH_CLEAN_MS: Final = 60  # of such as coughs do not end with
 ENOUGH_OVER_ECHO_MS: Final = 100  # an echo is never explained whole
-ENOUGH_AGAIN_MS: Final = 80  # of clear voice in a window that follows a verdict
+KEPT_MS: Final = 40
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
 STEP_MS: Final = 40  # of new audio between two looks
+STEP_AGAIN_MS: Final = 100  # playback goes on: there is less haste
 
 
 @final
@@ -47,6 +49,7 @@ class Confirmation:
         self._echoing = False
         self._doubtful = False
         self._over = False
+        self._clear_ms = self._clean_ms = 0  # the most of any look since `begin`
         self.findings: Findings | None = None
 
     def played(self, payload: bytes, at_s: float) -> None:
@@ -71,8 +74,9 @@ class Confirmation:
         self._again = at_s <= self._decided_s
         self._began_s = at_s
         self._count_from = max(self._judged_to, end - BEFORE_MS * MS)
-        self._looked_at = -1
+        self._looked_at = end if self._again else -1
         self._over = False
+        self._clear_ms = self._clean_ms = 0
         self.findings = None
 
     def speech_stopped(self, at_s: float) -> None:
@@ -89,7 +93,8 @@ class Confirmation:
             return None
         due = self._over or at_s >= self._began_s + self._confirm_s - 1e-6
         end = self._timeline.echo.near_end
-        if not due and end - self._looked_at < STEP_MS * MS and self._looked_at >= 0:
+        step = STEP_AGAIN_MS if self._again else STEP_MS
+        if not due and end - self._looked_at < step * MS and self._looked_at >= 0:
             return None
         self._looked_at = end
         decided = self._decide(self._look(), due)
@@ -111,17 +116,20 @@ class Confirmation:
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:
         assert self._began_s is not None
-        if not self._doubtful and found.voiced_ms >= (
-            SURE_MS if self._echoing else SURE_WITHOUT_ECHO_MS
-        ):
+        sure = SURE_MS if self._echoing else SURE_WITHOUT_ECHO_MS
+        if found.voiced_ms >= sure and not self._doubtful:
             return "interruption"
         if found.tone_ms >= TONE_MS or self._digit_s >= self._began_s - DIGIT_S:
             return "digit"
+        told = found.clear_ms if self._echoing else found.voiced_ms
+        self._clear_ms = max(self._clear_ms, told)
+        self._clean_ms = max(self._clean_ms, found.clean_ms)
         if not due:
             return None
-        if self._again and found.clear_ms < ENOUGH_AGAIN_MS:
-            return "echo" if found.echo_share > 0.5 else "cough"
-        told = found.clear_ms if self._echoing else found.voiced_ms
-        if told >= ENOUGH_MS or found.voiced_ms >= ENOUGH_OVER_ECHO_MS:
+        # What one look made out the next may lose in part to another idea of the echo's path; but
+        # not all of it, unless it was the echo.
+        if told >= KEPT_MS and (self._clear_ms >= ENOUGH_MS or self._clean_ms >= ENOUGH_CLEAN_MS):
+            return "interruption"
+        if found.voiced_ms >= ENOUGH_OVER_ECHO_MS and not self._again:
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"

@@ -27,6 +27,8 @@ TYPICAL: Final = 0.35
 TIMES_TYPICAL: Final = 5.0
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
 VOICED: Final = 0.6
+CLEAN: Final = 0.85
+STRONG: Final = 0.8  # which a voice reaches, and narrow noise seldom
 TONE: Final = 0.75
 RUN: Final = 2  # frames in a row, else chance
 ALIKE: Final = 0.8  # of its periodicity, kept at the echo's period: what is left of the echo
@@ -40,9 +42,13 @@ class Findings:
 
     voiced_ms: int  # of the caller's voice
     clear_ms: int  # thereof well above what an echo, or a room's tail, may leave
+    clean_ms: int  # thereof nearly periodic: the end of a cough is rougher
     tone_ms: int  # of a digit tone
     rest_ms: int  # of anything that the echo does not explain
     echo_share: float  # of the power that came back, what the echo explains
+
+
+_END: Final = EchoFrame(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
@@ -55,10 +61,11 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
         ring = ring * RING + min(frame.echo, frame.near)
         rings.append(ring)
     unexplained = _unexplained(frames, rings, least)
-    voiced = clear = run = tone = rest = 0
+    voiced = clear = clean = tone = rest = 0
     near_sum = echo_sum = 0.0
+    run: list[tuple[float, bool]] = []  # how periodic, whether clear
     period = 0
-    for frame, ring in zip(frames[count_from:], rings[count_from:], strict=True):
+    for frame, ring in zip([*frames[count_from:], _END], [*rings[count_from:], 0.0], strict=True):
         near_sum += frame.near
         echo_sum += min(frame.echo, frame.near)
         left = min(frame.rest, frame.near)  # a path that another moment gave may add
@@ -67,17 +74,24 @@ def find(frames: Sequence[EchoFrame], count_from: int) -> Findings:
         tonal = loud and frame.tone > TONE
         tone += tonal
         echoes = frame.alike > ALIKE * frame.voice and left < OWN * ring
-        if loud and not tonal and not echoes and frame.voice > VOICED:
-            run = run + 1 if run and _continues(period, frame.period) else 1
+        speaks = loud and not tonal and not echoes and frame.voice > VOICED
+        if not (speaks and _continues(period, frame.period)):
+            if len(run) >= RUN and max(run)[0] > STRONG:
+                voiced += len(run)
+                clear += sum(is_clear for _, is_clear in run)
+                clean += sum(is_clear and voice > CLEAN for voice, is_clear in run)
+            run = []
+        if speaks:
+            run.append((frame.voice, left > CLEAR * ring and left > 2 * least))
             period = frame.period
-            if run >= RUN:
-                voiced += RUN if run == RUN else 1
-            clear += left > CLEAR * ring and left > 2 * least
-        else:
-            run = 0
     share = echo_sum / near_sum if near_sum else 0.0
     return Findings(
-        voiced * FRAME_MS, min(clear, voiced) * FRAME_MS, tone * FRAME_MS, rest * FRAME_MS, share
+        voiced * FRAME_MS,
+        clear * FRAME_MS,
+        clean * FRAME_MS,
+        tone * FRAME_MS,
+        rest * FRAME_MS,
+        share,
     )
 
 
