@@ -1,0 +1,337 @@
+"""Whatever plugins, tools, carriers and engines do to a call, in whatever order: it lives and ends.
+
+Illegal changes of state raise here, as everywhere in tests; so does a task of the call that fails.
+"""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack, suppress
+from typing import Any, Final
+
+import structlog.testing
+import trio
+import trio.testing
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from tests.fakes import FACTS, FakeEngine, FakeLeg
+from tests.test_call_properties import LedgerJournal, consistent
+from voiced.call import MEDIA_TIMEOUT_S, Call, Services
+from voiced.config.types import Agent
+from voiced.ending import GOODBYE_LIMIT_S, LET_FINISH_S
+from voiced.engine import (
+    AgentAudio,
+    AgentAudioDone,
+    AgentTranscript,
+    CallerTranscript,
+    Committed,
+    Lost,
+    Ready,
+    Reconnecting,
+    ResponseDone,
+    ResponseStarted,
+    Resumed,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCall,
+)
+from voiced.formats import PCMU_8K
+from voiced.hooks.calls import CallHooks
+from voiced.hooks.enabled import Enabled
+from voiced.leg import Transferred, Unsupported
+from voiced.plugin import Audio, Greeting, Playing, Plugin, Settings, Tool
+from voiced.prompts import Prompts
+from voiced.states import CallState
+
+PROMPTS: Final = Prompts()  # converted once
+CLIP: Final = Audio(b"\x55" * 4000, PCMU_8K, "Half a second.")
+TRANSFER_S: Final = 3.0
+TOOL_S: Final = 2.0
+REST_S: Final = 20.0
+
+MODEL = ("ready", "speech", "silence", "commit", "begin", "item", "done", "end", "words", "tool")
+LINKS = ("reconnecting", "resumed", "fallback", "lost")
+CARRIER = ("attach", "say", "press", "hold", "back", "hang_up", "drop")
+ACTS = ("play", "play_two", "say_exactly", "tell", "interrupt", "take", "give", "fact", "start")
+ENDS = ("finish", "finish_clip", "finish_now", "transfer", "transfer_well", "wind_down", "lose")
+
+
+class Hand(Plugin):
+    """Does what the script says; takes every other key, has a tool, and a greeting if asked to."""
+
+    config: Any
+
+    async def on_call_start(self) -> None:
+        self.config.hands.append(self.call)
+        self.call.register_tool(Tool("slow", "Slow.", self._slow, filler="one_moment"))
+
+    async def _slow(self, _arguments: object) -> str:
+        await trio.sleep(TOOL_S)
+        return "done"
+
+    async def greeting(self, planned: Greeting) -> Greeting | None:
+        if not self.config.greets:
+            return None
+        return Greeting((*planned.before, CLIP), CLIP if self.config.greets > 1 else None)
+
+    async def on_digit(self, digit: str) -> bool:
+        return digit == "2"
+
+    async def on_caller_audio(self, payload: bytes, at_ms: int) -> None:
+        self.config.heard += len(payload)
+
+    async def on_agent_audio(self, payload: bytes, at_ms: int) -> None:
+        self.config.heard += len(payload)
+
+
+class Play:
+    """One script, on a clock of its own."""
+
+    def __init__(self, agent: Agent, greets: int) -> None:
+        self.hands: list[Any] = []
+        self.greets = greets
+        self.heard = 0
+        self.engine = FakeEngine()
+        self.leg = FakeLeg()
+        self.leg.outcome = self.transferred  # type: ignore[method-assign]
+        self.well = False
+        self.attached = self.lost = self.answering = False
+        self.turns = self.answers = self.tools = 0
+        self.playing: list[Playing] = []
+        self.taken: list[AsyncExitStack] = []
+        self.nursery: trio.Nursery | None = None
+        hand = Enabled("hand", Hand, Settings())
+        hand.config = self
+        self.call = Call(
+            FACTS,
+            "agent",
+            agent,
+            self.engine,
+            PCMU_8K,
+            Services(LedgerJournal(), PROMPTS, {}),
+            make_hooks=lambda make: CallHooks([hand, Enabled("two", Greeter, Settings())], make),
+        )
+
+    async def transferred(self, target: str) -> Transferred:
+        await trio.sleep(TRANSFER_S)
+        return Transferred(self.well)
+
+    def emit(self, *events: Any) -> None:
+        if not self.lost:
+            self.engine.sessions[-1].emit(*events)
+
+    async def act(self, word: str) -> None:
+        call, leg, emit = self.call, self.leg, self.emit
+        turn, answer = f"u{self.turns}", f"r{self.answers}"
+        hand = self.hands[0] if self.hands else None
+        match word:
+            case "ready":
+                emit(Ready())
+            case "speech":
+                self.turns += 1
+                emit(SpeechStarted(f"u{self.turns}", 0))
+            case "silence":
+                emit(SpeechStopped(turn, 0))
+            case "commit":
+                emit(Committed(turn))
+            case "words":
+                emit(CallerTranscript(turn, "words", final=True))
+            case "begin":
+                self.answers += 1
+                self.answering = True
+                emit(ResponseStarted(f"r{self.answers}"))
+            case "item" if self.answering:
+                emit(AgentAudio(answer, f"a{answer}", 0, b"\x21" * 8000))
+            case "done" if self.answering:
+                emit(AgentTranscript(f"a{answer}", "what was said", final=True))
+                emit(AgentAudioDone(answer, f"a{answer}"))
+            case "end":
+                self.answering = False
+                emit(ResponseDone(answer, "completed"))
+            case "tool":
+                self.tools += 1
+                emit(ToolCall(f"c{self.tools}", f"t{self.tools}", "slow", "{}"))
+            case "reconnecting":
+                self.answering = False  # the rest of it never comes
+                emit(Reconnecting("gone", "gone"))
+            case "resumed" | "fallback":
+                fallback = word == "fallback"
+                emit(Resumed("other", "model", fallback=fallback, answering=self.turns % 2 == 0))
+            case "lost" | "lose":
+                emit(Lost("gone", "gone", retryable=False))
+                self.lost = True
+            case "attach" if not self.attached and not call.ended.is_set():
+                self.attached = True
+                call.attach(leg)
+            case "say" if self.attached and not leg.closed:
+                leg.say(b"\xff" * 800)
+            case "press" if self.attached and not leg.closed:
+                leg.press("12"[self.turns % 2])
+            case "hold" | "back" if self.attached and not leg.closed:
+                leg.hold(word == "hold")
+            case "hang_up" if self.attached and not leg.closed:
+                leg.hang_up_as_caller()
+            case "drop" if self.attached and not leg.closed:
+                leg.drop()
+            case "wind_down":
+                call.wind_down("asked", "farewell")
+            case _ if hand is not None:
+                with suppress(Unsupported):
+                    await self.use(hand, word)
+
+    async def use(self, hand: Any, word: str) -> None:
+        match word:
+            case "play":
+                self.playing.append(hand.play(CLIP))
+            case "play_two":
+                self.playing.append(hand.play(CLIP, "still_there"))
+            case "say_exactly":
+                hand.say("Words.")
+            case "tell":
+                hand.tell("A text.")
+            case "interrupt":
+                hand.interrupt()
+            case "take":
+                stack = AsyncExitStack()
+                await stack.enter_async_context(hand.take_over())
+                self.taken.append(stack)
+            case "give" if self.taken:
+                await self.taken.pop().aclose()
+            case "fact":
+                hand.set_fact("name", self.turns)
+            case "start":
+                hand.start(trio.sleep, 1)
+            case "finish":
+                hand.hang_up()
+            case "finish_clip":
+                hand.hang_up(farewell=CLIP)
+            case "finish_now":
+                hand.hang_up(now=True)
+            case "transfer" | "transfer_well":
+                self.well = word == "transfer_well"
+                assert self.nursery is not None
+                self.nursery.start_soon(self.transfer, hand)
+
+    async def transfer(self, hand: Any) -> None:
+        with suppress(Unsupported):
+            await hand.transfer("+49301234")
+
+    async def converse(self) -> None:
+        """After all that an answer is heard, and the call listens."""
+        if self.over() or not self.attached:
+            return
+        await self.act("back")
+        connecting = self.call.record.model_state.value
+        if connecting in ("connecting", "reconnecting"):
+            await self.act("ready" if connecting == "connecting" else "resumed")
+        with trio.move_on_after(REST_S):
+            while not self.over() and not self.quiet:
+                await self.act("end")  # what was asked for is over
+                await trio.sleep(1)
+        if self.over():
+            return
+        event("one more turn")
+        self.turns += 1000
+        for word in ("speech", "silence", "commit", "begin", "item", "done", "end"):
+            await self.act(word)
+        await trio.sleep(1.5)
+        item = f"ar{self.answers}"
+        if not self.over():
+            assert self.call._playout.heard_ms(item) == 1000
+            assert self.call.record.state is CallState.LISTENING
+
+    @property
+    def quiet(self) -> bool:
+        call = self.call
+        return call._playout.idle and not call.transfers.under_way and not call.toolbox.running
+
+    def over(self) -> bool:
+        record = self.call.record
+        ending = record.state in (CallState.ENDING, CallState.ENDED)
+        return self.lost or self.leg.closed or record.reason is not None or ending
+
+
+class Greeter(Plugin):
+    """Puts something before whatever the others have planned."""
+
+    async def greeting(self, planned: Greeting) -> Greeting | None:
+        return Greeting(("one_moment", *planned.before), planned.audio) if planned.before else None
+
+
+AGENTS = st.builds(
+    Agent,
+    greeting=st.sampled_from(["", "Greet."]),
+    barge_in=st.sampled_from(["immediate", "confirm", "off"]),
+    farewell_text=st.sampled_from([None, "Bye!"]),
+    silence_prompt_s=st.sampled_from([0.0, 3.0]),
+    silence_hangup_s=st.sampled_from([0.0, 6.0]),
+    max_duration_s=st.sampled_from([8.0, 60.0]),
+    transfer_when_lost=st.sampled_from([None, "+49301"]),
+)
+WAITS = st.sampled_from([0.0, 0.001, 0.02, 0.4, 1.0, 5.0])
+WORDS = st.one_of(
+    st.sampled_from(MODEL),
+    st.sampled_from(("speech", "silence", "commit", "begin", "item")),
+    st.sampled_from(CARRIER[:5]),
+    st.sampled_from(ACTS),
+    st.sampled_from(LINKS[:3]),
+)
+TALK = st.lists(st.tuples(WORDS, WAITS), max_size=25)
+TROUBLE = st.tuples(st.sampled_from((*ENDS, *CARRIER[5:])), WAITS)
+SCRIPTS = st.tuples(TALK, st.lists(TROUBLE, max_size=2), TALK).map(
+    lambda parts: [*parts[0], *parts[1], *parts[2]]
+)
+PRELUDES = st.sampled_from([(), ("attach", "ready"), ("ready", "attach"), ("attach",)])
+
+
+async def play(
+    agent: Agent, greets: int, prelude: tuple[str, ...], script: list[tuple[str, float]]
+) -> None:
+    p = Play(agent, greets)
+    async with trio.open_nursery() as nursery:
+        p.nursery = nursery
+        nursery.start_soon(p.call.run)
+        await trio.testing.wait_all_tasks_blocked()
+        for word, wait in [*((word, 0.001) for word in prelude), *script]:
+            if p.call.ended.is_set():
+                break
+            await p.act(word)
+            await trio.sleep(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            consistent(p.call._playout)
+            if p.call.record.state is CallState.SPEAKING:
+                event("spoke")
+        while p.taken:
+            await p.taken.pop().aclose()
+        await p.converse()
+        rest_s = p.call._playout.unheard / 8000 + TRANSFER_S + LET_FINISH_S
+        limit_s = agent.max_duration_s + rest_s + GOODBYE_LIMIT_S + 3 * MEDIA_TIMEOUT_S
+        with trio.fail_after(limit_s):
+            await p.call.ended.wait()
+        for playing in p.playing:
+            with trio.fail_after(1):
+                await playing.heard()
+    record = p.call.record
+    assert record.state is CallState.ENDED
+    assert record.reason not in (None, "internal_error")
+    assert p.call._playout.idle
+    assert p.leg.hung_up == p.attached
+    assert not p.call.clipboard._unread
+    assert not p.call.clipboard._unheard
+    event(f"reason {record.reason}")
+
+
+@settings(
+    max_examples=250,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(AGENTS, st.integers(0, 2), PRELUDES, SCRIPTS)
+def test_every_call_with_plugins_lives_and_ends(
+    agent: Agent, greets: int, prelude: tuple[str, ...], script: list[tuple[str, float]]
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        clock = trio.testing.MockClock(autojump_threshold=0)
+        trio.run(play, agent, greets, prelude, script, clock=clock)
+    wrong = [line for line in logs if line["log_level"] == "error" and "blocked_ms" not in line]
+    assert not wrong, wrong
