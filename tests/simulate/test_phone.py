@@ -219,6 +219,17 @@ def test_gaps_are_holes_in_what_the_agent_says() -> None:
     assert not result.ok
 
 
+def test_what_a_key_sets_off_is_no_gap() -> None:
+    bench = Bench(Pause(400), Press("1"), Pause(3000))
+    bench.speak(0, 100)
+    bench.speak(600 * MS, 100)  # the answer to the key
+    bench.speak(800 * MS, 300)
+    bench.speak(1200 * MS, 100)  # 100 ms late, and long after the key
+    bench.run_to(9000 * MS)
+    result = bench.result()
+    assert [(gap.start_ms, gap.duration_ms) for gap in result.gaps] == [(1100, 100)]
+
+
 def test_recording_is_what_was_said_and_heard() -> None:
     bench = Bench(Pause(60), Say(WORDS), Pause(200))
     bench.speak(105 * MS, 40)

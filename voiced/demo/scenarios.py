@@ -333,7 +333,7 @@ def _tool(held: Held) -> Mapping[str, bool]:
 _ASKS: Final = _script(
     "asks",
     Say("hours"),
-    WaitForAgentSpeech(5000),
+    WaitForAgentSpeech(5000, timeout_s=20),
     SayWhileAgentSpeaks("thanks"),
     WaitForHangUp(25),
 )

@@ -35,7 +35,7 @@ from voiced.simulate.result import CallResult
 
 __all__ = ["main"]
 
-START_LIMIT_S: Final = 15.0
+START_LIMIT_S: Final = 60.0  # half a second where nothing else goes on
 CALL_LIMIT_S: Final = 40.0
 STOP_LIMIT_S: Final = 10.0
 
@@ -58,6 +58,7 @@ listen = ["udp://127.0.0.1:0"]
 name = "demo"
 host = "127.0.0.1"
 allow = ["127.0.0.1/32"]
+options_s = 0
 """
 
 _CARRIERS: Final = {"twilio": "Twilio", "sip": "SIP"}

@@ -17,6 +17,7 @@ from voiced.simulate.events import (
     CallerStarted,
     CallerStopped,
     CallEvent,
+    DigitPressed,
     HungUp,
     MediaStarted,
 )
@@ -70,8 +71,12 @@ class Timeline:
                 self.add("line", f"play-out buffer cleared, {ms:.0f} ms thrown away")
             case HungUp(by=by):
                 self.add("line", f"hung up by the {by}")
+            case DigitPressed(digit=digit):
+                self.add("caller", "presses a key", digit=digit)
             case _:
-                self.add("line", type(event).__name__, **asdict(event))
+                facts = asdict(event)
+                facts["media_ms"] = facts.pop("at_ms")  # on the line's own clock
+                self.add("line", type(event).__name__, **facts)
 
     def log_line(self, line: dict[str, Any]) -> None:
         """Note what the daemon says of itself."""

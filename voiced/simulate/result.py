@@ -15,11 +15,12 @@ from voiced.simulate.events import (
     CallerStarted,
     CallerStopped,
     CallEvent,
+    DigitPressed,
     HungUp,
     Violation,
 )
 from voiced.simulate.figures import RtpFigures, SipFigures
-from voiced.simulate.playbuffer import US_PER_BYTE, DrySpell
+from voiced.simulate.playbuffer import US_PER_BYTE
 from voiced.simulate.telephone import Telephone
 
 __all__ = ["CallResult", "Gap", "Interruption", "Setup", "Utterance", "judge"]
@@ -27,6 +28,9 @@ __all__ = ["CallResult", "Gap", "Interruption", "Setup", "Utterance", "judge"]
 GAP_LIMIT_MS = 1000
 """A longer silence is taken for the end of what the agent said, not for a hole in it. Prompts that
 are meant to follow each other more closely, a tone and a delayed greeting, do look like a hole."""
+KEY_MS = 500
+"""What a key sets off, such as that the agent falls silent and says something else, begins within
+so long: keys take their time over RTP, and no carrier tells there that its buffer was emptied."""
 GREETING_MS = 300
 ANSWER_MS = 200
 CLEAR_LIMIT_MS = 1500
@@ -206,7 +210,7 @@ def judge(setup: Setup, phone: Telephone) -> CallResult:
         agent=agent,
         caller=caller,
         interruptions=tuple(_interruption(each) for each in phone.barge_ins.all),
-        gaps=_gaps(phone.buffer.dry_spells, caller, phone.gap_floor_ms),
+        gaps=_gaps(phone, caller),
         violations=tuple(event for event in phone.events if isinstance(event, Violation)),
         violation_count=phone.violation_count,
         lost_frames=phone.lost_frames,
@@ -264,14 +268,14 @@ def _interruption(barge_in: BargeIn) -> Interruption:
     )
 
 
-def _gaps(
-    spells: list[DrySpell], caller: tuple[Utterance, ...], floor_ms: float
-) -> tuple[Gap, ...]:
-    """Find the silences that were not meant: short, and without a word of the caller's in them."""
+def _gaps(phone: Telephone, caller: tuple[Utterance, ...]) -> tuple[Gap, ...]:
+    """Find the silences that were not meant: short, without a word or a key of the caller's."""
     gaps: list[Gap] = []
-    for spell in spells:
+    pressed = [event.at_ms for event in phone.events if isinstance(event, DigitPressed)]
+    for spell in phone.buffer.dry_spells:
         start, end = spell.start_us / 1000, spell.end_us / 1000
         spoken = any(said.start_ms < end and said.end_ms > start for said in caller)
-        if floor_ms <= end - start < GAP_LIMIT_MS and not spoken:
+        keyed = any(start - KEY_MS <= at_ms < end for at_ms in pressed)
+        if phone.gap_floor_ms <= end - start < GAP_LIMIT_MS and not (spoken or keyed):
             gaps.append(Gap(start, end - start))
     return tuple(gaps)

@@ -1,0 +1,145 @@
+"""`voiced demo --scenario NAME`, as whoever tries voiced runs it: each shows what it promises."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import wave
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import trio
+
+from voiced.commands import demo as command
+from voiced.demo import SCENARIOS
+from voiced.demo.scenarios import Place
+
+LIMIT_S = 200.0
+ALL_S = 900.0
+AT_ONCE = 3
+"""Each takes half a minute of real time and is a caller and a daemon, of some 15 % of a core each
+but for their start."""
+
+WATCH_S = 0.02
+DISTURBED_MS = 300.0
+"""Where this process was kept waiting for so long in all, a demo's audio was, too."""
+TRIES = 3
+
+AUDIBLE = 300
+"""Of PCM16: -40 dBFS."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a scenario has left behind."""
+
+    code: int
+    said: str
+    folder: Path
+
+
+async def show(name: str, folder: Path, shown: dict[str, Shown]) -> None:
+    arguments = ["demo", "--scenario", name, "--directory", str(folder / name)]
+    with trio.fail_after(LIMIT_S):
+        done = await trio.run_process(
+            [sys.executable, "-P", "-m", "voiced", *arguments],
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    shown[name] = Shown(done.returncode, done.stdout.decode(), folder / name)
+
+
+class Watch:
+    """Notices how long the machine keeps others waiting."""
+
+    stalled_ms = 0.0
+
+    async def run(self) -> None:
+        while True:
+            due = trio.current_time() + WATCH_S
+            await trio.sleep_until(due)
+            late_s = trio.current_time() - due
+            if late_s > WATCH_S:
+                self.stalled_ms += 1000 * late_s
+
+
+async def show_all(folder: Path) -> dict[str, Shown]:
+    shown: dict[str, Shown] = {}
+    free = trio.CapacityLimiter(AT_ONCE)
+    watch = Watch()
+
+    async def one(name: str) -> None:
+        async with free:
+            for _ in range(TRIES):
+                before = watch.stalled_ms
+                await show(name, folder, shown)
+                if shown[name].code == 0 or watch.stalled_ms - before < DISTURBED_MS:
+                    break
+
+    async with trio.open_nursery() as watching:
+        watching.start_soon(watch.run)
+        async with trio.open_nursery() as nursery:
+            for name in SCENARIOS:
+                nursery.start_soon(one, name)
+        watching.cancel_scope.cancel()
+    return shown
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Shown]:
+    return trio.run(partial(show_all, tmp_path_factory.mktemp("demo")))
+
+
+def test_the_command_names_every_scenario() -> None:
+    assert tuple(SCENARIOS) == command.NAMES
+    assert {each.name for each in SCENARIOS.values()} == set(SCENARIOS)
+
+
+@pytest.mark.timeout(ALL_S)
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_all_that_it_shows_was_heard(name: str, shown: dict[str, Shown]) -> None:
+    done = shown[name]
+    assert done.code == 0, done.said
+    assert "NO " not in done.said
+    assert "Traceback" not in done.said
+    carriers = [place.over for place in SCENARIOS[name].calls]
+    assert {"twilio", "sip"} <= set(carriers)
+
+
+@pytest.mark.timeout(ALL_S)
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [(name, place) for name, each in SCENARIOS.items() for place in each.calls],
+    ids=lambda each: each if isinstance(each, str) else each.suffix or each.over,
+)
+def test_what_it_leaves_can_be_heard_and_read(
+    name: str, place: Place, shown: dict[str, Shown]
+) -> None:
+    folder, suffix = shown[name].folder, place.suffix
+    timeline = json.loads((folder / f"timeline{suffix}.json").read_text("utf-8"))
+    call, entries = timeline["call"], timeline["timeline"]
+    with wave.open(str(folder / f"call{suffix}.wav")) as recording:
+        assert (recording.getnchannels(), recording.getframerate()) == (2, 8000)
+        frames = recording.getnframes()
+        sound = np.frombuffer(recording.readframes(frames), "<i2").reshape(-1, 2)
+    assert frames / 8 == pytest.approx(call["duration_ms"], abs=40)
+    # Each side is heard when the timeline says so, and on its own channel.
+    for channel, side in ((0, "caller"), (1, "agent")):
+        for said in call[side]:
+            part = sound[round(8 * said["start_ms"]) : round(8 * said["end_ms"]), channel]
+            assert np.abs(part).max() > AUDIBLE, (side, said)
+    assert len(call["agent"]) >= 1
+    times = [entry["at_ms"] for entry in entries]
+    assert times == sorted(times)
+    assert {entry["who"] for entry in entries} >= {"caller", "line", "state", "model"}
+    assert any(entry["text"].startswith("call ended: ") for entry in entries)
+    lines = (folder / f"transcript{suffix}.txt").read_text("utf-8").splitlines()
+    assert lines
+    assert all(line.startswith(("agent: ", "caller: ")) for line in lines)
+    if call["caller"]:
+        assert any(line.startswith("caller: ") for line in lines)
