@@ -32,6 +32,7 @@ enum { VOICE_WINDOW = 80, TONE_WINDOW = 160 };
 #define PLACED 0.8f               /* of the power left: playback began where that is least ... */
 #define MOVED 0.05f               /* ... if that is so much less than where it was believed to */
 #define SURELY_PLACED 0.3f
+#define HEARD 0.5f                /* of periodicity: below it nobody asks whose it is */
 #define FRACTIONS 8               /* of a sample, in which that place is told */
 enum { PLACED_BY = 1600 };        /* samples of echo after which it is not doubted: 400 ms */
 
@@ -505,7 +506,8 @@ static int64_t whole(float x, float *part) { /* the integer not above x */
 
 /* What was played since the start numbered `s`, up to the next one, as late as it was heard, into
  * those of out[0, n) that it takes; out[0] is far sample `first`. */
-static void load_start(const voiced_echo *e, size_t s, int64_t first, float *out, int64_t n) {
+static void load_start(const voiced_echo *e, size_t s, int64_t first, float *out, int64_t n,
+                       float *played) {
     const voiced_echo_start *start = &e->start[s];
     int64_t until = s + 1 < e->starts ? start[1].at : e->far_end;
     float weights[8], part;
@@ -513,13 +515,19 @@ static void load_start(const voiced_echo *e, size_t s, int64_t first, float *out
     between(1 - part, weights); /* of far samples i - late - 4 to i - late + 3 */
     int64_t from = start->at + late - first, to = until + late + 1 - first;
     from = from < 0 ? 0 : from, to = to > n ? n : to;
-    for (int64_t i = from; i < to; i++) {
+    for (int64_t i = from; i < to + 7; i++) { /* as it was sent, four samples early */
         int64_t at = first + i - late - 4;
-        float sum = 0;
-        for (int64_t k = 0; k < 8; k++) {
-            sum += at + k >= start->at && at + k < until ? weights[k] * far_sample(e, at + k) : 0;
+        played[i - from] = at >= start->at && at < until ? far_sample(e, at) : 0;
+    }
+    for (int64_t i = 0; i < to - from; i++) {
+        float sum = played[i + 4]; /* the weights of no fraction are 0 but for one */
+        if (part > 0) {
+            sum = 0;
+            for (int64_t k = 0; k < 8; k++) {
+                sum += weights[k] * played[i + k];
+            }
         }
-        out[i] = sum;
+        out[from + i] = sum;
     }
 }
 
@@ -529,7 +537,7 @@ static void load_far(const voiced_echo *e, voiced_echo_work *w, size_t since, in
     float *raw = w->re;
     memset(raw, 0, (n + 1) * sizeof *raw);
     for (size_t s = since; s < e->starts; s++) {
-        load_start(e, s, first - 1, raw, (int64_t)n + 1);
+        load_start(e, s, first - 1, raw, (int64_t)n + 1, w->im);
     }
     for (size_t i = 0; i < n; i++) {
         w->far[i] = raw[i + 1] - EMPHASIS * raw[i];
@@ -723,7 +731,7 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
         f->echo = power(w->echo + at, FRAME);
         f->rest = power(w->rest + at, FRAME);
         f->voice = periodicity(w->smooth + at + FRAME, &f->period);
-        f->alike = f->echo > 0 ? likeness(w->smooth + at + FRAME, w->hum + at + FRAME) : 0;
+        f->alike = f->echo > 0 && f->voice > HEARD ? likeness(w->smooth + at + FRAME, w->hum + at + FRAME) : 0;
         f->tone = tones(w->rest + at + FRAME, &f->digit);
     }
     return count;

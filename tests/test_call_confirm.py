@@ -8,10 +8,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import trio
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg
+from tests.interruption import sounds
+from tests.interruption.lines import ulaw as coded
+from tests.interruption.recordings import AGENT as PERSON
+from tests.interruption.recordings import CALLERS, Signal, prompts
 from tests.test_call import TICK, Scene
 from voiced import clips
 from voiced.call import Call, Services
@@ -64,12 +69,16 @@ class Line(FakeLeg):
                 sound[index] = payload[index - start]
         return bytes(sound)
 
-    async def echo(self, gain: float, ms: int) -> None:
-        """For `ms` the caller's side carries what was played, later and softer."""
-        for _ in range(ms // 20):
+    async def echo(self, gain: float, ms: int, caller: Signal | None = None) -> None:
+        """For `ms` the caller's side carries what was played, later and softer, and the caller."""
+        said = np.zeros(ms * 8)
+        if caller is not None:
+            said[: len(caller)] = caller[: len(said)]
+        for start in range(0, len(said), 160):
             await trio.sleep(0.02)
             heard = self.heard_at(trio.current_time() - 0.02 - ECHO_MS / 1000, 160)
-            self.say(ulaw(convert(heard, PCMU_8K, PCM16_8K), gain))
+            back = np.frombuffer(convert(heard, PCMU_8K, PCM16_8K), "<i2") * gain
+            self.say(coded(back + said[start : start + 160]))
 
 
 def ulaw(pcm: bytes, gain: float = 1.0) -> bytes:
@@ -79,8 +88,8 @@ def ulaw(pcm: bytes, gain: float = 1.0) -> bytes:
 
 
 @asynccontextmanager
-async def speaking() -> AsyncIterator[tuple[Scene, Line]]:
-    """An agent that confirms is in the midst of an answer."""
+async def speaking(answer: bytes = AGENT) -> AsyncIterator[tuple[Scene, Line]]:
+    """An agent that confirms is in the midst of an answer: PCM16 at 8 kHz."""
     engine, leg, journal = FakeEngine(), Line(), Journal(Path("unused"))
     agent = Agent(greeting="", barge_in="confirm", confirm_ms=400)
     call = Call(FACTS, "a", agent, engine, PCMU_8K, Services(journal, Prompts()))
@@ -95,7 +104,7 @@ async def speaking() -> AsyncIterator[tuple[Scene, Line]]:
             SpeechStopped("u1", 500),
             Committed("u1"),
             ResponseStarted("r1"),
-            AgentAudio("r1", "a1", 0, ulaw(AGENT)),
+            AgentAudio("r1", "a1", 0, ulaw(answer)),
             AgentTranscript("a1", clips.load("opening_hours").text, final=True),
             AgentAudioDone("r1", "a1"),
             ResponseDone("r1", "completed"),
@@ -224,3 +233,68 @@ async def test_an_echo_that_never_ends_costs_one_pause(autojump_clock: object, g
         await leg.echo(gain, 4000)
         assert len(leg.clears) == 1
         assert s.at(CallState.SPEAKING) or s.at(CallState.LISTENING)
+
+
+def recorded() -> bytes:
+    """Eight seconds of an agent, recorded by a person."""
+    said = np.concatenate(prompts(PERSON, "held out", 2500, 60_000)[:4])[: 8 * 8000]
+    return said.astype("<i2").tobytes()
+
+
+def caller(index: int) -> Signal:
+    return prompts(CALLERS["held out"][index], "held out", 900, 3000)[0]
+
+
+@pytest.mark.parametrize("gain", [0.1, 0.25])
+async def test_a_recorded_agent_is_not_cut_by_its_echo(autojump_clock: object, gain: float) -> None:
+    """Two reports of speech: each pauses once, and all is heard in the end."""
+    answer = recorded()
+    async with speaking(answer) as (s, leg):
+        for turn in ("u2", "u3"):
+            await leg.echo(gain, 600)
+            s.model.emit(SpeechStarted(turn, 300))
+            await leg.echo(gain, 2000)
+            s.model.emit(SpeechStopped(turn, 2600), Committed(turn))
+            await leg.echo(gain, 200)
+        assert len(leg.clears) == 2
+        await trio.sleep(10)
+        assert b"".join(payload for _, payload in leg.pieces) == ulaw(answer)
+
+
+@pytest.mark.parametrize("who", [0, 1, 2])
+@pytest.mark.parametrize("gain", [0.0, 0.25])
+@pytest.mark.parametrize("let_pass", [False, True])
+async def test_a_recorded_caller_interrupts_over_an_echo(
+    autojump_clock: object, who: int, gain: float, let_pass: bool
+) -> None:
+    """At the beginning of the report, or after the echo was reported and let pass."""
+    async with speaking(recorded()) as (s, leg):
+        await leg.echo(gain, 600)
+        if let_pass:
+            s.model.emit(SpeechStarted("u2", 300))
+            await leg.echo(gain, 1000)
+            assert s.at(CallState.SPEAKING)
+            await leg.echo(gain, 900, caller(who))
+        else:
+            await leg.echo(gain, 200, caller(who))
+            s.model.emit(SpeechStarted("u2", 600))
+            await leg.echo(gain, 600, caller(who)[1600:])
+        assert s.at(CallState.CALLER_SPEAKING)
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.25])
+@pytest.mark.parametrize("name", ["cough", "throat", "clicks"])
+async def test_a_cough_does_not_cut_a_recorded_agent(
+    autojump_clock: object, gain: float, name: str
+) -> None:
+    answer = recorded()
+    async with speaking(answer) as (s, leg):
+        await leg.echo(gain, 600)
+        sound = sounds.COUGHS[name](np.random.default_rng(2))
+        await leg.echo(gain, 120, sound)
+        s.model.emit(SpeechStarted("u2", 600))
+        await leg.echo(gain, 1500, sound[960:])
+        s.model.emit(SpeechStopped("u2", 2000), Committed("u2"))
+        await trio.sleep(12)
+        assert len(leg.clears) == 1
+        assert b"".join(payload for _, payload in leg.pieces) == ulaw(answer)

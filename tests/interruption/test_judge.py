@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voiced.audio import EchoFrame
@@ -78,6 +78,7 @@ frames = st.lists(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frames, st.integers(0, 60))
 def test_any_frames_are_judged_within_their_length(some: list[EchoFrame], count_from: int) -> None:
     found = find(some, count_from)
@@ -87,6 +88,7 @@ def test_any_frames_are_judged_within_their_length(some: list[EchoFrame], count_
     assert 0 <= found.echo_share <= 1
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frames)
 def test_a_louder_rest_is_never_less_voice(some: list[EchoFrame]) -> None:
     alone = [f._replace(echo=0.0, tone=0.0, near=max(f.rest, 1.0)) for f in some]
