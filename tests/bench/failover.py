@@ -14,11 +14,13 @@ over both carriers, in this process and in real time. For each carrier and outag
 - `silence`: the longest silence of both sides between the cut and that answer.
 
 `late` is the worst that this process itself was late in any of these calls: it is part of each.
+Calls in which it was later than `LATE_MS` are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import random
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -36,13 +38,16 @@ __all__ = ["main"]
 
 TURNS: tuple[Step, ...] = tuple(
     step
-    for clip in ("interrupt", "interrupt", "thanks")
+    for clip in ("interrupt", "thanks")
     for step in (Say(clip), WaitForAgentSpeech(300), WaitForAgentSilence(2200))
 )
-LEAST_S, MOST_S = 0.5, 15.0
+LEAST_S, MOST_S = 0.5, 11.0
 """When the wire is cut, counted from the beginning of media."""
-AT_ONCE = 3
+AT_ONCE = 4
 LOOK_S = 0.005
+LATE_MS = 250
+"""A call in which this process was later than this tells of the machine, and is left out."""
+
 SPEAKS = ("caller_speaking", "committing", "thinking", "speaking", "greeting")
 
 
@@ -58,6 +63,7 @@ class Figures:
     states: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     late_ms: float = 0.0
+    left_out: int = 0
 
 
 @dataclass
@@ -114,6 +120,9 @@ def note(
 ) -> None:
     """Add the figures of one call."""
     result = outcome.result
+    if result.lag_ms > LATE_MS:
+        to.left_out += 1
+        return
     to.late_ms = max(to.late_ms, result.lag_ms)
     if result.failure is not None or times.lost is None or times.back is None:
         if not outcome.losses_ms or result.duration_ms / 1000 <= cut_s + outage_s:
@@ -133,6 +142,9 @@ def note(
     after = [start for start, _ in agent if start > cut_ms]
     if not owed or not after:
         return
+    following = next((s.start_ms for s in result.caller if s.start_ms > waits_from), math.inf)
+    if after[0] > following:  # nothing was owed any more: all of the answer had come
+        return
     if sounding is None:
         to.sound.append(max(0.0, after[0] - waits_from))
     else:
@@ -140,7 +152,7 @@ def note(
     back_ms = max(waits_from, cut_ms + 1000 * outage_s, sounding or 0.0)
     resumed_ms = 1000 * (times.back - media_at)
     answers = [start for start in after if start >= resumed_ms]
-    if answers:
+    if answers and answers[0] < following:
         to.answer.append(max(0.0, answers[0] - back_ms))
         to.silence.append(longest_silence(outcome, cut_ms, answers[0]))
 
@@ -213,7 +225,7 @@ def show(carrier: str, outage_ms: int, figures: Figures) -> None:
     for name in ("known", "session", "sound", "answer", "silence"):
         values = getattr(figures, name)
         print(f"  {name:10} {quantiles(values)} {len(values):4}")
-    print(f"  late {figures.late_ms:.0f}")
+    print(f"  late {figures.late_ms:.0f}; left out for {LATE_MS} and more: {figures.left_out}")
     for failed in figures.failed:
         print(f"  ! {failed}")
 
