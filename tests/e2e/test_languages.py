@@ -239,12 +239,16 @@ async def interrupts(here: House, language: str, kind: str = "talks") -> None:
     steps = (*GREETED, Say(f"hours_{language}"), SayWhileAgentSpeaks("thanks_ja", 900), *GREETED)
     result, row = await held(here, "twilio", kind, language, *steps, HangUp())
     whole = text_of("opening_hours", language)
-    (cut,) = [entry["text"] for entry in row["transcript"] if entry["cut"]]
+    cuts = [entry["text"] for entry in row["transcript"] if entry["cut"]]
+    assert len(cuts) == 1, row["transcript"]
+    (cut,) = cuts
     assert whole.startswith(cut)
     assert 0 < len(cut) < len(whole)
     (attempt,) = result.interruptions
     if attempt.cut:
-        (part,) = [each for each in result.agent if each.cut]
+        parts = [each for each in result.agent if each.cut]
+        assert len(parts) == 1, result.agent
+        (part,) = parts
         share = (part.end_ms - part.start_ms) / clips.load(f"opening_hours_{language}").duration_ms
         if kind == "talks":
             assert abs(len(cut) - share * len(whole)) < CUT_SLACK

@@ -133,15 +133,14 @@ class Http:
         """
         content = None if json is None else msgspec.json.encode(json)
         headers = {} if json is None else {"Content-Type": "application/json"}
-        async with self._ask(
-            server,
-            "POST",
-            path,
-            content=content,
-            data=form,
-            files=None if file is None else {"file": file},
-            headers=headers,
-        ) as response:
+        if file is not None:
+            # Made here, whole: a caller who interrupts an upload would leave httpx's generator of
+            # its pieces behind, unfinished.
+            made = httpx.Request(
+                "POST", "http://upload", data=dict(form or {}), files={"file": file}
+            )
+            content, headers = made.read(), {"Content-Type": made.headers["Content-Type"]}
+        async with self._ask(server, "POST", path, content=content, headers=headers) as response:
             yield Answer(response)
 
     async def reach(self, server: Provider) -> None:
