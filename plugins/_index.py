@@ -167,7 +167,15 @@ class Index:
         self._max_bytes = max_kb * 1024
         self._passage_chars = passage_chars
         self._writer = self._connect(database)
-        stamp = f"{_VERSION}:{passage_chars}:{folder}"
+        try:
+            self._reader = self._make(database)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def _make(self, database: Path) -> sqlite3.Connection:
+        """Make the tables, anew where they were made otherwise; returns another connection."""
+        stamp = f"{_VERSION}:{self._passage_chars}:{self._folder}"
         self._writer.execute("CREATE TABLE IF NOT EXISTS made (stamp TEXT)")
         if self._writer.execute("SELECT stamp FROM made").fetchall() != [(stamp,)]:
             for table in ("files", "passages", "words"):  # made otherwise: begin anew
@@ -176,7 +184,7 @@ class Index:
             self._writer.execute("INSERT INTO made VALUES (?)", (stamp,))
         self._writer.executescript(_SCHEMA)
         self._writer.commit()
-        self._reader = self._connect(database)
+        return self._connect(database)
 
     @staticmethod
     def _connect(database: Path) -> sqlite3.Connection:

@@ -140,3 +140,16 @@ def test_a_row_written_again_keeps_what_was_noted_meanwhile(tmp_path: Path) -> N
     journal._store(journal._waiting())
     (found,) = journal.calls()
     assert found["facts"] == {"recording": "b.wav", "summary": "short"}
+
+
+def test_a_row_has_room_for_so_many_facts(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    journal.write(row("c1"))
+    for number in range(200):
+        journal.annotate("c1", f"fact{number}", number)
+    journal.annotate("c1", "fact0", "again")
+    journal._store(journal._waiting())
+    (found,) = journal.calls()
+    assert len(found["facts"]) == 128
+    assert found["facts"]["fact0"] == "again"

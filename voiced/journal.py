@@ -36,6 +36,9 @@ _LARGEST: Final = 2**63
 MAX_FACT: Final = 32_000
 """Characters of a fact that is noted after a call: a summary, not a transcript."""
 
+MAX_FACTS: Final = 128
+"""Facts of a call, those that are noted after it included."""
+
 FILE_NAME: Final = "journal.sqlite"
 
 # Rows waiting for the disk. A row is 1 to 50 KB; at 30 calls a second this is half a minute of a
@@ -335,6 +338,9 @@ def _annotate(database: sqlite3.Connection, entry: Annotation) -> None:
         log.warning("fact of an unknown call", call=entry.call_id, fact=entry.name)
         return
     facts = json.loads(found[0] or "{}")
+    if entry.name not in facts and len(facts) >= MAX_FACTS:
+        log.warning("call has too many facts", call=entry.call_id, fact=entry.name)
+        return
     facts[entry.name] = entry.value
     text = encodable(json.dumps(facts, ensure_ascii=False))
     database.execute("UPDATE call SET facts = ? WHERE call_id = ?", (text, entry.call_id))
