@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,9 +36,12 @@ class Held:
         return self.place == 0
 
     def known(self, secret: str) -> bool:
-        """Whether a text stands in anything that outlives the call."""
+        """Whether digits stand in anything that outlives the call, by themselves.
+
+        As a part of a time or of an id they are there by chance.
+        """
         kept = (json.dumps(self.row), json.dumps(self.timeline), *self.log)
-        return any(secret in text for text in kept)
+        return any(re.search(rf"(?<![\w.]){secret}(?!\w)", text) for text in kept)
 
     def file(self, directory: Path, name: str) -> Path:
         """Where its file of that kind is."""
