@@ -103,7 +103,7 @@ async def test_a_pipeline_on_the_emulator_is_made() -> None:
 async def test_the_first_engine_is_not_there() -> None:
     configs: Configs = {"one": DEAD, "two": EmulatorEngine(speech="clips")}
     async with engines(configs) as made:
-        agent = Agent(engine="one", fallback_engine="two", reconnect_s=0.5)
+        agent = Agent(engine="one", fallback_engine="two", reconnect_s=2)
         engine = made.for_agent(agent)
         async with engine.open(plan(agent)) as session:
             events = await until(session, Resumed)
