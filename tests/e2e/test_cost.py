@@ -134,7 +134,7 @@ async def refused(here: House, to: str, why: str) -> None:
     result = await dial_sip(here, to)
     assert result.sip is not None
     assert result.sip.status == 486
-    assert sample("voiced_refused_total", what="call", why=why) == before + 2
+    assert sample("voiced_refused_total", what="call", why=why) >= before + 2
 
 
 @scenes
