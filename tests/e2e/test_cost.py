@@ -102,7 +102,8 @@ def struck(result: CallResult, row: Mapping[str, Any], cap: str) -> None:
     assert result.failure is None, result.failure
     assert result.ended_by == "agent"
     assert row["reason"] == f"cost_{cap}"
-    if result.lag_ms < STALL_MS:
+    paused_ms = 0.0 if result.rtp is None else result.rtp.longest_gap_ms
+    if max(result.lag_ms, paused_ms) < STALL_MS:
         assert find(result, "farewell") is not None
     assert not result.agent[-1].cut
     # A farewell that fits in, at the rate of ten cents a second, and no minute thrown away.
