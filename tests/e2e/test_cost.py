@@ -194,6 +194,12 @@ def spent(daemon: Daemon) -> float:
         return sum(each.usd for each in journal.spent(day_of(time.time())))
 
 
+def ended(daemon: Daemon, call_sid: str) -> Mapping[str, Any] | None:
+    """The row of a call, as soon as it is over: the journal writes behind."""
+    rows = (row for row in daemon.rows() if row["carrier_call_id"] == call_sid)
+    return next((row for row in rows if row["reason"] is not None), None)
+
+
 async def told(file: Path, *command: str) -> str:
     """What a command prints about the running daemon."""
     done = await trio.run_process(
@@ -214,7 +220,9 @@ async def test_a_day_is_remembered_over_a_crash(tmp_path: Path) -> None:
     assert 0.25 <= before < CAP / 2
     async with running(file) as daemon:
         result = await daemon.call(STAYS, "+15550100")
-        (row,) = (row for row in daemon.rows() if row["carrier_call_id"] == result.call_sid)
+        await until(lambda: ended(daemon, result.call_sid) is not None, "the call's row")
+        row = ended(daemon, result.call_sid)
+        assert row is not None
         assert row["reason"] == "cost_day"
         assert row["cost_usd"] < CAP - before, "the earlier call counts"
         assert spent(daemon) == pytest.approx(before + row["cost_usd"], abs=0.001)
