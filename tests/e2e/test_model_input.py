@@ -35,7 +35,8 @@ from voiced.simulate.script import (
 )
 from voiced.simulate.wire import Identifiers, Narrator
 
-GREETS = 'greeting = "Greet the caller."\nno_answer_s = 0.8\n'
+# What each loss is; that a lost model is tried again is tested elsewhere.
+GREETS = 'greeting = "Greet the caller."\nno_answer_s = 0.8\nreconnect_s = 0\n'
 HEARS = Script("hears", "", (WaitForAgentSpeech(1000), WaitForAgentSilence(500), HangUp()))
 WAITS = Script("waits", "", (WaitForHangUp(),))
 SORRY_MS = clips.load("unavailable").duration_ms
