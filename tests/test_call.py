@@ -420,11 +420,12 @@ async def test_hang_up_at_any_moment_releases_everything(
 
 
 async def test_slow_carrier_holds_the_model_back(autojump_clock: object) -> None:
-    async with scene() as s:
+    async with scene(Agent(silence_prompt_s=0, silence_hangup_s=0)) as s:
         s.leg.stalled = trio.Event()
         s.model.emit(Ready(), ResponseStarted("r"))
         for _ in range(2500):  # 500 s of audio
             s.model.emit(AgentAudio("r", "a", 0, b"\x21" * 1600))
+        s.model.emit(AgentAudioDone("r", "a"))
         await trio.sleep(5)
         assert s.call._playout.unheard <= 240_000 * 8 + 1600
         s.leg.stalled.set()

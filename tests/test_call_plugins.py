@@ -16,9 +16,11 @@ from voiced.call import Call, Services
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudio,
+    AgentAudioDone,
     Lost,
     Ready,
     Reconnecting,
+    ResponseDone,
     ResponseStarted,
     Resumed,
     SpeechStarted,
@@ -475,6 +477,31 @@ async def test_hanging_up_lets_the_agent_finish(autojump_clock: object) -> None:
         played = b"".join(payload for _, payload in s.leg.played)
     assert played == b"\x21" * 16000 + b"\x61" * 1600
     assert s.call.record.reason == "done"
+
+
+# ---- a model that stalls, or is lost
+
+
+async def test_a_model_that_stalls_in_an_answer_is_covered(autojump_clock: object) -> None:
+    """The filler is heard before the rest of the answer; a short pause needs none."""
+    async with scene(Diary, agent=Agent(greeting="", no_answer_s=2)) as s:
+        s.model.emit(Ready(), *turn(), ResponseStarted("r"))
+        s.model.emit(AgentAudio("r", "i", 0, b"\x21" * 4000))
+        await trio.sleep(2)  # 1.5 s without a sound
+        s.model.emit(AgentAudio("r", "i", 0, b"\x22" * 4000))
+        await trio.sleep(3)  # 2.5 s
+        played = b"".join(payload for _, payload in s.leg.played)
+        assert played[:8000] == b"\x21" * 4000 + b"\x22" * 4000
+        assert len(played) - 8000 > 4000  # the filler has begun
+        await trio.sleep(2)
+        s.model.emit(AgentAudio("r", "i", 0, b"\x23" * 4000), AgentAudioDone("r", "i"))
+        s.model.emit(ResponseDone("r", "completed"))
+        await trio.sleep(1)
+        played = b"".join(payload for _, payload in s.leg.played)
+        assert played.endswith(b"\x23" * 4000)
+        assert s.at(CallState.LISTENING)
+        assert s.call._playout.statistics().dropped == 0
+        assert s.call._playout.heard_ms("i") == 1500
 
 
 # ---- a model that is lost

@@ -33,8 +33,12 @@ class Host:
     def now(self) -> float:
         return round(trio.current_time() - self.began, 1)
 
-    def play_clip(self, name: str) -> None:
+    def play_clip(self, name: str, *, ahead: bool = False) -> None:
         self._clips += 1
+        if ahead:
+            assert self._playout.add_ahead(f"clip:{self._clips}", bytes(int(8000 * CLIP_S)))
+            self.heard.append((name, self.now))
+            return
         self._playout.add(f"clip:{self._clips}", bytes(int(8000 * CLIP_S)), origin="local")
         self._playout.finish(f"clip:{self._clips}")
         self.heard.append((name, self.now))

@@ -271,6 +271,18 @@ class LedgerMachine(RuleBasedStateMachine):
         if any(snapshot.item_id == item for snapshot in self.frozen.values()):
             assert not accepted or not size
 
+    @rule(item=st.sampled_from("ghij"), size=st.integers(0, 40))
+    def add_ahead(self, item: str, size: int) -> None:
+        dry, before = self.playout.dry, self.playout.unheard
+        assert dry == (not self.playout.idle and before == 0)
+        accepted = self.playout.add_ahead(item, bytes(size))
+        assert not accepted or (dry and size)
+        assert self.playout.unheard == before + (size if accepted else 0)
+        if accepted:
+            self.chunk = self.playout.next_chunk(100)
+            assert self.chunk is not None
+            assert self.chunk.item_id == item
+
     @rule(item=st.sampled_from("abcdef"))
     def finish(self, item: str) -> None:
         self.playout.finish(item)

@@ -610,13 +610,17 @@ class Call:
         self._playout.finish(item_id)
         self.wake_speaker()
 
-    def play_clip(self, name: str) -> None:
-        """Queue a message: the agent's own, or the bundled one."""
+    def play_clip(self, name: str, *, ahead: bool = False) -> None:
+        """Queue a message, the agent's own or the bundled one; `ahead` of an answer run dry."""
         self._clips += 1  # item ids are used once
         sound = self._messages.get(name)
         if sound is None:
             sound = self.prompts.clip(name, self.leg_format, self.agent.language)
-        self.queue(f"{name}:{self._clips}", sound)
+        item_id = f"{LOCAL}{name}:{self._clips}"
+        if ahead and self._playout.add_ahead(item_id, sound):
+            self.wake_speaker()
+        elif not ahead:
+            self.queue(item_id, sound)
 
     async def _let_finish(self, reason: str, words: LastWords) -> None:
         """Let the agent say what it is saying, then wind down."""

@@ -663,6 +663,10 @@ class Dialogue:
         if self._record.state is not _S.GREETING:
             self._enter(_S.SPEAKING)
 
+    def ran_dry(self) -> None:
+        """The model is slower than speech, or has stalled."""
+        self.patience.ran_dry()
+
     def turn_over(self) -> None:
         """All that was to be said has been heard."""
         self._settle_seeds()

@@ -35,8 +35,8 @@ _LEAST_WAIT_S: Final = 0.01  # a deadline that rounding puts at "now" must not s
 class PatienceHost(Protocol):
     """What patience asks of its call when it is at an end."""
 
-    def play_clip(self, name: str) -> None:
-        """Queue a bundled message."""
+    def play_clip(self, name: str, *, ahead: bool = False) -> None:
+        """Queue a bundled message; `ahead` of the rest of an answer that has run dry."""
 
     def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
         """Begin to end the call with a last message."""
@@ -60,6 +60,7 @@ class Patience:
         self._held = False
         self._fill_at: float | None = None  # the model is lost: the next filler is due then
         self._working = False
+        self._dry_since: float | None = None  # an answer is open, and nothing of it is left
         self._connecting = True
         self._changed = trio.Event()
         waits = (agent.no_answer_s, agent.silence_prompt_s, agent.silence_hangup_s)
@@ -83,6 +84,11 @@ class Patience:
         """The caller did something: the silence begins anew, and may be asked about again."""
         self._quiet_since = trio.current_time()
         self._prompted = False
+
+    def ran_dry(self) -> None:
+        """All that came of an answer has been heard, and more is owed of it."""
+        self._dry_since = trio.current_time()
+        self._changed.set()
 
     def listening(self) -> None:
         """The caller's turn begins."""
@@ -153,7 +159,9 @@ class Patience:
                 due = min(due, self._watch_loss(now, self._fill_at))
             elif self._owed_since is not None:
                 due = min(due, self._watch_model(now, self._owed_since))
-            elif self._record.state is CallState.LISTENING and self._playout.idle:
+            elif not self._playout.idle:
+                due = min(due, self._watch_answer(now))
+            elif self._record.state is CallState.LISTENING:
                 due = min(due, self._watch_caller(now))
             if not self._over:
                 self._changed = trio.Event()
@@ -169,6 +177,21 @@ class Patience:
         self._host.play_clip("one_moment")
         self._fill_at = now + FILLER_AGAIN_S
         return now + _POLL_S
+
+    def _watch_answer(self, now: float) -> float:
+        """Cover for a model that has stalled within an answer; returns when to look again.
+
+        Whether it is lost is for its session to say.
+        """
+        if self._dry_since is None or not self._playout.dry:
+            self._dry_since = None
+            return now + self._shortest_s
+        due = self._dry_since + self._agent.no_answer_s
+        if now < due:
+            return due
+        self._dry_since = now  # the filler is heard out, and then it is dry again
+        self._host.play_clip("one_moment", ahead=True)
+        return now + self._agent.no_answer_s
 
     def _watch_model(self, now: float, since: float) -> float:
         """Act on a model that owes audio since `since`; returns the next deadline."""

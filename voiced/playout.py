@@ -10,7 +10,8 @@ while an earlier one is open, that is, while more of its audio may come. An item
 `finish`, by the first audio of a later item of the same origin (a model makes its items one after
 the other, so a `done` that never comes blocks nothing), or by `finish_all`, for when whoever made
 the audio is gone. A prompt of ours waits behind an open item of the model: put in between, it would
-tear a sentence apart.
+tear a sentence apart. Only where that item has run dry, because whoever makes it has stalled, a
+prompt is put before the rest of it (`add_ahead`).
 
 For every item, and in sum: 0 <= heard <= sent <= received. Heard never goes back. Positions count
 from the last `cut` or `rewind`; what lies before it (an older *generation*) never changes again.
@@ -150,6 +151,22 @@ class Playout:
         self._received += len(payload)
         return True
 
+    def add_ahead(self, item_id: str, payload: bytes) -> bool:
+        """Have a whole clip of ours heard before the rest of an item that has run dry.
+
+        False, and nothing changes, where no item has.
+        """
+        if not (payload and self.dry) or item_id in self._parts:
+            return False
+        item = _Item(item_id, 0, "local", finished=True)
+        item.audio += payload
+        item.received = len(payload)
+        self._received += len(payload)
+        self._items += 1
+        self._parts[item_id] = {0: item}
+        self._queue.appendleft(item)
+        return True
+
     def finish(self, item_id: str) -> None:
         """No more audio of this item will come. Unknown, finished and cut ids are passed over."""
         for item in self._parts.get(item_id, {}).values():
@@ -266,6 +283,11 @@ class Playout:
     def room(self) -> int:
         """Bytes that may still be added before the source should be held back; never negative."""
         return max(0, self._max_unheard - self.unheard)
+
+    @property
+    def dry(self) -> bool:
+        """All that came has been heard, and an open item owes more."""
+        return bool(self._queue) and self.unheard == 0
 
     @property
     def idle(self) -> bool:

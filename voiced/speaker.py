@@ -34,6 +34,9 @@ class Listener(Protocol):
     def turn_over(self) -> None:
         """Everything that was to be said has been heard."""
 
+    def ran_dry(self) -> None:
+        """All that came of an item has been heard, and more is to come."""
+
 
 class Speaker:
     """Plays a `Playout` through a `Leg`, at most `lead_ms` ahead of what has been heard."""
@@ -160,6 +163,7 @@ class Speaker:
                 else:  # all is heard and the model owes the rest of the item
                     if self._ears is not None:
                         self._ears.settle(math.inf)
+                    self._listener.ran_dry()
                     await self._work.park()
 
     def _listen(self, ears: Ears, payload: bytes) -> None:
