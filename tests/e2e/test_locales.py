@@ -135,7 +135,9 @@ async def operated(daemon: Daemon, ask: Callable[..., Awaitable[str]]) -> None:
         with trio.fail_after(4 * SOON_S):
             while WORDS["goodbye_tr"] not in await ask("show", "last"):
                 await trio.sleep(0.5)
-        await trio.sleep(clips.load("goodbye_tr").duration_ms / 1000 + 1)  # it is heard
+        with trio.fail_after(4 * SOON_S):  # until all of it, and what stood before, is heard
+            while json.loads(await ask("show", "last", "--json"))["state"] != "listening":
+                await trio.sleep(0.5)
         await ask("hangup", "last")
 
 
