@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import pytest
@@ -13,8 +12,6 @@ from voiced.emulator.recognise import recognise
 from voiced.emulator.speaking import Request, sound_of
 from voiced.emulator.speech import Voice, _for_synthesis, _telephone
 from voiced.formats import PCM16_24K
-
-pytestmark = pytest.mark.skipif(not shutil.which("espeak-ng"), reason="espeak-ng is missing")
 
 LANGUAGES = {"en": "hours", "tr": "hours_tr", "ja": "hours_ja"}
 
