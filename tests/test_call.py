@@ -16,6 +16,7 @@ import trio.testing
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg, FakeSession
 from voiced import clips, prompts
+from voiced.audio import convert
 from voiced.call import Call, Services
 from voiced.config.types import Agent, Price
 from voiced.engine import (
@@ -273,7 +274,7 @@ async def test_tone_delay_and_recorded_greeting_stand_in_order(
     source = Path(clips.__file__).parent / "still_there.wav"
     agent = Agent(connection_tone=True, greeting_delay_ms=500, greeting_files=(source, source))
     lead = prompts.tone(PCMU_8K) + PCMU_8K.silence(500)
-    spoken = prompts.convert(clips.load("still_there").pcm, PCM16_8K, PCMU_8K)
+    spoken = convert(clips.load("still_there").pcm, PCM16_8K, PCMU_8K)
     in_real_time(autojump_clock)
     async with scene(agent, attach=False) as s:
         while s.call._playout.unheard < len(lead) + 2 * len(spoken):

@@ -19,6 +19,7 @@ from tests.interruption.recordings import AGENT as PERSON
 from tests.interruption.recordings import CALLERS, Signal, prompts
 from tests.test_call import TICK, Scene
 from voiced import clips
+from voiced.audio import convert
 from voiced.call import Call, Services
 from voiced.config.types import Agent
 from voiced.engine import (
@@ -34,7 +35,7 @@ from voiced.engine import (
 )
 from voiced.formats import PCM16_8K, PCMU_8K
 from voiced.journal import Journal
-from voiced.prompts import Prompts, convert
+from voiced.prompts import Prompts
 from voiced.states import CallState
 
 AGENT = clips.load("opening_hours").pcm[: 2 * 8000 * 6]

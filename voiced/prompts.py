@@ -14,7 +14,8 @@ from typing import Final
 
 import trio
 
-from voiced import audio, clips, wav
+from voiced import clips, wav
+from voiced.audio import convert
 from voiced.config.types import Agent
 from voiced.formats import PCM16_8K, AudioFormat, Encoding
 from voiced.plugin import Audio, Clip
@@ -105,12 +106,6 @@ class Prompts:
         while self._size > _CACHE_BYTES and len(self._cache) > 1:
             self._size -= len(self._cache.popitem(last=False)[1])
         return data
-
-
-def convert(data: bytes, source: AudioFormat, target: AudioFormat) -> bytes:
-    """All of `data` in another format, the resampler's tail included."""
-    converter = audio.converter(source, target)
-    return data if converter is None else converter.convert(data) + converter.flush()
 
 
 @cache
