@@ -365,6 +365,10 @@ def test_percentiles_are_nearest_rank() -> None:
         ({"script": "nonsense"}, "there is no script 'nonsense'; there are conversation"),
         ({"calls": 0}, "at least 1"),
         ({"jitter_ms": -1}, "must not be negative"),
+        ({"echo_db": 3}, "-60 to 0 dB beside what is heard, such as -15, not 3"),
+        ({"echo_db": float("nan")}, "not nan"),
+        ({"echo_db": -15, "echo_ms": -1}, "0 to 1000 ms late, not -1"),
+        ({"echo_ms": 60}, "--echo-ms needs --echo-db"),
         ({"ca_file": Path("missing.pem")}, "there is no file missing.pem"),
     ],
 )

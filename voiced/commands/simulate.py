@@ -51,6 +51,12 @@ from voiced.simulate.script import SCRIPTS
 )
 @click.option("--jitter-ms", type=click.FloatRange(0), default=0, help="At most so much more.")
 @click.option(
+    "--echo-db",
+    type=float,
+    help="The callers' telephones return what they play, so loud beside it: -15. Off by default.",
+)
+@click.option("--echo-ms", type=int, help="So much later (120), 0 to 1000; with --echo-db.")
+@click.option(
     "--stagger-ms",
     type=click.FloatRange(0),
     default=100,

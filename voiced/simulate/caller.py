@@ -12,6 +12,7 @@ import trio
 
 from voiced.simulate.client import MediaSocket, Network, RequestFailed, SocketClosed
 from voiced.simulate.events import Observer
+from voiced.simulate.line import Line
 from voiced.simulate.phone import Phone
 from voiced.simulate.result import CallResult, Setup, judge
 from voiced.simulate.script import Script
@@ -36,6 +37,7 @@ async def call(
     to: str = "+15550100",
     from_: str = "+15550199",
     observer: Observer | None = None,
+    line: Line | None = None,
     network_delay_ms: float = 0,
     jitter_ms: float = 0,
     rng: int = 0,
@@ -56,6 +58,7 @@ async def call(
         to: the called number.
         from_: the calling number, or what a carrier gives instead.
         observer: told of every event as it happens.
+        line: what the caller's telephone returns of what it plays; None: nothing.
         network_delay_ms: added to every message, each way.
         jitter_ms: at most so much more on each message, never out of order.
         rng: the seed of the jitter.
@@ -84,6 +87,7 @@ async def call(
         integers=integers,
         record=record,
         observer=observer,
+        line=line,
     )
     setup = Setup(script.name, placed.identifiers.call_sid)
     with trio.move_on_after(deadline_s) as scope:

@@ -15,6 +15,7 @@ import trio
 from voiced.simulate import sip_caller
 from voiced.simulate.caller import call
 from voiced.simulate.client import Network
+from voiced.simulate.line import DEFAULT_ECHO_MS, Line
 from voiced.simulate.report import summary, trouble
 from voiced.simulate.result import CallResult
 from voiced.simulate.script import SCRIPTS, Script
@@ -46,6 +47,8 @@ def main(
     username: str | None = None,
     password: str | None = None,
     codecs: str = "pcmu,pcma",
+    echo_db: float | None = None,
+    echo_ms: int | None = None,
 ) -> int:
     """Run the command. Returns its exit code: 0 all calls went well, 1 one did not, 2 usage.
 
@@ -70,12 +73,16 @@ def main(
         username: for a server that challenges; with `password`.
         password: its password.
         codecs: offered over SIP, in the order of preference.
+        echo_db: the level of the line's echo beside what the caller hears; None: no echo.
+        echo_ms: how much later it comes back; None: 120.
     """
     problem = _usage_problem(url, calls, concurrency, script, network_delay_ms, jitter_ms)
     if sip is not None:
         problem = problem or _sip_problem(
             sip, username, password, codecs, network_delay_ms, jitter_ms
         )
+    line, flaw = _line(echo_db, echo_ms)
+    problem = problem or flaw
     if problem is None and ca_file is not None and not ca_file.is_file():
         problem = f"there is no file {ca_file}"
     if problem is not None:
@@ -102,6 +109,7 @@ def main(
         deadline_s=deadline_s,
         wav_dir=wav_dir,
         network=Network(tls=tls),
+        line=line,
         sip=None if sip is None else _sip_target(sip, username, password, codecs),
     )
     try:
@@ -150,6 +158,7 @@ class Load:
     deadline_s: float = 120.0
     wav_dir: Path | None = None
     network: Network = field(default_factory=Network)
+    line: Line | None = None
     sip: SipTarget | None = None
 
 
@@ -193,6 +202,7 @@ async def _place(load: Load, number: int) -> CallResult:
             from_=load.from_,
             credentials=load.sip.credentials,
             codecs=load.sip.codecs,
+            line=load.line,
             rng=load.seed + number,
             record=load.wav_dir is not None,
             deadline_s=load.deadline_s,
@@ -204,6 +214,7 @@ async def _place(load: Load, number: int) -> CallResult:
         public_url=load.public_url,
         to=load.to,
         from_=load.from_,
+        line=load.line,
         network_delay_ms=load.network_delay_ms,
         jitter_ms=load.jitter_ms,
         rng=load.seed + number,
@@ -224,6 +235,16 @@ def _finished(result: CallResult) -> None:
 def _sip_target(sip: str, username: str | None, password: str | None, codecs: str) -> SipTarget:
     credentials = Credentials(username, password) if username and password else None
     return SipTarget(sip, credentials, tuple(codecs.split(",")))
+
+
+def _line(echo_db: float | None, echo_ms: int | None) -> tuple[Line | None, str | None]:
+    """The callers' line, or what is wrong with it."""
+    if echo_db is None:
+        return None, None if echo_ms is None else "--echo-ms needs --echo-db, the echo's level"
+    try:
+        return Line(echo_db, DEFAULT_ECHO_MS if echo_ms is None else echo_ms), None
+    except ValueError as error:
+        return None, str(error)
 
 
 def _sip_problem(

@@ -8,6 +8,7 @@ reckoned for the moment at which it was due, in order, so that nothing drifts an
 
 from __future__ import annotations
 
+import base64
 import random
 from collections import deque
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from voiced.simulate.events import (
     Observer,
     Party,
 )
+from voiced.simulate.line import Line
 from voiced.simulate.link import Link
 from voiced.simulate.playbuffer import US_PER_BYTE
 from voiced.simulate.script import Script
@@ -55,8 +57,9 @@ class Phone(Telephone):
         integers: bool = False,
         record: bool = True,
         observer: Observer | None = None,
+        line: Line | None = None,
     ) -> None:
-        super().__init__(script, record=record, observer=observer)
+        super().__init__(script, record=record, observer=observer, line=line)
         rng = rng or random.Random(0)  # noqa: S311 (jitter is no secret)
         self._ids = identifiers
         self._narrator = Narrator(identifiers, integers=integers)
@@ -200,6 +203,9 @@ class Phone(Telephone):
             speech = self._speech
             index = self._speak(speech)
             said, payload = speech.frames[index], speech.payloads[index]
+        sent = self._returned(said)
+        if sent is not said:
+            said, payload = sent, base64.b64encode(sent).decode("ascii")
         if self._record:
             self._said += said
         frame, self._frame = self._frame, self._frame + 1

@@ -17,6 +17,7 @@ from voiced.formats import PCMU_8K
 from voiced.simulate import rtp_packets
 from voiced.simulate.events import DigitPressed, HungUp, MediaStarted, Observer, Party
 from voiced.simulate.figures import RtpFigures, Spread
+from voiced.simulate.line import Line
 from voiced.simulate.playbuffer import US_PER_BYTE
 from voiced.simulate.rtp_packets import BadPacket, RtpPacket
 from voiced.simulate.rtp_receiver import Receiver
@@ -57,8 +58,9 @@ class RtpPhone(Telephone):
         record: bool = True,
         observer: Observer | None = None,
         rng: random.Random | None = None,
+        line: Line | None = None,
     ) -> None:
-        super().__init__(script, record=record, observer=observer)
+        super().__init__(script, record=record, observer=observer, line=line)
         rng = rng or random.Random(0)  # noqa: S311 (a simulation's SSRC guards nothing)
         self._wall_s = 0.0
         self._ssrc = rng.getrandbits(32)
@@ -245,6 +247,7 @@ class RtpPhone(Telephone):
         if self._speech is not None:
             speech = self._speech
             said = speech.frames[self._speak(speech)]
+        said = self._returned(said)
         if self._record:
             self._said += said
         frame, self._frame = self._frame, self._frame + 1

@@ -12,6 +12,7 @@ import trio
 from voiced.simulate.endpoint import Endpoint, Unreachable, open_endpoint, resolve
 from voiced.simulate.events import Observer
 from voiced.simulate.figures import SipFigures
+from voiced.simulate.line import Line
 from voiced.simulate.result import CallResult, Setup, judge
 from voiced.simulate.rtp_phone import RtpPhone
 from voiced.simulate.script import Script
@@ -48,6 +49,7 @@ async def call(
     codecs: Sequence[str] = ("pcmu", "pcma"),
     headers: Sequence[tuple[str, str]] = (),
     observer: Observer | None = None,
+    line: Line | None = None,
     rng: int = 0,
     record: bool = True,
     deadline_s: float = 120.0,
@@ -66,6 +68,7 @@ async def call(
         codecs: names from `CODEC_NAMES`, in the order of preference.
         headers: more of the INVITE's, such as `("X-Customer", "7")`.
         observer: told of every event as it happens.
+        line: what the caller's telephone returns of what it plays; None: nothing.
         rng: the seed of the RTP stream's numbers.
         record: keep what was said and heard, 16 kB for each second.
         deadline_s: the whole call is hung up after so long.
@@ -78,6 +81,7 @@ async def call(
         script,
         record=record,
         observer=observer,
+        line=line,
         rng=random.Random(rng),  # noqa: S311 (these numbers guard nothing)
     )
     setup = Setup(script.name, "")
@@ -98,8 +102,8 @@ async def call(
                 formats=tuple(CODEC_NAMES[name.lower()] for name in codecs),
                 headers=tuple(headers),
             )
-            line = _Line(endpoint, Agent(settings), phone, setup)
-            await line.run(settings.call_id, deadline_s, give_up_s, linger_s)
+            mover = _Line(endpoint, Agent(settings), phone, setup)
+            await mover.run(settings.call_id, deadline_s, give_up_s, linger_s)
     except (Unreachable, BadMessage) as error:
         setup.failure = str(error)
     setup.rtp = phone.rtp_figures()

@@ -19,6 +19,7 @@ from voiced.simulate.events import (
     Observer,
     Violation,
 )
+from voiced.simulate.line import Line, LineEcho
 from voiced.simulate.performer import Performer
 from voiced.simulate.playbuffer import PlayBuffer
 from voiced.simulate.script import Script
@@ -33,7 +34,10 @@ _RUN_ON_FRAMES = 50  # how much of what was heard is kept when nobody wants the 
 
 
 class Telephone(ABC):
-    """What is common to all lines. `observer` is told of what happens, as it does."""
+    """What is common to all lines. `observer` is told of what happens, as it does.
+
+    `line`: what it returns of what is heard; None: nothing.
+    """
 
     can_hold = False
     """Whether the line knows how to hold a call."""
@@ -42,8 +46,11 @@ class Telephone(ABC):
     on_hold = False
     """Whether the other side has agreed to be held."""
 
-    def __init__(self, script: Script, *, record: bool, observer: Observer | None) -> None:
+    def __init__(
+        self, script: Script, *, record: bool, observer: Observer | None, line: Line | None
+    ) -> None:
         self._performer = Performer(script)
+        self._line_echo = None if line is None else LineEcho(line)
         self._observer = observer
         self._record = record
         self._frame = 0  # frames of the caller's audio that have gone out
@@ -51,7 +58,7 @@ class Telephone(ABC):
         self._speech_frame = 0  # which of its frames is next
         self._speech_interrupts = False
         self._speech_started_ms = 0.0
-        self._said = bytearray()  # what was said, mu-law, when it is recorded
+        self._said = bytearray()  # what the line took from here, mu-law, when it is recorded
         self._agent_announced = False
         self._over = False
 
@@ -88,7 +95,7 @@ class Telephone(ABC):
         return self._frame
 
     def caller_audio(self) -> bytes:
-        """Return what the caller said, mu-law, from the start; empty when not recorded."""
+        """Return what the caller said and the line added, mu-law; empty when not recorded."""
         return bytes(self._said)
 
     def agent_audio(self) -> bytes:
@@ -140,6 +147,14 @@ class Telephone(ABC):
             if self._speech_frame < self._speech.voiced_to:
                 self._caller_stopped(self._speech)
             self._speech = None
+
+    def _returned(self, said: bytes) -> bytes:
+        """What goes out while `said` is said, in the frame that ends now: with the line's echo."""
+        if self._line_echo is None:
+            return said
+        start = self._frame * FRAME_BYTES
+        heard = self.buffer.heard_between(start, start + FRAME_BYTES)
+        return self._line_echo.back(heard, said)
 
     def _listen(self, frame: int) -> None:
         start = frame * FRAME_BYTES
