@@ -5,17 +5,25 @@ What was said is understood, what was owed is heard, and nobody waits in silence
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
 import trio
 
-from tests.e2e.failing import CARRIERS, QUICK, Line, Outcome, Plot, Stage, stage, words
-from tests.e2e.house import House, Outcomes, Scenes, judge, nothing_is_left, run_strictly, until
-from tests.e2e.stalls import undisturbed
+from tests.e2e.failing import Line, Outcome, Plot, words
+from tests.e2e.house import Outcomes, judge
+from tests.e2e.plays import (
+    BRIEF,
+    GREETS,
+    HEARS,
+    SILENT,
+    SLOW,
+    Plays,
+    no_dead_air,
+    places_taken,
+    went_on,
+)
 from voiced.emulator.options import EmulatorOptions, Faults
-from voiced.realtime import client
 from voiced.simulate.script import (
     HangUp,
     Pause,
@@ -27,59 +35,11 @@ from voiced.simulate.script import (
     WaitForHangUp,
 )
 
-DEAD_MS = 3000
-"""No caller waits longer in silence, but for what this machine stood still. Bounds of a second are
-the bench's to judge."""
-
 OUTAGE_S = 1.5
-HEARS: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence(1500))
-GREETS = QUICK + 'greeting = "Greet the caller."\n'
-SILENT = QUICK + 'greeting = ""\n'
-BRIEF = "reconnect_s = 1\nsilence_prompt_s = 0\n"
 TRANSFER = "+4930999"
 
-plots: dict[str, Plot] = {}
-scenes: Scenes[Stage] = Scenes()
-
-Scenario = Callable[[Line], Awaitable[None]]
-
-
-def scenario(plot: Plot, name: str = "") -> Callable[[Scenario], None]:
-    """Play it over both carriers."""
-
-    def add(play: Scenario) -> None:
-        key = name or getattr(play, "__name__", "")
-        plots[key] = plot
-        for carrier in CARRIERS:
-
-            async def over(there: Stage, carrier: str = carrier) -> None:
-                await undisturbed(there.here, partial(once, there, carrier))
-
-            async def once(there: Stage, carrier: str, _here: House) -> None:
-                there.lines[key, carrier].wire.up()
-                await play(there.lines[key, carrier])
-
-            scenes[f"{key}-{carrier}"] = over
-
-    return add
-
-
-SLOW = EmulatorOptions(speech="clips", think_ms=700)
-"""A model that takes its time, so that it can be lost while it thinks."""
-
-
-def went_on(line: Line, call: Outcome) -> None:
-    """The caller said what they wanted to say, and nothing was out of order."""
-    assert call.result.failure is None
-    assert not call.result.violations
-    assert call.row["reason"] == "caller_hangup"
-    assert call.hears("unavailable") is None
-
-
-def no_dead_air(line: Line, call: Outcome, since_ms: float) -> None:
-    """Nobody waited in silence."""
-    stalled = line.stage.here.stalled_ms
-    assert call.dead_air_ms(since_ms) <= DEAD_MS + stalled, call.result.agent
+plays = Plays()
+scenario = plays.scenario
 
 
 # ---- lost in every state; the server is back at once, or after a while
@@ -416,12 +376,7 @@ async def no_session_is_free(line: Line) -> None:
     went_on(second, other)
     assert (first.row["engine"], other.row["engine"]) == (line.agent, "spare")
 
-    async def free() -> bool:
-        return bool((await line.stage.engine(line.agent))["sessions"] == 0)
-
-    with trio.fail_after(20):
-        while not await free():
-            await trio.sleep(0.05)
+    await places_taken(line.stage, line.agent, 0)
 
     async def lose() -> None:
         await line.state("listening", 2)
@@ -441,29 +396,11 @@ async def no_answer_is_free(line: Line) -> None:
     assert call.row["engine"] in (line.agent, "spare")
 
 
-async def nothing_stays(there: Stage) -> None:
-    """No call, no traceback, no place taken, no connection to a model."""
-    await nothing_is_left(there.here)
-    await until(
-        lambda: not any(line.wire.live for line in there.lines.values()), "the end of sessions"
-    )
-    for name in ("spare", *(line.agent for line in there.lines.values())):
-        assert (await there.engine(name))["sessions"] == 0, name
-        assert (await there.engine(name))["state"] != "half_open", name
-
-
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    async def main() -> Outcomes:
-        async with stage(tmp_path_factory.mktemp("failover"), plots, BAD) as there:
-            return await scenes.play(there, nothing_stays)
-
-    with pytest.MonkeyPatch.context() as patch:
-        # Half-open is found out after two intervals; 40 s of that teach no more than 2 s.
-        patch.setattr(client, "PING_INTERVAL_S", 1.0)
-        return run_strictly(main)
+    return plays.play(tmp_path_factory.mktemp("failover"), BAD)
 
 
-@pytest.mark.parametrize("name", scenes.names)
+@pytest.mark.parametrize("name", plays.scenes.names)
 def test_failover(name: str, outcomes: Outcomes) -> None:
     judge(outcomes, name)
