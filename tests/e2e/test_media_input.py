@@ -1,9 +1,10 @@
-"""Malformed input on the media socket: it ends at most its own call, with a line that says why."""
+"""Malformed input on the media socket ends at most its own call, is logged once and counted."""
 
 from __future__ import annotations
 
 import base64
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -23,13 +24,14 @@ from tests.e2e.house import (
     judge,
     nothing_is_left,
     run_strictly,
-    sample,
 )
-from voiced import twiliocalls
+from voiced import metrics, twiliocalls
 from voiced.simulate import Script
 from voiced.simulate.client import SocketClosed
 from voiced.simulate.script import HangUp, Pause
+from voiced.simulate.speech import SILENT_PAYLOAD
 from voiced.simulate.wire import Identifiers, Narrator
+from voiced.twilio.inbound import MAX_MALFORMED
 from voiced.twilio.tokens import StreamTokens
 
 TOKEN_S = 3.0
@@ -51,6 +53,30 @@ faults = { answer_ms = 20000 }
 )
 
 scenes: Scenes[House] = Scenes()
+
+expected: Counter[tuple[str, str]] = Counter()
+"""What all scenes together add to the counters: name of the metric and `why`."""
+
+
+def counted() -> Counter[tuple[str, str]]:
+    """What the counters of bad messages and of streams say now."""
+    return Counter(
+        {
+            (sample.name, sample.labels["why"]): round(sample.value)
+            for metric in (metrics.MEDIA_MALFORMED, metrics.REFUSED)
+            for family in metric.collect()
+            for sample in family.samples
+            if sample.name.endswith("_total") and sample.labels.get("what", "stream") == "stream"
+        }
+    )
+
+
+def malformed(why: str, times: int) -> None:
+    expected["voiced_media_malformed_total", why] += times
+
+
+def ended(why: str, times: int = 1) -> None:
+    expected["voiced_refused_total", why] += times
 
 
 @scenes
@@ -111,6 +137,9 @@ for name, messages, events in (
     ),
 ):
     scenes[name] = partial(passed_over, messages=messages, events=events)
+    for text in events:
+        if text.startswith("malformed message: "):
+            malformed(text.partition(": ")[2], 3 * len(messages))
 
 
 # ---- given up: that call ends
@@ -122,6 +151,7 @@ async def given_up(stream: Stream, why: str) -> None:
     lines = stream.house.lines_of(stream.ids.call_sid)
     assert [line["why"] for line in lines if line["event"] == "stream given up"] == [why], lines
     assert len(lines) <= 2  # the kind of message, and that it was too much
+    ended(why.partition(":")[0])
 
 
 @scenes
@@ -132,6 +162,7 @@ async def nothing_but_rubbish(here: House) -> None:
                 await stream.socket.send("rubbish")
         await stream.closed()
     await given_up(stream, "malformed: more than 50 messages")
+    malformed("not json", MAX_MALFORMED + 1)
 
 
 @scenes
@@ -156,7 +187,7 @@ async def audio_far_ahead(here: House) -> None:
 HALF = raw.frame(raw.TEXT, b"a" * 100)[:50]
 
 
-async def violation(here: House, sent: bytes, code: int) -> None:
+async def violation(here: House, sent: bytes, code: int, why: str | None) -> None:
     """Bytes that are no WebSocket: the connection is closed as RFC 6455 wants, the call ends."""
     ids = Identifiers()
     stream, status = await raw.upgrade(await here.admit("waits", ids))
@@ -177,34 +208,42 @@ async def violation(here: House, sent: bytes, code: int) -> None:
             await stream.send_eof()
         assert await raw.close_code(stream) == code
     assert (await here.row(ids.call_sid))["reason"] == "carrier_lost"
-    assert len(here.lines_of(ids.call_sid)) <= 1
+    said = [(line["event"], str(line["why"])[:4]) for line in here.lines_of(ids.call_sid)]
+    # A connection that breaks off is no malformed input, and is told by the call's reason alone.
+    assert said == ([] if why is None else [("stream given up", str(code))])
 
 
-for name, sent, code in (
-    ("unmasked", raw.frame(raw.TEXT, b"{}", masked=False), 1002),
-    ("reserved_bits", raw.frame(raw.TEXT, b"{}", reserved=4), 1002),
-    ("unknown_opcode", raw.frame(3, b"{}"), 1002),
-    ("long_ping", raw.frame(raw.PING, b"x" * 126), 1002),
-    ("no_utf_8", raw.frame(raw.TEXT, b"\xff\xfe"), 1007),
-    ("continuation_of_nothing", raw.frame(0, b"{}"), 1002),
-    ("a_mebibyte", raw.frame(raw.TEXT, b"a" * (1 << 20)), 1009),
+for name, sent, code, why in (
+    ("unmasked", raw.frame(raw.TEXT, b"{}", masked=False), 1002, "framing"),
+    ("reserved_bits", raw.frame(raw.TEXT, b"{}", reserved=4), 1002, "framing"),
+    ("unknown_opcode", raw.frame(3, b"{}"), 1002, "framing"),
+    ("long_ping", raw.frame(raw.PING, b"x" * 126), 1002, "framing"),
+    ("no_utf_8", raw.frame(raw.TEXT, b"\xff\xfe"), 1007, "not utf-8"),
+    ("continuation_of_nothing", raw.frame(0, b"{}"), 1002, "framing"),
+    ("a_mebibyte", raw.frame(raw.TEXT, b"a" * (1 << 20)), 1009, "too large"),
     (
         "fragments_without_end",
         raw.frame(raw.TEXT, b"a", fin=False) + raw.frame(0, b"a" * 40_000, fin=False) * 2,
         1009,
+        "too large",
     ),
-    ("half_a_frame", HALF, 1000),
+    ("half_a_frame", HALF, 1000, None),
 ):
-    scenes[name] = partial(violation, sent=sent, code=code)
+    scenes[name] = partial(violation, sent=sent, code=code, why=why)
+    if why is not None:
+        ended(why)
 
 
 # ---- refused: no stream comes about
 
 
-async def refused(here: House, ids: Identifiers) -> None:
+async def refused(here: House, ids: Identifiers, why: str) -> None:
     row = await here.row(ids.call_sid)
     assert row["reason"] == "stream_refused"
     assert row["states"][-2][0] == "answering"
+    said = [(line["event"], line["why"]) for line in here.lines_of(ids.call_sid)]
+    assert said == [("stream refused", why)]
+    ended(why)
 
 
 @scenes
@@ -216,8 +255,7 @@ async def no_start(here: House) -> None:
         stream = Stream(socket, ids, Narrator(ids), here)
         assert await stream.closed() == 1008
         assert trio.current_time() - began >= 4.9
-    await refused(here, ids)
-    assert sample("voiced_refused_total", what="stream", why="no start") == 1
+    await refused(here, ids, "no start")
 
 
 @scenes
@@ -229,7 +267,30 @@ async def start_of_another_call(here: House) -> None:
         text = '{"event":"start","start":{"callSid":"CA1","streamSid":"MZ1"},"streamSid":"MZ1"}'
         await socket.send(text)
         assert await stream.closed() == 1008
-    await refused(here, ids)
+    await refused(here, ids, "another call")
+
+
+async def before_start(here: House, message: str | bytes, times: int, why: str) -> None:
+    """What comes in place of `start` is no call."""
+    ids = Identifiers()
+    url = await here.admit("waits", ids)
+    async with here.network.open_media(url, timeout_s=5) as socket:
+        with suppress(SocketClosed):
+            for _ in range(times):
+                await socket.send(message)  # type: ignore[arg-type]  # bytes: binary
+        assert await Stream(socket, ids, Narrator(ids), here).closed() == 1008
+    await refused(here, ids, why)
+
+
+MALFORMED = "malformed before start"
+for name, message, times, why in (
+    ("rubbish_before_start", "{", 1, MALFORMED),
+    ("wrong_types_before_start", '{"event":"start","start":7}', 1, MALFORMED),
+    ("bad_base64_before_start", media("!"), 1, MALFORMED),
+    ("binary_before_start", b"\x00", 20, "no start"),
+    ("media_before_start", media(SILENT_PAYLOAD), 20, "no start"),
+):
+    scenes[name] = partial(before_start, message=message, times=times, why=why)
 
 
 @scenes
@@ -249,6 +310,7 @@ async def ended_before_start(here: House) -> None:
     await late(ids)
     assert (await here.row(ids.call_sid))["reason"] == "carrier_canceled"
     assert not here.tracebacks()
+    ended("not expected any more")
 
 
 async def turned_away(here: House, url: str) -> None:
@@ -259,6 +321,7 @@ async def turned_away(here: House, url: str) -> None:
         assert status == 403
     token = url.rpartition("/")[2]
     assert not any(token in str(line) for line in here.logs[before:])
+    ended("wrong or used token")
 
 
 @scenes
@@ -287,6 +350,7 @@ async def a_webhook_twice(here: House) -> None:
         async with here.network.open_media(third, timeout_s=5) as other:
             await other.send(stream.narrator.start({}))
             assert await Stream(other, ids, stream.narrator, here).closed() == 1008
+            ended("not expected any more")
         assert (await stream.hang_up())["reason"] == "caller_hangup"
     assert not here.tracebacks()
 
@@ -323,9 +387,15 @@ async def no_http(here: House) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+    before_all = counted()
+
+    async def everything_was_counted(here: House) -> None:
+        await nothing_is_left(here)
+        assert counted() - before_all == expected
+
     async def main() -> Outcomes:
         async with house(tmp_path_factory.mktemp("house"), CONFIG) as here:
-            outcomes = await scenes.play(here, nothing_is_left)
+            outcomes = await scenes.play(here, everything_was_counted)
             before = len(here.logs)
             await turned_away(here, here.address.replace("http", "ws") + UNKNOWN)
             lines = [line["event"] for line in here.logs[before:]]

@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 import trio
 
+from voiced import metrics
 from voiced.formats import PCMU_8K, AudioFormat
 from voiced.leg import LegClosed, LegEvent, Stopped, Transferred, Unsupported
 from voiced.twilio.errors import ProtocolError, StreamRefused
@@ -52,6 +53,9 @@ ECHO_PATIENCE_S: Final = 2.0
 believed, since a carrier that loses marks must not keep a call from ending."""
 
 _POLICY_VIOLATION: Final = 1008  # RFC 6455 section 7.4.1
+_VIOLATIONS: Final = {1002: "framing", 1007: "not utf-8", 1009: "too large"}
+"""Ends of a WebSocket that are a complaint about what was sent, mostly ours about the carrier's."""
+
 _MULAW: Final = frozenset({"audio/x-mulaw", "pcmu"})  # the second is a look-alike's
 
 _log = structlog.get_logger("voiced.twilio")
@@ -186,17 +190,15 @@ class TwilioLeg:
                 try:
                     messages = await self._ws.receive()
                 except WebSocketClosed as closed:
+                    if closed.code in _VIOLATIONS:
+                        self._give_up(_VIOLATIONS[closed.code], str(closed))
                     return [self._stop(f"connection closed: {closed}")]
             try:
                 events = self._inbound.feed(messages, trio.current_time())
             except ProtocolError as error:
                 # Not a polite close: reading on, for a peer that floods, is what must end.
                 self._ws.abort(error.reason)
-                _log.warning(
-                    "stream given up",
-                    why=str(error),
-                    carrier_call=self._start.start.call_sid,
-                )
+                self._give_up(error.reason, str(error))
                 return [self._stop(f"protocol error: {error.reason}")]
             if events:
                 last = events[-1]
@@ -204,6 +206,11 @@ class TwilioLeg:
                     code = self._stop(last.reason).code
                     return [*events[:-1], Stopped(last.reason, last.hung_up, code)]
                 return events
+
+    def _give_up(self, reason: str, why: str) -> None:
+        """Count and log that this stream is not read any more."""
+        metrics.REFUSED.labels("stream", reason).inc()
+        _log.warning("stream given up", why=why, carrier_call=self._start.start.call_sid)
 
     def _stop(self, reason: str) -> Stopped:
         self._stopped = True
