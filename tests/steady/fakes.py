@@ -36,6 +36,10 @@ REFUSED = Lost("http_503", "refused", retryable=True)
 BAD_KEY = Lost("invalid_api_key", "no", retryable=False)
 
 
+class Misused(BaseException):
+    """What no session may be used for. No Exception: those cost a session, and a test goes on."""
+
+
 class FakeSession:
     """Ready after its engine's `connect_s`, or what the engine has in stock instead."""
 
@@ -91,11 +95,13 @@ class FakeSession:
     # the protocol
 
     def _check(self) -> None:
-        assert not self.closed, "used after it was closed"
+        if self.closed:
+            raise Misused("used after it was closed")
 
     async def receive(self) -> Sequence[EngineEvent]:
         self._check()
-        assert not self._receiving, "two receive at a time"
+        if self._receiving:
+            raise Misused("two receive at a time")
         self._receiving = True
         events: list[EngineEvent] = []
         try:

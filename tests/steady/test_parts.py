@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import hypothesis.strategies as st
 import pytest
@@ -318,6 +319,24 @@ def test_what_a_new_session_is_told() -> None:
         Said("system", "They pressed 2."),
         Said("system", "They pressed 3."),
     ]
+
+
+def test_in_whose_name_a_text_was_given_remains() -> None:
+    """The call keeps what its plugins gave among its notes; it is told once, and whose it is."""
+    history: list[Said] = []
+    memory = Memory(lambda: history, ())
+    for text in ("I am in a hurry.", "They have an account.", "I am in a hurry."):
+        role: Literal["user", "system"] = "user" if text.startswith("I ") else "system"
+        history.append(Said("system", text))
+        memory.give(role, text)
+    told = [
+        Said("user", "I am in a hurry."),
+        Said("system", "They have an account."),
+    ]
+    assert memory.take_over()[:2] == memory.take_over(first=True)[:2] == told
+    assert len(memory.take_over()) == 3
+    memory.give("user", "Only here.")
+    assert memory.take_over()[3:] == [Said("user", "Only here.")]
 
 
 def test_functions_that_were_called() -> None:

@@ -12,9 +12,12 @@ from voiced.engine import EngineEvent, EngineFault, Lost, Plan, Ready, Session, 
 from voiced.steady.guard import Attempt, Guarded, Lease
 from voiced.steady.names import Names
 
-__all__ = ["Held"]
+__all__ = ["CRASHED", "Held"]
 
 log = structlog.get_logger("voiced.steady")
+
+CRASHED: Final = "engine_failed"
+"""The code of a session that an exception has ended."""
 
 MAX_FAULTS: Final = 64  # before a session is ready: one per setting that the server refuses
 
@@ -68,8 +71,9 @@ class Held:
         except Exception as error:
             # A fault of ours or of a plugin's provider; this call has other ways to go on.
             log.exception("engine failed: a bug, please report it", engine=self.guarded.engine.name)
+            self.attempt.failed(CRASHED, terminal=False)
             self.ready = False
-            self.lost = Lost("engine_failed", str(error)[:200], retryable=True)
+            self.lost = Lost(CRASHED, str(error)[:200], retryable=True)
             self._changed(self)
         finally:
             self.attempt.abandon()

@@ -28,7 +28,7 @@ from voiced.formats import AudioFormat
 from voiced.steady.course import PROVEN_S
 from voiced.steady.director import LOOK_S, Director
 from voiced.steady.guard import Guarded
-from voiced.steady.held import Held
+from voiced.steady.held import CRASHED, Held
 from voiced.steady.ledger import NEVER, Ledger
 from voiced.steady.names import Names
 from voiced.steady.owed import Ask
@@ -115,16 +115,19 @@ class SteadySession:
     async def _receive(self, active: Held, live: Session) -> Sequence[EngineEvent]:
         """What the session brings; nothing where `ring` ended the wait."""
         events: Sequence[EngineEvent] = ()
-        if active.interrupt is not None:
-            self._waiting = active.interrupt
-            try:
+        try:
+            if active.interrupt is not None:
+                self._waiting = active.interrupt
                 events = await live.receive()
-            finally:
-                self._waiting = None
-        else:
-            with trio.CancelScope() as scope:
-                self._waiting = scope.cancel
-                events = await live.receive()
+            else:
+                with trio.CancelScope() as scope:
+                    self._waiting = scope.cancel
+                    events = await live.receive()
+        except Exception as error:
+            # A fault of ours or of a plugin's provider: it costs the session, not the call.
+            log.exception("engine failed: a bug, please report it", call_id=self._plan.call_id)
+            events = [Lost(CRASHED, str(error)[:200], retryable=True)]
+        finally:
             self._waiting = None
         return events
 
