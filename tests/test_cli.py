@@ -70,7 +70,8 @@ def test_check_says_in_one_line_what_would_run() -> None:
     assert (result.exit_code, result.stdout) == (
         0,
         "built-in defaults: ok; http://127.0.0.1:8080 for loopback only, no Twilio auth token; "
-        "agents: reception on offline (emulator); numbers: * -> reception\n",
+        "agents: reception on offline (emulator); numbers: * -> reception; "
+        "journal: kept 90 days\n",
     )
 
 

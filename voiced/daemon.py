@@ -106,6 +106,7 @@ async def serve(
     for warning in loaded.warnings:
         log.warning("configuration", warning=str(warning))
     journal = open_journal(config)
+    journal.keep(config.daemon.journal_keep_days)
     tls = http_tls(config)
     listeners = await http_listeners(config)
     completer = Completer()
@@ -215,6 +216,7 @@ class _House:
             await self._take_over(new)
             prices = configuration.prices(new)
             switchboard.services = dataclasses.replace(switchboard.services, prices=prices)
+            switchboard.services.journal.keep(new.daemon.journal_keep_days)
             if self._sip is not None:
                 self._sip.reload(new.sip)
             for warning in loaded.warnings:

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import ssl
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from tests.e2e.house import (
     until,
 )
 from voiced import clips
-from voiced.journal import FILE_NAME, Journal
+from voiced.journal import FILE_NAME, Journal, Row
 from voiced.simulate import SCRIPTS, CallEvent, CallResult, Network, Script, call
 from voiced.simulate.events import AgentStarted
 from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
@@ -329,6 +330,31 @@ async def sighup_reloads(folder: Path) -> None:
     mistakes = [line for line in daemon.log if line["event"] == "configuration not reloaded"]
     assert len(mistakes) == 2
     assert "greeting" in mistakes[0]["mistake"]
+
+
+@scenes
+async def a_reload_changes_what_the_journal_keeps(folder: Path) -> None:
+    """A call of a year ago stays for ever, until the file says otherwise."""
+    keeps = 'journal_keep_days = "forever"\n'
+    head = '[daemon]\nstate_dir = "state"\n{}[http]\nlisten = "127.0.0.1:0"\n'
+    old = time.time() - 365 * 86400
+    row = Row("old", "sip", "x", "inbound", "", "", "a", "e", "m", started_at=old, ended_at=old)
+    state = folder / "keeps" / "state"
+    with closing(Journal(state)) as journal:
+        journal.open()
+        journal.write(row)
+        journal.close()
+        await journal.run()
+    async with running(write(folder / "keeps", OFFLINE, head.format(keeps))) as daemon:
+        await daemon.logged("listening")
+        assert [row["call_id"] for row in daemon.rows()] == ["old"]
+        write(folder / "keeps", OFFLINE, head.format(""))
+        daemon.process.send_signal(signal.SIGHUP)
+        pruned = await daemon.logged("journal pruned")
+        assert (pruned["calls"], pruned["older_than_days"]) == (1, 90)
+        assert daemon.rows() == []
+        daemon.process.send_signal(signal.SIGTERM)
+        assert await daemon.ended() == 0
 
 
 @scenes

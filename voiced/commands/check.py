@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from voiced.commands.options import config_option, mistakes_reported
-from voiced.config import Loaded
+from voiced.config import Config, Loaded
 
 
 @click.command("check")
@@ -41,5 +41,12 @@ def summary(loaded: Loaded) -> str:
     sources = ", ".join(map(str, loaded.sources)) or "built-in defaults"
     return (
         f"{sources}: ok; {scheme}://{config.http.listen} for {callers}; "
-        f"{sip}agents: {agents}; numbers: {numbers}"
+        f"{sip}agents: {agents}; numbers: {numbers}; journal: {_kept(config)}"
     )
+
+
+def _kept(config: Config) -> str:
+    days = config.daemon.journal_keep_days
+    if isinstance(days, str):
+        return "kept for ever"
+    return f"kept {days:g} days" if days else "not kept"

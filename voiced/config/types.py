@@ -18,6 +18,7 @@ NonNegative = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(gt=0)]
 SecondsOrNever = Annotated[float, Meta(ge=0)]
 Dollars = Annotated[float, Meta(ge=0)]
+DaysOrForever = Annotated[float, Meta(ge=0)] | Literal["forever"]
 Name = Annotated[str, Meta(min_length=1)]
 
 SECRETS: Final = ("auth_token", "api_key", "password", "token")
@@ -60,6 +61,9 @@ state directory, else `/var/lib/voiced` for root, else `~/.local/state/voiced`."
     """Calls at a time; one more is refused at once, so that live calls do not suffer."""
     drain_s: SecondsOrNever = 300.0
     """How long SIGTERM lets live calls go on before they hear a farewell."""
+    journal_keep_days: DaysOrForever = 90.0
+    """How long the journal keeps a call that has ended, transcript and all; older ones are \
+removed. 0: nothing is left behind, two minutes after the call; `"forever"`: all of them stay."""
     plugin_dir: Path | None = None
     """A folder whose `*.py` files are plugins. They run as voiced does: nobody else may write \
 there."""

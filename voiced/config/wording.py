@@ -40,9 +40,13 @@ def expected(kind: inspect.Type) -> str:
             return "a list"
         case inspect.DictType() | inspect.StructType():
             return "a table"
+        case inspect.LiteralType(values=values):
+            return one_of(value for value in values if isinstance(value, str | int))
         case inspect.UnionType(types=members):
             if isinstance(members[0], inspect.StructType):
                 return "a table"
+            if any(isinstance(member, inspect.LiteralType) for member in members):
+                return " or ".join(expected(member) for member in members)
             return "true, false, a number or text"
     return "something else"
 
@@ -86,6 +90,12 @@ def _number(value: float) -> str:
 def remedy(kind: inspect.Type, value: Any, *, secret: bool) -> str:
     """Say what to do with a `value` that `kind` does not take."""
     kind = without_none(kind)
+    if isinstance(kind, inspect.UnionType):
+        number = next((m for m in kind.types if isinstance(m, inspect.FloatType)), None)
+        texts = [t for m in kind.types if isinstance(m, inspect.LiteralType) for t in m.values]
+        if number is not None and texts and not (isinstance(value, str) and _is_number(value)):
+            return f'write a number{_range(number)}, or "{texts[0]}" in quotes'
+        kind = number or kind
     scalar = isinstance(value, int | float | datetime.date | datetime.time)
     match kind, value:
         case inspect.BoolType(), str() if value.lower() in ("true", "false"):

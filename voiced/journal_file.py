@@ -1,0 +1,157 @@
+"""The journal's file: its tables, how it is opened, what is laid into it and read from it.
+
+Everything here works on the disk, and runs in a worker thread.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from voiced.journal_rows import STRUCTURES, Annotation, Note, Row, Spent
+from voiced.text import encodable
+
+__all__ = ["MAX_FACTS", "SCHEMA_VERSION", "connect", "decoded", "prepare", "store"]
+
+log = structlog.get_logger("voiced.journal")
+
+MAX_FACTS: Final = 128
+"""Facts of a call, those that are noted after it included."""
+
+BUSY_S: Final = 5.0  # for another program that has the file locked
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS call (
+    call_id TEXT PRIMARY KEY,
+    carrier TEXT NOT NULL,
+    carrier_call_id TEXT NOT NULL,
+    direction TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    called TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    engine TEXT NOT NULL,
+    model TEXT NOT NULL,
+    started_at REAL NOT NULL,      -- Unix time
+    ended_at REAL,                 -- NULL: the call is live
+    reason TEXT,                   -- why it ended
+    duration_ms INTEGER,           -- from the first sign of the call
+    media_ms INTEGER,              -- with audio flowing
+    states TEXT,                   -- JSON: [[state, ms since started_at], …]
+    latencies TEXT,                -- JSON: greeting_ms, answers_ms, barge_ins_ms, model_ready_ms
+    usage TEXT,                    -- JSON: tokens
+    cost_usd REAL,                 -- NULL: the price table lacks the model
+    transcript TEXT,               -- JSON: [{role, text, cut}, …], as heard
+    trunk TEXT,                    -- the [[sip.trunk]]; NULL with Twilio
+    media TEXT,                    -- JSON: the leg's figures: loss, jitter, round trip, …
+    facts TEXT                     -- JSON: what plugins noted: a recording's place, a summary, …
+);
+CREATE INDEX IF NOT EXISTS call_started_at ON call (started_at);
+CREATE TABLE IF NOT EXISTS spent (
+    day TEXT NOT NULL,             -- 2026-11-21, UTC
+    call_id TEXT NOT NULL,
+    called TEXT NOT NULL,
+    usd REAL NOT NULL,             -- of this call on this day, written while it goes on
+    PRIMARY KEY (day, call_id)
+);
+"""
+SCHEMA_VERSION: Final = 3
+_SINCE: Final = {1: ("trunk TEXT", "media TEXT"), 2: ("facts TEXT",)}
+"""Columns that journals of a version, and older ones, lack."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open the file; it has to be closed. Raises sqlite3.Error.
+
+    The threads of a pool use a connection one after the other, never two at a time.
+    """
+    database = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
+    try:
+        # Before anything is written; a file that has tables already keeps the mode that it has.
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        # What is removed is gone from the file too: it is what callers said.
+        database.execute("PRAGMA secure_delete = ON")
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def prepare(database: sqlite3.Connection, path: Path) -> int:
+    """Create or bring up the tables and close the rows that a crash left open; says how many."""
+    version = database.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise sqlite3.DatabaseError(f"{path} was written by a newer voiced (schema {version})")
+    if version:
+        _add_columns(database, version)
+    database.executescript(_SCHEMA)
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return database.execute(
+        "UPDATE call SET reason = 'daemon_crash', ended_at = started_at WHERE ended_at IS NULL"
+    ).rowcount
+
+
+def store(database: sqlite3.Connection, note: Note) -> None:
+    """Lay one note into the tables, within whatever transaction there is."""
+    match note:
+        case Row():
+            values = note.values()
+            values["facts"] = _with_known_facts(database, note)
+            columns = ", ".join(values)
+            places = ", ".join(f":{name}" for name in values)
+            database.execute(
+                f"INSERT OR REPLACE INTO call ({columns}) VALUES ({places})",  # noqa: S608
+                values,
+            )
+        case Annotation():
+            _annotate(database, note)
+        case Spent():
+            database.execute(
+                "INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)",
+                (note.day, note.call_id, encodable(note.called), note.usd),
+            )
+
+
+def _add_columns(database: sqlite3.Connection, version: int) -> None:
+    """Add what an older table lacks; each takes effect at once, so that some may be there."""
+    known = {column[1] for column in database.execute("PRAGMA table_info(call)")}
+    for since, columns in _SINCE.items():
+        for column in columns if version <= since else ():
+            if column.split()[0] not in known:
+                database.execute(f"ALTER TABLE call ADD COLUMN {column}")
+
+
+def _with_known_facts(database: sqlite3.Connection, row: Row) -> str:
+    """The facts of a row that is written again, over those that were noted meanwhile."""
+    query = "SELECT facts FROM call WHERE call_id = ?"
+    found = database.execute(query, (row.call_id,)).fetchone()
+    known = json.loads(found[0] or "{}") if found is not None else {}
+    return encodable(json.dumps({**known, **row.facts}, ensure_ascii=False))
+
+
+def _annotate(database: sqlite3.Connection, entry: Annotation) -> None:
+    """Lay a fact over those of its call's row, if there is one."""
+    query = "SELECT facts FROM call WHERE call_id = ?"
+    found = database.execute(query, (entry.call_id,)).fetchone()
+    if found is None:
+        log.warning("fact of an unknown call", call=entry.call_id, fact=entry.name)
+        return
+    facts = json.loads(found[0] or "{}")
+    if entry.name not in facts and len(facts) >= MAX_FACTS:
+        log.warning("call has too many facts", call=entry.call_id, fact=entry.name)
+        return
+    facts[entry.name] = entry.value
+    text = encodable(json.dumps(facts, ensure_ascii=False))
+    database.execute("UPDATE call SET facts = ? WHERE call_id = ?", (text, entry.call_id))
+
+
+def decoded(row: dict[str, Any]) -> dict[str, Any]:
+    """A row as it was read, its structures decoded in place."""
+    for name in STRUCTURES:
+        row[name] = None if row[name] is None else json.loads(row[name])
+    return row

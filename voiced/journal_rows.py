@@ -1,0 +1,101 @@
+"""What the journal is given to keep: rows of calls, facts that come later, what has been spent."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from voiced.text import encodable
+from voiced.transcript import Entry
+
+__all__ = ["STRUCTURES", "Annotation", "Fact", "Note", "Row", "Spent", "checked_fact", "day_of"]
+
+Fact = str | int | float | bool | None
+
+STRUCTURES: Final = ("states", "latencies", "usage", "transcript", "media", "facts")
+"""Columns of JSON."""
+
+_LARGEST: Final = 2**63
+"""Whole numbers beyond are none to those who read the JSON."""
+
+
+def day_of(unix: float) -> str:
+    """The day, in UTC, of a time: `2026-11-21`."""
+    return time.strftime("%Y-%m-%d", time.gmtime(unix))
+
+
+@dataclass(slots=True)
+class Row:
+    """What the journal keeps of a call; the columns' comments in the schema give the units."""
+
+    call_id: str
+    carrier: str
+    carrier_call_id: str
+    direction: str
+    caller: str
+    called: str
+    agent: str
+    engine: str
+    model: str
+    started_at: float = field(default_factory=time.time)
+    ended_at: float | None = None
+    reason: str | None = None
+    duration_ms: int | None = None
+    media_ms: int | None = None
+    states: list[tuple[str, int]] = field(default_factory=list)
+    latencies: Mapping[str, object] = field(default_factory=dict)
+    usage: Mapping[str, float] = field(default_factory=dict)
+    cost_usd: float | None = None
+    transcript: list[Entry] = field(default_factory=list)
+    trunk: str | None = None
+    media: Mapping[str, object] = field(default_factory=dict)
+    facts: dict[str, Fact] = field(default_factory=dict)
+
+    def values(self) -> dict[str, object]:
+        """Column to value, structures as JSON text."""
+        row: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
+        row["transcript"] = [
+            {"role": entry.role, "text": entry.text, "cut": entry.cut} for entry in self.transcript
+        ]
+        for name in STRUCTURES:
+            row[name] = json.dumps(row[name], ensure_ascii=False)
+        # What a peer said need not be UTF-8, and a row that cannot be stored takes others with it.
+        return {name: encodable(v) if isinstance(v, str) else v for name, v in row.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a call had cost on one day, so far."""
+
+    day: str  # "2026-11-21", UTC
+    call_id: str
+    called: str
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """A fact that became known after its call's row was complete."""
+
+    call_id: str
+    name: str
+    value: Fact
+
+
+Note = Row | Annotation | Spent
+"""What can be written down."""
+
+
+def checked_fact(value: object) -> Fact:
+    """A fact, if it is one; ValueError for what a row could not hold, whoever says it is typed."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("a fact is no infinity, and no NaN")
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        raise ValueError("a fact is a number of at most 64 bits")
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise ValueError(f"a fact is a text, a number, true, false or None, not {type(value).__name__}")
