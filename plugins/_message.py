@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import trio
+from voiced_plugins._keeping import thin
 from voiced_plugins._wavfile import write_all
 
 from voiced.plugin import PCM16_8K, Vad, wav_header
@@ -124,23 +125,6 @@ def clean_up(folder: Path, max_age_s: float, max_bytes: float) -> int:
 
     Returns how many. Files of other names, a prompt say, are not ours to delete.
     """
-    found = []
-    for path in folder.glob("*.wav"):
-        if not _NAME.fullmatch(path.name):
-            continue
-        try:
-            stat = path.stat()
-        except OSError:
-            continue  # somebody has fetched it
-        found.append((stat.st_mtime, stat.st_size, path))
-    found.sort()
-    total = sum(size for _, size, _ in found)
-    gone = 0
-    for modified, size, path in found:
-        if total <= max_bytes and not (max_age_s and modified < time.time() - max_age_s):
-            break
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-            total -= size
-            gone += 1
-    return gone
+    found = (path for path in folder.glob("*.wav") if _NAME.fullmatch(path.name))
+    # An age of 0 is none here: messages stay until somebody has fetched them.
+    return thin(found, older_than_s=max_age_s or None, max_bytes=max_bytes, now=time.time()).files

@@ -1,4 +1,4 @@
-"""Transcripts on the disk: appended to while a call lasts, found again, removed when they are old.
+"""Transcripts on the disk: appended to while a call lasts, found again.
 
 Everything here works on the disk, and runs in a worker thread.
 """
@@ -8,14 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from voiced_plugins._disk import open_new, open_regular
 from voiced_plugins._wavfile import lock
 
-__all__ = ["JSONL", "TEXT", "Paper", "Removed", "sweep", "write_text"]
+__all__ = ["JSONL", "TEXT", "Paper", "papers", "write_text"]
 
 JSONL: Final = ".jsonl"
 TEXT: Final = ".txt"
@@ -24,14 +23,6 @@ _MARKS: Final = {JSONL: b'{"voiced":"transcript",', TEXT: b"Transcript of call "
 """How a file of ours begins: others' are not ours to remove."""
 
 _TRIES: Final = 100  # calls of one name
-
-
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """What a clean-up removed."""
-
-    files: int = 0
-    size: int = 0
 
 
 class Paper:
@@ -86,39 +77,6 @@ def write_text(folder: Path, name: str, text: bytes) -> Path:
     return path
 
 
-def sweep(folder: Path, *, older_than_s: float, max_bytes: int | None, now: float) -> Removed:
-    """Remove what is too old, then the oldest until the rest fits; never one that is written.
-
-    With an age of 0 all of it is too old, whatever clock it was made by.
-    """
-    files: list[tuple[float, int, Path]] = []
-    for path in _ours(folder):
-        with suppress(OSError):
-            status = path.stat()
-            files.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in files)
-    count = gone = 0
-    for modified, size, path in sorted(files):
-        much = max_bytes is not None and total - gone > max_bytes
-        if not (much or not older_than_s or modified <= now - older_than_s):
-            break
-        if _unlink(path):
-            count, gone = count + 1, gone + size
-    for directory, folders, _ in os.walk(folder, topdown=False):
-        for each in folders:
-            with suppress(OSError):  # not empty
-                Path(directory, each).rmdir()
-    return Removed(count, gone)
-
-
-def _unlink(path: Path) -> bool:
-    with suppress(OSError), open_regular(path) as file:
-        if lock(file.fileno()):
-            path.unlink()
-            return True
-    return False
-
-
 def _new(folder: Path, name: str, suffix: str) -> tuple[Path, int]:
     """A file that was not there. Raises OSError."""
     for number in range(1, _TRIES):
@@ -133,7 +91,8 @@ def _make(path: Path) -> int:
     return open_new(path, os.O_WRONLY | os.O_APPEND)
 
 
-def _ours(folder: Path) -> Iterator[Path]:
+def papers(folder: Path) -> Iterator[Path]:
+    """All files of ours."""
     for directory, _, files in os.walk(folder):
         for name in files:
             path = Path(directory, name)

@@ -1,4 +1,4 @@
-"""The folder of recordings: names that are safe everywhere, what a crash left, what has to go.
+"""The folder of recordings: names that are safe everywhere, what a crash left, what is whole.
 
 Everything here works on the disk, and runs in a worker thread.
 """
@@ -24,14 +24,13 @@ __all__ = [
     "SEALED_MAGIC",
     "Found",
     "Place",
-    "Swept",
     "check_pattern",
     "fill",
     "mend",
     "places",
+    "recordings",
     "remove",
     "sealed_call_of",
-    "sweep",
 ]
 
 FIELDS: Final = ("agent", "call_id", "called", "caller", "carrier", "date", "direction", "time")
@@ -60,14 +59,6 @@ class Found:
     call_id: str
     path: Path
     size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Swept:
-    """What a clean-up removed."""
-
-    files: int = 0
-    size: int = 0
 
 
 def check_pattern(pattern: str) -> None:
@@ -145,32 +136,12 @@ def mend(folder: Path, *, keep: bool) -> Iterator[Found]:
             yield Found(call_id, final, final.stat().st_size)
 
 
-def sweep(folder: Path, *, older_than_s: float | None, max_bytes: int | None, now: float) -> Swept:
-    """Remove what is too old, then the oldest until the rest fits; folders left empty go too.
-
-    With an age of 0 all of it is, whatever clock it was made by.
-    """
-    files: list[tuple[float, int, Path]] = []
+def recordings(folder: Path) -> Iterator[Path]:
+    """Whole recordings; others' files are not ours to remove."""
     for path in _ours(folder, part=False):
         with suppress(OSError):
-            if _call_of(path) is not None:  # others' files are not ours to remove
-                status = path.stat()
-                files.append((status.st_mtime, status.st_size, path))
-    total = sum(size for _, size, _ in files)
-    count = gone = 0
-    for modified, size, path in sorted(files):
-        old = older_than_s is not None and (not older_than_s or modified < now - older_than_s)
-        much = max_bytes is not None and total - gone > max_bytes
-        if not (old or much):
-            break
-        with suppress(OSError):
-            path.unlink()
-            count, gone = count + 1, gone + size
-    for directory, folders, _ in os.walk(folder, topdown=False):
-        for each in folders:
-            with suppress(OSError):  # not empty
-                Path(directory, each).rmdir()
-    return Swept(count, gone)
+            if _call_of(path) is not None:
+                yield path
 
 
 def _ours(folder: Path, *, part: bool) -> Iterator[Path]:

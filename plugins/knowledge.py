@@ -22,6 +22,7 @@ from typing import Annotated, Any, Final
 import trio
 from msgspec import Meta
 from voiced_plugins._index import Index, Passage
+from voiced_plugins._offering import offer
 
 from voiced.plugin import Host, Plugin, PluginError, Service, Settings, Tool
 
@@ -162,10 +163,7 @@ class Knowledge(Plugin):
             "required": ["query"],
         }
         tool = Tool(self.config.tool, self.config.description, self._search, parameters)
-        try:
-            self.call.register_tool(tool)
-        except ValueError as error:  # another table's, or another plugin's, has the name
-            self.call.log.error("tool left out", tool=tool.name, why=str(error))
+        offer(self.call, [tool])
 
     async def _search(self, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
         try:

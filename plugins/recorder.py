@@ -13,7 +13,7 @@ is something to say.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -21,10 +21,12 @@ from typing import Annotated, Any, Final, Literal
 import trio
 from msgspec import Meta
 from voiced_plugins import _shelf
-from voiced_plugins._disk import make_folder
-from voiced_plugins._recording import BATCH_S, WINDOW_MS, Limits, Made, Recording, Sink
+from voiced_plugins._keeping import MIB, Keeper, KeptSettings
+from voiced_plugins._offering import offer
+from voiced_plugins._recording import BATCH_S, WINDOW_MS, Limits, Made, Recording
+from voiced_plugins._sinks import load_key, new_file
 from voiced_plugins._timeline import Timeline
-from voiced_plugins._wavfile import MAX_DATA, WavFile
+from voiced_plugins._wavfile import MAX_DATA
 
 from voiced.plugin import (
     PCM16_8K,
@@ -34,8 +36,6 @@ from voiced.plugin import (
     Host,
     Plugin,
     PluginError,
-    Service,
-    Settings,
     Summary,
     Tool,
     WavError,
@@ -44,31 +44,25 @@ from voiced.plugin import (
 
 __all__ = ["Recorder", "RecorderSettings", "Recordings"]
 
-SWEEP_S: Final = 3600.0
-"""How often old recordings are looked for."""
-
 DIGITS_S: Final = 5.0
 """Keys of one sequence follow each other within this."""
 
 CLOSE_S: Final = 3.0
 """For a file that ends before its call."""
 
-THREADS: Final = 4
-"""For the disk, of all recordings: one that hangs must not take those that others need."""
-
-MIB: Final = 2**20
+_PAUSE: Final = "Pause the recording of this call, before the caller says something secret such as \
+a card number."
+_RESUME: Final = "Go on with the recording of this call."
+_START: Final = (
+    "Start to record this call. Only after the caller has clearly agreed to be recorded."
+)
 
 Keys = Annotated[str, Meta(pattern=r"^[0-9*#A-D]{1,8}$")]
 
 
-class RecorderSettings(Settings, frozen=True):
-    """Where recordings go, what is in them, and how long they stay."""
+class RecorderSettings(KeptSettings, frozen=True):
+    """What is in recordings, where they go, and how long they stay."""
 
-    folder: Path | None = None
-    """Where recordings go. Left out: a folder in `state_dir`."""
-    pattern: str = "{called}/{date}/{time}-{caller}-{call_id}"
-    """Their names below it, without `.wav`: `{called}`, `{caller}`, `{call_id}`, `{agent}`, \
-`{carrier}`, `{direction}`, `{date}` and `{time}` (UTC). What file systems dislike becomes `_`."""
     channels: Literal["stereo", "mono"] = "stereo"
     """`stereo`: the caller left, the agent right; `mono`: both in one."""
     encoding: Literal["pcm16", "pcmu"] = "pcm16"
@@ -97,82 +91,54 @@ kept from others. Left out: no keys."""
     """The largest, in MiB."""
     min_free_mb: Annotated[int, Meta(ge=0)] = 512
     """What has to stay free on the disk, in MiB: with less nothing is recorded."""
-    keep_days: Annotated[float, Meta(ge=0)] = 30.0
-    """Older recordings are removed; 0: nothing is left behind when the call ends."""
-    max_total_mb: Annotated[int, Meta(ge=1)] | None = None
-    """What all of them may take, in MiB: the oldest are removed. Left out: whatever there is."""
     encrypt_to: Path | None = None
     """A PEM file with an X25519 public key; only the holder of its private key can play the \
 recordings then (`voiced recording decrypt`). Needs the package `cryptography`."""
 
     def __post_init__(self) -> None:
-        _shelf.check_pattern(self.pattern)
+        super().__post_init__()
         if self.encoding == "pcmu" and self.rate not in (None, 8000):
             raise ValueError("rate: pcmu has 8000 Hz; leave it out, or use pcm16")
         if self.resume_digits and not self.pause_digits:
             raise ValueError("resume_digits: pause_digits is missing")
 
 
-class Recordings(Service):
-    """The folder, and who cleans it up."""
+class Recordings(Keeper):
+    """The folder of recordings."""
 
     config: RecorderSettings
+    kept = "recordings"
 
     def __init__(self, config: RecorderSettings, host: Host) -> None:
         super().__init__(config, host)
-        self.folder = Path()
         self._key: Any = None
-        self._limiter = trio.CapacityLimiter(THREADS)
+        self._found: list[_shelf.Found] = []
 
     async def open(self) -> None:
         """Make the folder ready; make recordings of what a crash left."""
         config = self.config
-        self.folder = config.folder or self.host.state_dir
         if config.encrypt_to is not None:
-            self._key = _load_key(config.encrypt_to)
+            self._key = load_key(config.encrypt_to)
         if config.announcement is not None:
             try:
                 await trio.to_thread.run_sync(read_wav, config.announcement)
             except WavError as error:
                 raise PluginError(f"announcement: {config.announcement} {error}") from None
-        try:
-            found = await trio.to_thread.run_sync(self._prepare)
-        except OSError as error:
-            raise PluginError(f"folder: {self.folder}: {error.strerror or error}") from None
-        for each in found:
+        await super().open()
+        for each in self._found:
             self.host.annotate(each.call_id, "recording", str(each.path))
             self.host.annotate(each.call_id, "recording_bytes", each.size)
             self.host.annotate(each.call_id, "recording_ended", "crash")
             self.host.log.info("recording of a crash found", call=each.call_id, path=str(each.path))
 
-    def _prepare(self) -> list[_shelf.Found]:
-        make_folder(self.folder)
-        probe = self.folder / f".{self.host.name}.probe"
-        probe.touch()
-        probe.unlink()
-        return list(_shelf.mend(self.folder, keep=self.config.keep_days > 0))
+    def prepare(self) -> None:
+        """In a worker thread."""
+        super().prepare()
+        self._found = list(_shelf.mend(self.folder, keep=self.config.keep_days > 0))
 
-    async def run(self) -> None:
-        """Remove what is too old or too much, every hour."""
-        while True:
-            await self.sweep()
-            await trio.sleep(SWEEP_S)
-
-    async def sweep(self) -> None:
-        """Remove what is too old or too much."""
-        config = self.config
-        total = config.max_total_mb
-        swept = await trio.to_thread.run_sync(
-            partial(
-                _shelf.sweep,
-                self.folder,
-                older_than_s=config.keep_days * 86400,
-                max_bytes=None if total is None else total * MIB,
-                now=time.time(),
-            )
-        )
-        if swept.files:
-            self.host.log.info("recordings removed", files=swept.files, bytes=swept.size)
+    def files(self) -> Iterator[Path]:
+        """Recordings that are whole."""
+        return _shelf.recordings(self.folder)
 
     def recording(self, facts: Mapping[str, str], source: AudioFormat, start_ms: int) -> Recording:
         """Make a recording of a call; its file is made with the first of its audio."""
@@ -196,36 +162,22 @@ class Recordings(Service):
             Limits(round(config.max_duration_s * 1000), most, config.min_free_mb * MIB),
             self.folder,
             _shelf.fill(config.pattern, facts, time.time()),
-            partial(self._make, form=target, channels=channels, call_id=facts["call_id"]),
+            partial(
+                new_file,
+                form=target,
+                channels=channels,
+                call_id=facts["call_id"],
+                key=self._key,
+            ),
             sealed=self._key is not None,
-            limiter=self._limiter,
+            limiter=self.limiter,
         )
-
-    def _make(self, path: Path, *, form: AudioFormat, channels: int, call_id: str) -> Sink:
-        if self._key is None:
-            return WavFile(path, form, channels, call_id)
-        from voiced_plugins._sealed import SealedFile
-
-        return SealedFile(path, form, channels, call_id, self._key)
 
     async def discard(self, path: Path) -> None:
         """Remove a recording that nobody wants. Raises OSError."""
         await trio.to_thread.run_sync(
-            _shelf.remove, path, self.folder, abandon_on_cancel=True, limiter=self._limiter
+            _shelf.remove, path, self.folder, abandon_on_cancel=True, limiter=self.limiter
         )
-
-
-def _load_key(path: Path) -> Any:
-    try:
-        from voiced_plugins._sealed import BadKey, public_key
-    except ImportError:
-        raise PluginError(
-            "encrypt_to: needs the package cryptography: pip install 'voiced[encryption]'"
-        ) from None
-    try:
-        return public_key(path)
-    except BadKey as error:
-        raise PluginError(f"encrypt_to: {path} {error}") from None
 
 
 class Recorder(Plugin):
@@ -251,29 +203,13 @@ class Recorder(Plugin):
         """Give the model its tools."""
         if not self.config.tools:
             return
-        tools: list[tuple[str, str, Callable[[], str]]] = [
-            (
-                "pause_recording",
-                "Pause the recording of this call, before the caller says something secret such "
-                "as a card number.",
-                self._pause,
-            ),
-            ("resume_recording", "Go on with the recording of this call.", self._resume),
+        tools = [
+            Tool("pause_recording", _PAUSE, partial(_use, self._pause)),
+            Tool("resume_recording", _RESUME, partial(_use, self._resume)),
         ]
         if self.config.start == "consent":
-            tools.append(
-                (
-                    "start_recording",
-                    "Start to record this call. Only after the caller has clearly agreed to be "
-                    "recorded.",
-                    self._begin,
-                )
-            )
-        for name, description, act in tools:
-            try:
-                self.call.register_tool(Tool(name, description, partial(_use, act)))
-            except ValueError as error:
-                self.call.log.warning("tool left out", tool=name, why=str(error))
+            tools.append(Tool("start_recording", _START, partial(_use, self._begin)))
+        offer(self.call, tools)
 
     async def greeting(self, planned: Greeting) -> Greeting | None:
         """Have the announcement heard before anything else."""

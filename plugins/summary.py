@@ -14,18 +14,17 @@ transcript.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from typing import Annotated, Final
 
 import msgspec
-import trio
 from msgspec import Meta
-from voiced_plugins._courier import Again, Courier, Done, Limits, Never, Outcome
+from voiced_plugins._courier import Again, Done, Limits, Never, Outcome
 from voiced_plugins._gist import PROMPT, Gist, messages, shortened, understood
 from voiced_plugins._spool import Item, Stored
+from voiced_plugins._spooling import MIB, Spooler
 
-from voiced.plugin import Host, Plugin, PluginError, Service, Settings, Summary
+from voiced.plugin import Host, Plugin, PluginError, Settings, Summary
 
 __all__ = ["Summaries", "SummaryPlugin", "SummarySettings"]
 
@@ -38,11 +37,6 @@ STARTING: Final = 3
 
 ANSWERS: Final = 4
 """So many answers that nobody understands are enough."""
-
-WRITTEN_S: Final = 3.0
-"""How long the end of a call may wait for the disk; the call itself is over."""
-
-MIB: Final = 2**20
 
 
 class SummarySettings(Settings, frozen=True):
@@ -80,53 +74,36 @@ class _Task(msgspec.Struct, frozen=True):
     transcript: str
 
 
-class Summaries(Service):
+class Summaries(Spooler):
     """The calls that wait."""
 
     config: SummarySettings
 
     def __init__(self, config: SummarySettings, host: Host) -> None:
         super().__init__(config, host)
-        self.courier: Courier | None = None
         self._missing: set[str] = set()  # engines whose lack was said: as many as there are names
 
-    async def open(self) -> None:
-        """Open the spool. Raises PluginError."""
+    def limits(self) -> Limits:
+        """What may wait, and how long."""
         config = self.config
-        limits = Limits(
+        return Limits(
             max_items=config.max_waiting,
             max_bytes=config.max_mb * MIB,
             deadline_s=config.retry_s,
             at_once=config.at_once,
             first_s=SETTLE_S,
         )
-        try:
-            folder = self.host.state_dir
-            courier = Courier(folder, self.sum_up, limits, self.host.log, on_lost=self._lost)
-            await courier.open()
-        except (OSError, sqlite3.Error) as error:
-            raise PluginError(f"the spool in {self.host.state_dir}: {error}") from None
-        self.courier = courier
-
-    async def run(self) -> None:
-        """Ask for summaries."""
-        assert self.courier is not None
-        await self.courier.run()
-
-    async def close(self) -> None:
-        """Leave the rest to the next start."""
-        if self.courier is not None:
-            await self.courier.close()
 
     def put(self, call_id: str, engine: str, transcript: str) -> None:
         """Have a call summed up. Never waits."""
-        assert self.courier is not None
+        if self.courier is None:
+            return
         # What a model says need not be UTF-8.
         transcript = transcript.encode("utf-8", "replace").decode()
         body = msgspec.json.encode(_Task(engine, transcript))
         self.courier.put(Item(call_id, call_id, "summary", body, time.time()))
 
-    async def sum_up(self, stored: Stored) -> Outcome:
+    async def deliver(self, stored: Stored) -> Outcome:
         """Ask once."""
         task = msgspec.json.decode(stored.item.body, type=_Task)
         config, call_id = self.config, stored.item.lane
@@ -160,7 +137,8 @@ class Summaries(Service):
             note(call_id, "caller_language", gist.language)
         self.host.log.info("call summed up", call=call_id, sentiment=gist.sentiment)
 
-    def _lost(self, item: Item, why: str) -> None:
+    def lost(self, item: Item, why: str) -> None:
+        """Say why there is no summary."""
         self.host.annotate(item.lane, "summary_failed", why[:200])
 
     def _say_missing(self, engine: str, error: PluginError) -> None:
@@ -180,11 +158,10 @@ class SummaryPlugin(Plugin):
 
     async def on_call_end(self, summary: Summary) -> None:
         """Have it summed up, if there is anything to."""
-        config, courier = self.config, self.service.courier
+        config = self.config
         spoke = any(line.role == "caller" for line in summary.transcript)
-        if courier is None or not spoke or summary.media_ms < config.min_s * 1000:
+        if not spoke or summary.media_ms < config.min_s * 1000:
             return
         transcript = shortened(summary.transcript, config.max_chars)
         self.service.put(summary.call_id, config.engine or self.call.engine, transcript)
-        with trio.move_on_after(WRITTEN_S):
-            await courier.written()
+        await self.service.written()

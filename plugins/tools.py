@@ -29,6 +29,7 @@ import trio
 from msgspec import Meta, field
 from voiced_plugins._files import durations_ms
 from voiced_plugins._http import Failed, HttpTool, build, new_client, perform
+from voiced_plugins._offering import offer
 from voiced_plugins._targets import E164, check_target
 
 from voiced.plugin import (
@@ -113,11 +114,7 @@ class Tools(Plugin):
             tools.append(self._end_call_tool())
         if self.config.transfer or self.config.transfer_prefixes:
             tools.append(self._transfer_tool())
-        for tool in tools:
-            try:
-                self.call.register_tool(tool)
-            except ValueError as error:  # another plugin's has the name
-                self.call.log.error("tool left out", tool=tool.name, why=str(error))
+        offer(self.call, tools)
 
     # ---- HTTP ----
 

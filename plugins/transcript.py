@@ -19,7 +19,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
@@ -27,34 +27,21 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 import trio
 from msgspec import Meta
 from voiced_plugins import _papers, _shelf
-from voiced_plugins._disk import make_folder
+from voiced_plugins._keeping import MIB, Keeper, KeptSettings
 
-from voiced.plugin import Host, Plugin, PluginError, Service, Settings, Summary, Words
+from voiced.plugin import Plugin, Summary, Words
 
 __all__ = ["Transcript", "TranscriptSettings", "Transcripts"]
-
-SWEEP_S: Final = 3600.0
-"""How often old transcripts are looked for."""
 
 PIECES_S: Final = 1.0
 """Pieces of sentences are written together; a thread for each would cost more than they do."""
 
-THREADS: Final = 4
-"""For the disk, of all calls: one that hangs must not take those that others need."""
-
-MIB: Final = 2**20
-
 _Result = TypeVar("_Result")
 
 
-class TranscriptSettings(Settings, frozen=True):
-    """Where transcripts go, what is in them, and how long they stay."""
+class TranscriptSettings(KeptSettings, frozen=True):
+    """What is in transcripts, where they go, and how long they stay."""
 
-    folder: Path | None = None
-    """Where transcripts go. Left out: a folder in `state_dir`."""
-    pattern: str = "{called}/{date}/{time}-{caller}-{call_id}"
-    """Their names below it, without the end: `{called}`, `{caller}`, `{call_id}`, `{agent}`, \
-`{carrier}`, `{direction}`, `{date}` and `{time}` (UTC). What file systems dislike becomes `_`."""
     format: Literal["both", "jsonl", "text"] = "both"
     """`jsonl`: a line with each sentence as it is said; `text`: to read, when the call is over."""
     pieces: bool = False
@@ -66,61 +53,17 @@ class TranscriptSettings(Settings, frozen=True):
     max_mb: Annotated[int, Meta(ge=1, le=1000)] = 16
     """The largest file, in MiB; what is said beyond it has no line, but for the last one's \
 `heard`."""
-    keep_days: Annotated[float, Meta(ge=0)] = 30.0
-    """Older transcripts are removed; 0: nothing is left behind when the call ends."""
-    max_total_mb: Annotated[int, Meta(ge=1)] | None = None
-    """What all of them may take, in MiB: the oldest are removed. Left out: whatever there is."""
-
-    def __post_init__(self) -> None:
-        _shelf.check_pattern(self.pattern)
 
 
-class Transcripts(Service):
-    """The folder, and who cleans it up."""
+class Transcripts(Keeper):
+    """The folder of transcripts."""
 
     config: TranscriptSettings
+    kept = "transcripts"
 
-    def __init__(self, config: TranscriptSettings, host: Host) -> None:
-        super().__init__(config, host)
-        self.folder = Path()
-        self.limiter = trio.CapacityLimiter(THREADS)
-
-    async def open(self) -> None:
-        """Make the folder ready. Raises PluginError."""
-        self.folder = self.config.folder or self.host.state_dir
-        try:
-            await trio.to_thread.run_sync(self._prepare)
-        except OSError as error:
-            raise PluginError(f"folder: {self.folder}: {error.strerror or error}") from None
-
-    def _prepare(self) -> None:
-        make_folder(self.folder)
-        probe = self.folder / f".{self.host.name}.probe"
-        probe.touch()
-        probe.unlink()
-
-    async def run(self) -> None:
-        """Remove what is too old or too much, every hour."""
-        while True:
-            await self.sweep()
-            await trio.sleep(SWEEP_S)
-
-    async def sweep(self) -> None:
-        """Remove what is too old or too much."""
-        config = self.config
-        total = config.max_total_mb
-        removed = await trio.to_thread.run_sync(
-            partial(
-                _papers.sweep,
-                self.folder,
-                older_than_s=config.keep_days * 86400,
-                max_bytes=None if total is None else total * MIB,
-                now=time.time(),
-            ),
-            limiter=self.limiter,
-        )
-        if removed.files:
-            self.host.log.info("transcripts removed", files=removed.files, bytes=removed.size)
+    def files(self) -> Iterator[Path]:
+        """All that are ours, begun ones too."""
+        return _papers.papers(self.folder)
 
 
 class Transcript(Plugin):

@@ -24,6 +24,7 @@ from voiced_plugins._answering import Announcement
 from voiced_plugins._disk import make_folder
 from voiced_plugins._files import durations_ms
 from voiced_plugins._message import Message, clean_up
+from voiced_plugins._offering import offer
 
 from voiced.plugin import (
     PCM16_8K,
@@ -164,18 +165,14 @@ class Voicemail(Plugin):
         """Offer the tool."""
         if self.config.always:
             return
-        try:
-            self.call.register_tool(
-                Tool(
-                    _TOOL,
-                    "Let the caller leave a message, recorded after a beep. Say so first. The "
-                    "call ends afterwards.",
-                    self._tool,
-                    answer=False,
-                )
-            )
-        except ValueError as error:
-            self.call.log.error("tool left out", tool=_TOOL, why=str(error))
+        tool = Tool(
+            _TOOL,
+            "Let the caller leave a message, recorded after a beep. Say so first. The call ends "
+            "afterwards.",
+            self._tool,
+            answer=False,
+        )
+        offer(self.call, [tool])
 
     async def greeting(self, planned: Greeting) -> Greeting | None:
         """Nobody greets a caller who is to speak to a machine."""

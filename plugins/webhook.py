@@ -35,7 +35,6 @@ over the time, a dot and the body. A receiver checks it so, on the bytes of the 
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 import uuid
 from collections import deque
@@ -48,16 +47,15 @@ import httpx
 import msgspec
 import trio
 from msgspec import Meta
-from voiced_plugins._courier import Again, Courier, Limits, Outcome
+from voiced_plugins._courier import Again, Limits, Outcome
 from voiced_plugins._http import Header, checked_url, new_client
 from voiced_plugins._receiver import judge, sign
 from voiced_plugins._spool import Item, Stored
+from voiced_plugins._spooling import MIB, Spooler
 
 from voiced.plugin import (
     Host,
     Plugin,
-    PluginError,
-    Service,
     Settings,
     Summary,
     ToolUse,
@@ -98,11 +96,6 @@ MOST_OF_ANSWER: Final = 65_536
 
 MAX_BODY: Final = 1_048_576
 """Of an event: only the summary of a very long call comes near, and loses its first lines."""
-
-WRITTEN_S: Final = 3.0
-"""How long the end of a call may wait for the disk; the call itself is over."""
-
-MIB: Final = 2**20
 
 
 class Secret(Settings, frozen=True):
@@ -183,7 +176,7 @@ before this one has taken, a digit of a PIN say, is not told: let this one be th
         return tuple(each for each in every if each)
 
 
-class Deliveries(Service):
+class Deliveries(Spooler):
     """What has to be sent, and the connections."""
 
     config: WebhookSettings
@@ -191,39 +184,30 @@ class Deliveries(Service):
     def __init__(self, config: WebhookSettings, host: Host) -> None:
         super().__init__(config, host)
         self._client: httpx.AsyncClient | None = None
-        self.courier: Courier | None = None
 
-    async def open(self) -> None:
-        """Open the spool. Raises PluginError."""
+    def limits(self) -> Limits:
+        """What may wait, and how long."""
         config = self.config
-        limits = Limits(
+        return Limits(
             max_items=config.max_events,
             max_bytes=config.max_mb * MIB,
             deadline_s=config.retry_s,
             at_once=config.at_once,
         )
-        try:
-            courier = Courier(self.host.state_dir, self.post, limits, self.host.log)
-            await courier.open()
-        except (OSError, sqlite3.Error) as error:
-            raise PluginError(f"the spool in {self.host.state_dir}: {error}") from None
-        self.courier = courier
+
+    async def open(self) -> None:
+        """Open the spool. Raises PluginError."""
+        await super().open()
         # It reads the certificates of all authorities: 0.1 s, in which live calls would stutter.
         self._client = await trio.to_thread.run_sync(new_client)
 
-    async def run(self) -> None:
-        """Send."""
-        assert self.courier is not None
-        await self.courier.run()
-
     async def close(self) -> None:
         """Leave the rest to the next start."""
-        if self.courier is not None:
-            await self.courier.close()
+        await super().close()
         if self._client is not None:
             await self._client.aclose()
 
-    async def post(self, stored: Stored) -> Outcome:
+    async def deliver(self, stored: Stored) -> Outcome:
         """Send an event once; the answer decides what becomes of it."""
         assert self._client is not None
         request = self._request(stored.item, stored.tries + 1)
@@ -346,9 +330,7 @@ class Webhook(Plugin):
     async def on_call_end(self, summary: Summary) -> None:
         """The call is over."""
         self._tell("call_end", _summary(summary))
-        if self.service.courier is not None:
-            with trio.move_on_after(WRITTEN_S):
-                await self.service.courier.written()
+        await self.service.written()
 
     def _tell(self, event: Event, data: Mapping[str, Any]) -> None:
         courier = self.service.courier

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voiced_plugins import _papers
 from voiced_plugins._disk import make_folder, open_new, open_regular
-from voiced_plugins._shelf import SEALED, check_pattern, fill, mend, places, sweep
+from voiced_plugins._keeping import sweep
+from voiced_plugins._shelf import SEALED, check_pattern, fill, mend, places, recordings
 from voiced_plugins._wavfile import WavFile, repair, wav_call_of
 
 from voiced.plugin import PCM16_8K
@@ -69,8 +70,8 @@ def test_others_pipes_and_links_hold_nothing_up(tmp_path: Path) -> None:
     os.truncate(elsewhere, elsewhere.stat().st_size - 100)
     before = elsewhere.read_bytes()
     assert list(mend(folder, keep=True)) == []
-    assert sweep(folder, older_than_s=0, max_bytes=None, now=0).files == 0
-    assert _papers.sweep(folder, older_than_s=0, max_bytes=None, now=0).files == 0
+    assert sweep(recordings(folder), folder, older_than_s=0, max_bytes=None, now=0).files == 0
+    assert sweep(_papers.papers(folder), folder, older_than_s=0, max_bytes=None, now=0).files == 0
     assert elsewhere.read_bytes() == before
 
 
@@ -121,8 +122,8 @@ def test_where_nothing_is_kept_the_clock_does_not_matter(tmp_path: Path) -> None
     paper.close()
     for each in (path, paper.path):
         os.utime(each, (2_000_000_000, 2_000_000_000))
-    assert sweep(tmp_path, older_than_s=0, max_bytes=None, now=1_700_000_000).files == 1
-    assert _papers.sweep(tmp_path, older_than_s=0, max_bytes=None, now=1_700_000_000).files == 1
+    for found in (recordings(tmp_path), _papers.papers(tmp_path)):
+        assert sweep(found, tmp_path, older_than_s=0, max_bytes=None, now=1_700_000_000).files == 1
 
 
 @given(st.text(), st.text(), st.text())
@@ -143,7 +144,7 @@ def test_a_caller_cannot_keep_a_recording_from_being_removed(tmp_path: Path) -> 
     facts = {"caller": "x.part", "call_id": CALL}
     place = next(places(tmp_path, fill("{call_id}-{caller}", facts, 0), ".wav"))
     recording(place.part).rename(place.final)
-    assert sweep(tmp_path, older_than_s=0, max_bytes=None, now=0).files == 1
+    assert sweep(recordings(tmp_path), tmp_path, older_than_s=0, max_bytes=None, now=0).files == 1
 
 
 def test_a_long_name_is_cut(tmp_path: Path) -> None:

@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from voiced_plugins._shelf import FIELDS, Place, check_pattern, fill, mend, places, remove, sweep
+from voiced_plugins._keeping import sweep
+from voiced_plugins._shelf import (
+    FIELDS,
+    Place,
+    check_pattern,
+    fill,
+    mend,
+    places,
+    recordings,
+    remove,
+)
 from voiced_plugins._wavfile import WavFile
 
 from voiced.plugin import PCM16_8K, parse_wav
@@ -120,7 +130,7 @@ def test_old_ones_go_with_their_folders(tmp_path: Path) -> None:
     notes.parent.mkdir()
     notes.write_bytes(b"RIFF of somebody else")
     aged(notes, 100)
-    swept = sweep(tmp_path, older_than_s=30 * 86400, max_bytes=None, now=AT)
+    swept = sweep(recordings(tmp_path), tmp_path, older_than_s=30 * 86400, max_bytes=None, now=AT)
     assert swept.files == 2
     left = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
     assert left == ["a", "a/new.wav", "b3", "b3/music.wav", "c", "c/live.part.wav"]
@@ -132,7 +142,7 @@ def test_the_oldest_go_until_the_rest_fits(tmp_path: Path) -> None:
         recording(tmp_path / f"{days}.wav", bytes(10_000))
         aged(tmp_path / f"{days}.wav", days)
     size = (tmp_path / "0.wav").stat().st_size
-    swept = sweep(tmp_path, older_than_s=None, max_bytes=3 * size, now=AT)
+    swept = sweep(recordings(tmp_path), tmp_path, older_than_s=None, max_bytes=3 * size, now=AT)
     assert (swept.files, swept.size) == (2, 2 * size)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0.wav", "1.wav", "2.wav"]
 

@@ -17,6 +17,7 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from voiced_plugins import _papers
+from voiced_plugins._keeping import sweep
 from voiced_plugins.transcript import Transcript, Transcripts, TranscriptSettings
 
 from tests.plugins.standin import standing_in
@@ -217,7 +218,9 @@ def test_all_lines_are_there_after_a_kill(tmp_path: Path) -> None:
     assert ran.returncode == -signal.SIGKILL
     found = the(tmp_path, ".jsonl")
     assert [each.get("n") for each in lines_of(found)] == [None, *range(50)]
-    removed = _papers.sweep(tmp_path, older_than_s=0, max_bytes=None, now=time.time() + 1)
+    removed = sweep(
+        _papers.papers(tmp_path), tmp_path, older_than_s=0, max_bytes=None, now=time.time() + 1
+    )
     assert removed.files == 1
     assert list(tmp_path.iterdir()) == []
 
@@ -237,7 +240,9 @@ def test_a_clean_up_leaves_what_is_written_and_what_is_others(tmp_path: Path) ->
     others = [tmp_path / "notes.txt", tmp_path / "data.jsonl"]
     for each in others:
         each.write_text("mine")
-    removed = _papers.sweep(tmp_path, older_than_s=0, max_bytes=None, now=time.time() + 1)
+    removed = sweep(
+        _papers.papers(tmp_path), tmp_path, older_than_s=0, max_bytes=None, now=time.time() + 1
+    )
     assert removed.files == 3
     assert sorted(tmp_path.iterdir()) == sorted([live.path, *others])
     assert not text.exists()
@@ -259,7 +264,7 @@ def test_the_oldest_go_until_the_rest_fits(files: list[tuple[int, int]], days: i
             at = now - age * 86400 - number
             os.utime(paper.path, (at, at))
             kept.append((at, paper.size))
-        _papers.sweep(folder, older_than_s=days * 86400, max_bytes=800, now=now)
+        sweep(_papers.papers(folder), folder, older_than_s=days * 86400, max_bytes=800, now=now)
         left = sorted(
             (each.stat().st_mtime, each.stat().st_size) for each in folder.rglob("*.jsonl")
         )
