@@ -20,36 +20,28 @@ import trio
 
 from tests.e2e.house import SOON_S, House, agent, house, run_strictly
 from tests.e2e.test_sip_calls import place
+from tests.plugins.scenery import GREETED, HEAD, fallback
 from tests.plugins.test_webhook import documented
 from tests.plugins.webserver import Answer, Request, serving
 from voiced.config import load
 from voiced.simulate import CallResult, Script
-from voiced.simulate.script import HangUp, Say, Step, WaitForAgentSilence, WaitForAgentSpeech
+from voiced.simulate.script import HangUp, Say
 
-GREETED: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence())
 ASKING = Script("asking", "", (*GREETED, Say("hours"), *GREETED, HangUp()))
 
-CONFIG = """
-[engine.emulated]
-kind = "emulator"
-
-[sip]
-listen = ["udp://127.0.0.1:0"]
-
-[[sip.trunk]]
-name = "carrier"
-host = "127.0.0.1"
-allow = ["127.0.0.1/32"]
-
+CONFIG = (
+    HEAD
+    + """
 [plugins.transcript]
 [plugins.summary]
 min_s = 1
 [plugins.webhook]
 url = "URL"
 secret = "a secret of sixteen and more"
-""" + agent("+15550100", "emulated", 'greeting_text = "Hello, this is the reception."').replace(
-    "[agent.+15550100]", "[agent.reception]"
-).replace('agent = "+15550100"', 'agent = "reception"')
+"""
+)
+CONFIG += agent("reception", "emulated", 'greeting_text = "Hello, this is the reception."')
+CONFIG += fallback("reception", '["transcript", "summary", "webhook"]')
 
 
 @dataclass
@@ -85,7 +77,7 @@ async def play(folder: Path) -> Outcome:
                 async def hold(start: Any) -> None:
                     await settled(here, await start())
 
-                nursery.start_soon(hold, partial(here.call, ASKING, "+15550100"))
+                nursery.start_soon(hold, partial(here.call, ASKING, "reception"))
                 nursery.start_soon(hold, partial(place, here, ASKING, codecs=("pcmu",)))
             assert not any("summary" in row["facts"] for row in here.rows())
         logs += here.logs

@@ -12,20 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import trio
 
 from tests.e2e.house import (
-    SOON_S,
     House,
     Outcomes,
     Scenes,
-    agent,
     house,
     judge,
     nothing_is_left,
     run_strictly,
 )
 from tests.e2e.test_sip_calls import place
+from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of
 from tests.plugins.test_wavfile import read_stereo, sox_ms
 from voiced.audio import ulaw_to_pcm
 from voiced.simulate import SCRIPTS, CallResult, Script
@@ -35,26 +33,13 @@ from voiced.simulate.script import (
     Pause,
     Press,
     Say,
-    Step,
     WaitForAgentSilence,
     WaitForAgentSpeech,
 )
 
-GREETED = (WaitForAgentSpeech(300), WaitForAgentSilence())
-
-CONFIG = """
-[engine.emulated]
-kind = "emulator"
-
-[sip]
-listen = ["udp://127.0.0.1:0"]
-
-[[sip.trunk]]
-name = "carrier"
-host = "127.0.0.1"
-allow = ["127.0.0.1/32"]
-codecs = ["g722", "pcmu", "pcma"]
-
+CONFIG = (
+    HEAD
+    + """
 [plugins.recorder]
 
 [plugins.wide]
@@ -71,13 +56,7 @@ keep_days = 0
 
 [plugins.greeting_cache]
 """
-
-
-def answered(name: str, plugins: str, more: str = "") -> str:
-    text = agent(name, "emulated", more or f'greeting_text = "Hello, this is {name}."')
-    return text + f"plugins = {plugins}\n"
-
-
+)
 CONFIG += answered("recorded", '["recorder"]', 'greeting_text = "Hello, this is the reception."')
 CONFIG += answered("wide", '["wide"]')
 CONFIG += answered("asking", '["asking"]')
@@ -92,14 +71,12 @@ for silence_ms in SILENCES:  # one greeting for all: what ends a turn does not s
         'greeting_text = "Hello, take your time."\n'
         f'turn_detection = {{ kind = "server_vad", silence_ms = {silence_ms} }}',
     )
-CONFIG += """
-[[number]]
-match = "+15550100"
-agent = "recorded"
-plugins = ["greeting_cache", "recorder"]
-"""
+CONFIG += fallback("recorded", '["greeting_cache", "recorder"]')
 
 scenes: Scenes[House] = Scenes()
+
+KEPT = "recording_ms"
+"""The fact that says that a recording is whole."""
 
 Samples = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -163,61 +140,43 @@ def compare(row: Mapping[str, Any], result: CallResult) -> None:
     assert max(late) - min(late) <= 60 + 2 * result.lag_ms, late
 
 
-async def row_of(here: House, result: CallResult, fact: str | None = None) -> dict[str, Any]:
-    """The journal's row; with `fact`, once the plugins have had their last word."""
-    assert result.failure is None, result.failure
-    row = await here.row(result.call_sid)
-    if fact is not None:
-        with trio.fail_after(SOON_S):
-            while fact not in row["facts"]:
-                await trio.sleep(0.02)
-                row = await here.row(result.call_sid)
-    return row
-
-
-async def held(
-    here: House, name: str, *steps: Step, fact: str | None = "recording_ms"
-) -> tuple[CallResult, dict[str, Any]]:
-    result = await here.call(Script(name, "", steps) if steps else SCRIPTS["conversation"], name)
-    return result, await row_of(here, result, fact)
-
-
 @scenes
 async def over_twilio(here: House) -> None:
-    result, row = await held(here, "recorded")
+    result, row = await held(here, "recorded", fact=KEPT)
     compare(row, result)
 
 
 @scenes
 async def over_twilio_at_another_rate(here: House) -> None:
-    result, row = await held(here, "wide")
+    result, row = await held(here, "wide", fact=KEPT)
     compare(row, result)
 
 
 @scenes
 async def over_sip(here: House) -> None:
     result = await place(here, SCRIPTS["interruption"], codecs=("pcmu",))
-    compare(await row_of(here, result, "recording_ms"), result)
+    compare(await row_of(here, result, KEPT), result)
 
 
 @scenes
 async def over_sip_in_a_law(here: House) -> None:
     result = await place(here, SCRIPTS["interruption"], codecs=("pcma",))
-    compare(await row_of(here, result, "recording_ms"), result)
+    compare(await row_of(here, result, KEPT), result)
 
 
 @scenes
 async def after_consent_by_key(here: House) -> None:
-    _, row = await held(here, "asking", *GREETED, Press("1"), Pause(300), Say("thanks"), *GREETED)
+    agreed = (*GREETED, Press("1"), Pause(300), Say("thanks"), *GREETED)
+    _, row = await held(here, "asking", *agreed, fact=KEPT)
     assert 1000 < row["facts"]["recording_ms"] < row["media_ms"] - 1000
     assert [each["text"] for each in row["transcript"]][1] == "Thank you very much. Goodbye."
-    _, other = await held(here, "asking", *GREETED, HangUp(), fact=None)
+    _, other = await held(here, "asking", *GREETED, HangUp())
     assert "recording" not in other["facts"]
 
 
 @scenes
 async def nothing_is_kept_of_it(here: House) -> None:
-    _, row = await held(here, "fleeting", *GREETED, HangUp())
+    _, row = await held(here, "fleeting", *GREETED, HangUp(), fact=KEPT)
     assert row["facts"]["recording_ms"] > 1000
     assert "recording" not in row["facts"]
     assert not list((here.state_dir / "plugins" / "fleeting").iterdir())
@@ -226,9 +185,9 @@ async def nothing_is_kept_of_it(here: House) -> None:
 @scenes
 async def a_greeting_is_made_once(here: House) -> None:
     """And heard at once by the second caller, who can interrupt it; the model knows of it."""
-    first, row = await held(here, "cached", *GREETED, HangUp())
+    first, row = await held(here, "cached", *GREETED, HangUp(), fact=KEPT)
     assert "greeting_cached" not in row["facts"]
-    second, row = await held(here, "cached", *GREETED, Say("thanks"), *GREETED)
+    second, row = await held(here, "cached", *GREETED, Say("thanks"), *GREETED, fact=KEPT)
     assert row["facts"]["greeting_cached"] is True
     assert row["transcript"][0] == {
         "role": "agent",
@@ -257,7 +216,7 @@ async def a_cached_greeting_over_sip(here: House) -> None:
 @scenes
 async def a_delayed_greeting_comes_when_it_is_due(here: House) -> None:
     for cached in (None, True):
-        _, row = await held(here, "delayed", *GREETED, HangUp(), fact=None)
+        _, row = await held(here, "delayed", *GREETED, HangUp())
         assert row["facts"].get("greeting_cached") is cached
     assert 480 <= row["latencies"]["greeting_ms"] <= 600
 

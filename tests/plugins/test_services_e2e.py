@@ -11,40 +11,28 @@ from tests.e2e.house import (
     House,
     Outcomes,
     Scenes,
-    agent,
     house,
     judge,
     nothing_is_left,
     run_strictly,
 )
 from tests.e2e.test_sip_calls import place
+from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of, texts
 from tests.plugins.sounds import a_wav
-from voiced.simulate import CallResult, Script
+from voiced.simulate import Script
 from voiced.simulate.script import (
     Pause,
     Press,
     Say,
     Step,
-    WaitForAgentSilence,
     WaitForAgentSpeech,
     WaitForHangUp,
 )
 from voiced.wav import read
 
-GREETED = (WaitForAgentSpeech(300), WaitForAgentSilence())
-
-CONFIG = """
-[engine.emulated]
-kind = "emulator"
-
-[sip]
-listen = ["udp://127.0.0.1:0"]
-
-[[sip.trunk]]
-name = "carrier"
-host = "127.0.0.1"
-allow = ["127.0.0.1/32"]
-
+CONFIG = (
+    HEAD
+    + """
 [plugins.dtmf.menu.main]
 pass_on = true
 next_key_s = 0.8
@@ -71,39 +59,14 @@ hours = {}
 [plugins.knowledge]
 folder = "texts"
 """
-
-
-def answered(name: str, plugins: str) -> str:
-    text = agent(name, "emulated", f'greeting_text = "Hello, this is {name}."')
-    return text + f"plugins = {plugins}\n"
-
-
+)
 CONFIG += answered("keys", '["dtmf", "knowledge", "voicemail"]')
 CONFIG += answered("ending", '["tools"]')
 CONFIG += answered("closed", '["prompts"]')
 CONFIG += answered("knowing", '["knowledge"]')
-CONFIG += """
-[[number]]
-match = "+15550100"
-agent = "keys"
-plugins = ["dtmf", "knowledge", "voicemail"]
-"""
+CONFIG += fallback("keys", '["dtmf", "knowledge", "voicemail"]')
 
 scenes: Scenes[House] = Scenes()
-
-
-async def row_of(here: House, result: CallResult) -> dict[str, Any]:
-    assert result.failure is None, result.failure
-    return await here.row(result.call_sid)
-
-
-async def held(here: House, name: str, *steps: Step) -> tuple[CallResult, dict[str, Any]]:
-    result = await here.call(Script(name, "", steps), name)
-    return result, await row_of(here, result)
-
-
-def texts(row: dict[str, Any], role: str) -> list[str]:
-    return [each["text"] for each in row["transcript"] if each["role"] == role]
 
 
 PRESSED: tuple[Step, ...] = (
