@@ -199,21 +199,21 @@ class Line:
         """Its agent, and its engine."""
         return f"{self.name}-{self.carrier}"
 
+    def entered(self, state: str) -> int:
+        """How often the call has entered a state."""
+        return len([0 for line in self._lines("call state") if line["state"] == state])
+
     async def state(self, state: str, times: int = 1) -> None:
         """Wait until the call has entered a state so often."""
+        await until(lambda: self.entered(state) >= times, f"{self.agent}: {state}")
 
-        def entered() -> bool:
-            return len([0 for line in self._lines("call state") if line["state"] == state]) >= times
+    def was_model(self, state: str) -> int:
+        """How often the model's connection has come into a state."""
+        return len([0 for line in self._lines("model state") if line["state"] == state])
 
-        await until(entered, f"{self.agent}: {state}")
-
-    async def model(self, state: str) -> None:
-        """Wait until the model's connection has been in a state."""
-
-        def entered() -> bool:
-            return any(line["state"] == state for line in self._lines("model state"))
-
-        await until(entered, f"{self.agent}: model {state}")
+    async def model(self, state: str, times: int = 1) -> None:
+        """Wait until the model's connection has come into a state so often."""
+        await until(lambda: self.was_model(state) >= times, f"{self.agent}: model {state}")
 
 
 @dataclass

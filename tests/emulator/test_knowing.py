@@ -241,6 +241,19 @@ def test_a_key_is_acknowledged() -> None:
     assert line.clips == ("opening_hours",)
 
 
+def test_all_that_is_known_is_repeated() -> None:
+    heard = Item({"id": "h", "content": [{"type": "input_audio", "transcript": "What is it?"}]})
+    spoken = Item({"id": "s", "content": [{"type": "output_audio", "transcript": "A telephone."}]})
+    unclear = Item({"id": "u", "content": [{"type": "input_audio", "transcript": None}]})
+    known = [written("system", "They pressed 1."), heard, spoken, unclear, output("3")]
+    wanted = "They pressed 1. What is it? A telephone."
+    ask = "Repeat all you know."
+    assert choose(None, [*known, written("system", ask)], "en", 1).text == wanted
+    assert choose(None, [written("system", ask)], "en", 1).clips == ("nothing_asked",)
+    other = choose(None, [*known, written("system", "Do not repeat all you know.")], "en", 1)
+    assert wanted not in other.text
+
+
 def test_who_has_been_greeted_is_not_greeted_again() -> None:
     assert choose(None, [], "en", 0).clips == ("greeting",)
     assert choose(None, [written("assistant", "Hello!")], "en", 0).clips == ("anything_else",)

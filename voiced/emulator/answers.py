@@ -30,6 +30,7 @@ _PRESSED: Final = re.compile(r"pressed\W+(?:the )?(?:keys? |digits? )?([0-9*#A-D
 _CUT_OFF: Final = re.compile(r'(?:^|\n)[^\n]*\bcut off\b[^\n]*?: "(.*)"\s+Go on\b.*$', re.S)
 _CALLED: Final = re.compile(r"\byou (?:have )?called\b", re.I)
 _RETURNED: Final = re.compile(r"\breturned: (.*)$", re.S)
+_REPEAT: Final = re.compile(r"^repeat (?:all|everything) (?:that )?you know\b", re.I)
 MAX_SPOKEN: Final = 500  # characters of a tool's output
 
 
@@ -151,6 +152,17 @@ def _recall(context: Sequence[Item], asked: Item, language: str) -> Line:
     return _clip("nothing_asked", language)
 
 
+def _all_known(context: Sequence[Item], language: str) -> Line:
+    """Every text of the conversation in its order, for who tests what a model has been told."""
+    words = (
+        part.get("text") or part.get("transcript") or ""
+        for item in context
+        for part in item.body.get("content", ())
+    )
+    text = " ".join(said for each in words if (said := each.strip()))
+    return Line(text, language) if text else _clip("nothing_asked", language)
+
+
 def _last_note(context: Sequence[Item]) -> str:
     """What the client said last, if that was not for the caller's ears."""
     return context[-1].text if context and context[-1].role == "system" else ""
@@ -192,6 +204,8 @@ def choose(instructions: str | None, context: Sequence[Item], language: str, tur
     if context and context[-1].body["type"] == "function_call_output":
         return _of_output(context[-1].body["output"], language)
     if note:
+        if _REPEAT.search(note):
+            return _all_known(context if instructions else context[:-1], language)
         pressed, returned = _PRESSED.search(note), _RETURNED.search(note)
         if pressed:
             return Line(f"You pressed {' '.join(pressed[1])}.", "en")
