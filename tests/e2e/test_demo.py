@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import wave
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -33,6 +36,20 @@ AUDIBLE = 300
 """Of PCM16: -40 dBFS."""
 
 
+ALONE = "alone"
+"""The first scenario, on a machine that has no network and no synthesiser."""
+
+NO_NETWORK = [shutil.which("unshare") or "unshare", "--map-root-user", "--net"]
+MAY_LEAVE_THE_NETWORK = subprocess.run([*NO_NETWORK, "true"], capture_output=True).returncode == 0
+LOOPBACK_UP = """
+import fcntl, os, socket, struct, sys
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+    up = struct.pack("16sh22x", b"lo", 1)  # netdevice(7): SIOCSIFFLAGS, IFF_UP
+    fcntl.ioctl(any_socket, 0x8914, up)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a scenario has left behind."""
@@ -43,13 +60,21 @@ class Shown:
 
 
 async def show(name: str, folder: Path, shown: dict[str, Shown]) -> None:
-    arguments = ["demo", "--scenario", name, "--directory", str(folder / name)]
+    alone = name == ALONE
+    scenario = "conversation" if alone else name
+    arguments = ["demo", "--scenario", scenario, "--directory", str(folder / name)]
+    command = [sys.executable, "-P", "-m", "voiced", *arguments]
+    environment = dict(os.environ)
+    if alone:
+        command = [*NO_NETWORK, sys.executable, "-c", LOOPBACK_UP, *command]
+        environment["PATH"] = ""  # no espeak-ng, nor anything else
     with trio.fail_after(LIMIT_S):
         done = await trio.run_process(
-            [sys.executable, "-P", "-m", "voiced", *arguments],
+            command,
             capture_stdout=True,
             stderr=subprocess.STDOUT,
             check=False,
+            env=environment,
         )
     shown[name] = Shown(done.returncode, done.stdout.decode(), folder / name)
 
@@ -84,7 +109,7 @@ async def show_all(folder: Path) -> dict[str, Shown]:
     async with trio.open_nursery() as watching:
         watching.start_soon(watch.run)
         async with trio.open_nursery() as nursery:
-            for name in SCENARIOS:
+            for name in [*SCENARIOS, *([ALONE] if MAY_LEAVE_THE_NETWORK else [])]:
                 nursery.start_soon(one, name)
         watching.cancel_scope.cancel()
     return shown
@@ -109,6 +134,39 @@ def test_all_that_it_shows_was_heard(name: str, shown: dict[str, Shown]) -> None
     assert "Traceback" not in done.said
     carriers = [place.over for place in SCENARIOS[name].calls]
     assert {"twilio", "sip"} <= set(carriers)
+
+
+@pytest.mark.timeout(ALL_S)
+@pytest.mark.skipif(not MAY_LEAVE_THE_NETWORK, reason="no leave to unshare the network")
+def test_it_needs_no_network_and_no_synthesiser(shown: dict[str, Shown]) -> None:
+    assert shown[ALONE].code == 0, shown[ALONE].said
+    assert "NO " not in shown[ALONE].said
+
+
+def refused(*arguments: str, before: Sequence[str] = ()) -> str:
+    """The one line of a demo that cannot be held."""
+    done = subprocess.run(
+        [*before, sys.executable, "-P", "-m", "voiced", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stdout.splitlines()
+    return line
+
+
+@pytest.mark.parametrize("folder", ["/proc", "/proc/nothing/here"])
+def test_a_folder_that_cannot_be_written_is_said_before_the_calls(folder: str) -> None:
+    assert refused("--directory", folder).startswith(f"voiced demo: cannot write to {folder}: ")
+
+
+@pytest.mark.skipif(not MAY_LEAVE_THE_NETWORK, reason="no leave to unshare the network")
+def test_a_machine_without_loopback_is_told_the_remedy(tmp_path: Path) -> None:
+    line = refused("--directory", str(tmp_path), before=NO_NETWORK)
+    assert "ip link set lo up" in line
 
 
 @pytest.mark.timeout(ALL_S)

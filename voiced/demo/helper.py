@@ -20,13 +20,23 @@ class Helper:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self._port = 0
 
     async def serve(self, *, task_status: trio.TaskStatus[str]) -> None:
         """Serve until cancelled; the started value is the URL."""
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        port = listeners[0].socket.getsockname()[1]
-        task_status.started(f"http://127.0.0.1:{port}")
+        self._port = listeners[0].socket.getsockname()[1]
+        task_status.started(f"http://127.0.0.1:{self._port}")
         await trio.serve_listeners(self._answer, listeners)
+
+    async def reached(self) -> bool:
+        """Whether this machine reaches its own loopback address."""
+        try:
+            stream = await trio.open_tcp_stream("127.0.0.1", self._port)
+        except OSError:
+            return False
+        await stream.aclose()
+        return True
 
     async def _answer(self, stream: trio.SocketStream) -> None:
         connection = h11.Connection(h11.SERVER)

@@ -88,6 +88,8 @@ def main(directory: Path = Path("voiced-demo"), scenario: str = "conversation") 
     """Hold the demo; returns the exit code: 0 only if all that it shows was really heard."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass  # better known now than after the calls
     except OSError as error:
         click.echo(f"voiced demo: cannot write to {directory}: {error.strerror}", err=True)
         return 1
@@ -131,6 +133,11 @@ async def _demo(directory: Path, scenario: Scenario) -> list[Held]:
         async with trio.open_nursery() as nursery:
             helper = Helper()
             url = await nursery.start(helper.serve)
+            if not await helper.reached():
+                raise DemoFailed(
+                    "this machine does not reach itself at 127.0.0.1; bring its loopback "
+                    "interface up: ip link set lo up"
+                )
             config = Path(state) / "voiced.toml"
             text = _LISTENERS.format(state_dir=state) + scenario.config.replace("{helper}", url)
             config.write_text(text, "utf-8")
@@ -156,7 +163,11 @@ async def _demo(directory: Path, scenario: Scenario) -> list[Held]:
                 with trio.move_on_after(STOP_LIMIT_S, shield=True):
                     await _stop(daemon.process, timeline)
                 nursery.cancel_scope.cancel()
-        await trio.to_thread.run_sync(_keep, held, Path(state), daemon.log, directory)
+        try:
+            await trio.to_thread.run_sync(_keep, held, Path(state), daemon.log, directory)
+        except OSError as error:
+            why = f"cannot write {error.filename or directory}: {error.strerror}"
+            raise DemoFailed(why) from None
     for each in held:
         transcript = each.file(directory, "transcript.txt").read_text("utf-8")
         click.echo(f"\nWhat was said over {each.over}:\n{transcript}", nl=False)
