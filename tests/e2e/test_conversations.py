@@ -367,6 +367,33 @@ async def the_row_of_a_conversation(here: House) -> None:
         ("caller", clips.load("thanks").text, False),
         ("agent", clips.load("goodbye").text, False),
     ]
+    # One line says it all, but for what was said: that is nobody's business at this level.
+    (ended,) = [
+        line
+        for line in here.logs
+        if line["event"] == "call ended" and line["call"] == row["call_id"]
+    ]
+    assert ended["log_level"] == "info"
+    told_of = {
+        "reason": row["reason"],
+        "duration_ms": row["duration_ms"],
+        "media_ms": row["media_ms"],
+        "greeting_ms": latencies["greeting_ms"],
+        "answers": 3,
+        "answer_ms": sorted(latencies["answers_ms"])[1],
+        "barge_ins": 1,
+        "digits": 0,
+        "model": "emulator",
+        "tokens_in": usage["audio_in"] + usage.get("text_in", 0),
+        "tokens_out": usage["audio_out"] + usage.get("text_out", 0),
+        "cost_usd": round(row["cost_usd"], 5),
+    }
+    assert told_of.items() <= ended.items()
+    heard_words = [text for _, text, _ in told]
+    for line in here.logs:
+        if line["log_level"] != "debug":
+            assert not any(text in str(line) for text in heard_words), line
+
     # As heard: in proportion, within a word or two of what the caller heard of it.
     (cut,) = [said for said in result.agent if said.cut]
     share = (cut.end_ms - cut.start_ms) / clips.load("opening_hours").duration_ms

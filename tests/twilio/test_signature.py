@@ -117,6 +117,19 @@ def test_no_signature_at_all(signature: str | None) -> None:
     assert not validator.handshake("/v", signature)
 
 
+def test_nearly_right_is_wrong() -> None:
+    """Each character counts, and so does their number."""
+    validator = SignatureValidator("https://a.example", [TOKEN])
+    right = compute(TOKEN, "https://a.example/v")
+    assert validator.webhook("/v", (), right)
+    assert validator.handshake("/v", right)
+    wrong = {right[:at] + ("B" if right[at] == "A" else "A") + right[at + 1 :] for at in range(28)}
+    wrong |= {right[:at] for at in range(28)} | {right + "=", right + "A", f" {right}", f"{right},"}
+    for signature in wrong | {right.swapcase()}:
+        assert not validator.webhook("/v", (), signature), signature
+        assert not validator.handshake("/v", signature), signature
+
+
 def test_every_parameter_counts() -> None:
     validator = SignatureValidator("https://a.example", [TOKEN])
     signature = compute(TOKEN, "https://a.example/v", PARAMETERS)
