@@ -277,7 +277,7 @@ async def test_tone_delay_and_recorded_greeting_stand_in_order(
     spoken = convert(clips.load("still_there").pcm, PCM16_8K, PCMU_8K)
     in_real_time(autojump_clock)
     async with scene(agent, attach=False) as s:
-        while s.call._playout.unheard < len(lead) + 2 * len(spoken):
+        while s.call.voice.playout.unheard < len(lead) + 2 * len(spoken):
             await trio.sleep(TICK)
         in_virtual_time(autojump_clock)
         s.call.attach(s.leg)
@@ -428,7 +428,7 @@ async def test_slow_carrier_holds_the_model_back(autojump_clock: object) -> None
             s.model.emit(AgentAudio("r", "a", 0, b"\x21" * 1600))
         s.model.emit(AgentAudioDone("r", "a"))
         await trio.sleep(5)
-        assert s.call._playout.unheard <= 240_000 * 8 + 1600
+        assert s.call.voice.playout.unheard <= 240_000 * 8 + 1600
         s.leg.stalled.set()
         await trio.sleep(520)
         assert s.leg.bytes_played() == 2500 * 1600

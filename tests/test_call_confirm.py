@@ -197,8 +197,8 @@ async def test_a_key_is_no_interruption(autojump_clock: object) -> None:
         await line(s, convert(tone, PCM16_8K, PCMU_8K), 400, at)
         assert s.at(CallState.SPEAKING)
         await trio.sleep(8)
-        assert s.call._playout.idle
-        assert s.call._playout.statistics().dropped == 0
+        assert s.call.voice.playout.idle
+        assert s.call.voice.playout.statistics().dropped == 0
 
 
 async def test_no_sound_comes_at_all(autojump_clock: object) -> None:
@@ -207,7 +207,7 @@ async def test_no_sound_comes_at_all(autojump_clock: object) -> None:
         await trio.sleep(0.5)
         s.model.emit(SpeechStarted("u2", 600))
         await trio.sleep(0.5)
-        assert not s.call.dialogue.confirming.pending  # type: ignore[union-attr]
+        assert not s.call.dialogue.turns.confirming.pending  # type: ignore[union-attr]
 
 
 async def test_hold_during_a_judgement(autojump_clock: object) -> None:
@@ -223,7 +223,7 @@ async def test_hold_during_a_judgement(autojump_clock: object) -> None:
         assert s.leg.bytes_played() == played
         s.leg.hold(False)
         await trio.sleep(10)
-        assert s.call._playout.statistics().heard == len(ulaw(AGENT))
+        assert s.call.voice.playout.statistics().heard == len(ulaw(AGENT))
 
 
 @pytest.mark.parametrize("gain", [0.1, 0.25])

@@ -107,7 +107,7 @@ async def test_clips_in_a_row_end_with_the_one_that_was_interrupted(
         s.model.emit(Ready())
         await trio.sleep(TICK)
         slow = trio.Event()
-        sound = s.call.sound
+        sound = s.call.sounds.read
 
         async def reads(clip: Clip) -> bytes:
             if clip is SECOND:
@@ -129,7 +129,7 @@ async def test_what_was_heard_before_the_rest_was_read_is_over(autojump_clock: o
     async with scene(Hand, agent=QUIET) as s:
         s.model.emit(Ready())
         await trio.sleep(TICK)
-        sound = s.call.sound
+        sound = s.call.sounds.read
 
         async def reads(clip: Clip) -> bytes:
             if clip == "none":

@@ -25,7 +25,7 @@ async def test_on_hold_nothing_is_said_and_nothing_is_lost(autojump_clock: objec
         await trio.sleep(TICK)
         assert s.at(CallState.ON_HOLD)
         assert len(s.leg.clears) == 1
-        heard = s.call._playout.statistics().heard
+        heard = s.call.voice.playout.statistics().heard
         assert heard == pytest.approx(700 * 8, abs=8)
         sent = s.leg.bytes_played()
         await trio.sleep(60)  # neither prompted nor hung up, and the model may talk meanwhile

@@ -237,13 +237,13 @@ class Play:
         await trio.sleep(1.5)
         item = f"ar{self.answers}"
         if not self.over():
-            assert self.call._playout.heard_ms(item) == 1000
+            assert self.call.voice.playout.heard_ms(item) == 1000
             assert self.call.record.state is CallState.LISTENING
 
     @property
     def quiet(self) -> bool:
-        call = self.call
-        return call._playout.idle and not call.transfers.under_way and not call.toolbox.running
+        call, transferring = self.call, self.call.record.state is CallState.TRANSFERRING
+        return call.voice.playout.idle and not transferring and not call.toolbox.running
 
     def over(self) -> bool:
         record = self.call.record
@@ -298,13 +298,13 @@ async def play(
             await p.act(word)
             await trio.sleep(wait)
             await trio.testing.wait_all_tasks_blocked()
-            consistent(p.call._playout)
+            consistent(p.call.voice.playout)
             if p.call.record.state is CallState.SPEAKING:
                 event("spoke")
         while p.taken:
             await p.taken.pop().aclose()
         await p.converse()
-        rest_s = p.call._playout.unheard / 8000 + TRANSFER_S + LET_FINISH_S
+        rest_s = p.call.voice.playout.unheard / 8000 + TRANSFER_S + LET_FINISH_S
         limit_s = agent.max_duration_s + rest_s + GOODBYE_LIMIT_S + 3 * MEDIA_TIMEOUT_S
         with trio.fail_after(limit_s):
             await p.call.ended.wait()
@@ -314,7 +314,7 @@ async def play(
     record = p.call.record
     assert record.state is CallState.ENDED
     assert record.reason not in (None, "internal_error")
-    assert p.call._playout.idle
+    assert p.call.voice.playout.idle
     assert p.leg.hung_up == p.attached
     assert not p.call.clipboard._unread
     assert not p.call.clipboard._unheard

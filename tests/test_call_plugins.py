@@ -213,8 +213,8 @@ async def test_what_was_heard_is_told_while_the_model_stalls(autojump_clock: obj
 
 async def test_without_listeners_nothing_listens(autojump_clock: object) -> None:
     async with scene(Diary) as s:
-        assert s.call._speaker is not None
-        assert s.call._speaker._ears is None
+        assert s.call.voice._speaker is not None
+        assert s.call.voice._speaker._ears is None
 
 
 async def test_a_supplied_greeting_is_heard_and_seeded(autojump_clock: object) -> None:
@@ -500,8 +500,8 @@ async def test_a_model_that_stalls_in_an_answer_is_covered(autojump_clock: objec
         played = b"".join(payload for _, payload in s.leg.played)
         assert played.endswith(b"\x23" * 4000)
         assert s.at(CallState.LISTENING)
-        assert s.call._playout.statistics().dropped == 0
-        assert s.call._playout.heard_ms("i") == 1500
+        assert s.call.voice.playout.statistics().dropped == 0
+        assert s.call.voice.playout.heard_ms("i") == 1500
 
 
 # ---- a model that is lost

@@ -235,7 +235,7 @@ class Play:
             await trio.sleep(wait)
         await trio.testing.wait_all_tasks_blocked()
         self.model.judge()
-        consistent(self.call._playout)
+        consistent(self.call.voice.playout)
 
     def do(self, word: str, amount: int) -> None:
         call, leg = self.call, self.leg
@@ -280,7 +280,7 @@ class Play:
         for word in words:
             self.model.act(word, 0 if word == "end" else 800)
         await trio.testing.wait_all_tasks_blocked()
-        rest_s = self.call._playout.unheard / (1000 * RATE)
+        rest_s = self.call.voice.playout.unheard / (1000 * RATE)
         await trio.sleep(rest_s + 0.1)
         assert self.call.record.reason or self.call.record.state is CallState.LISTENING
 
@@ -306,14 +306,14 @@ async def play(
             p.do(ending, 0)
         else:  # nobody does anything any more: `max_duration` ends it, or that no stream came
             p.do("flow", 0)
-            rest_s = p.call._playout.unheard / (1000 * RATE)
+            rest_s = p.call.voice.playout.unheard / (1000 * RATE)
             limit_s = agent.max_duration_s + rest_s + GOODBYE_LIMIT_S + 2 * MEDIA_TIMEOUT_S
         with trio.fail_after(limit_s):
             await p.call.ended.wait()
         outer.cancel_scope.cancel()
     p.model.judge()
-    consistent(p.call._playout)
-    assert p.call._playout.idle
+    consistent(p.call.voice.playout)
+    assert p.call.voice.playout.idle
     assert p.call.record.state is CallState.ENDED
     (first, live), (reason, over) = p.journal.written  # one row, begun and completed
     assert (first, live, over) == (None, False, True)

@@ -158,7 +158,7 @@ async def test_tail_of_the_resampler_belongs_to_its_part(autojump_clock: object)
         s.model.emit(Ready(), ResponseStarted("r"), AgentAudio("r", "a", 1, bytes(9600)))
         s.model.emit(AgentAudioDone("r", "a"), ResponseDone("r", "completed"))
         await trio.sleep(1)
-        assert {item.content_index for item in s.call._playout.snapshot()} == {1}
+        assert {item.content_index for item in s.call.voice.playout.snapshot()} == {1}
 
 
 # ---- the end
@@ -309,7 +309,7 @@ async def test_recorded_greeting_has_its_latency(
     in_real_time(autojump_clock)
     agent = Agent(greeting_files=(source,), greeting_delay_ms=500)
     async with scene(agent, attach=False) as s:
-        while s.call._playout.unheard <= 4000:
+        while s.call.voice.playout.unheard <= 4000:
             await trio.sleep(TICK)
         in_virtual_time(autojump_clock)
         s.call.attach(s.leg)

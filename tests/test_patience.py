@@ -64,7 +64,9 @@ class Waits:
         self.record = CallRecord(facts, agent="a", engine="e", model="m")
         self.playout = Playout(8)
         self.host = Host(self.playout)
-        self.patience = Patience(self.host, Agent(**agent), self.record, self.playout)
+        self.patience = Patience(
+            self.host, self.host.wind_down, Agent(**agent), self.record, self.playout
+        )
 
     @property
     def heard(self) -> list[tuple[str, float]]:

@@ -205,7 +205,7 @@ class Acting:
     async def _hang_up_with(self, clip: Clip, reason: str) -> None:
         words: LastWords = "farewell"
         try:
-            words = await self._call.sound(clip)
+            words = await self._call.sounds.read(clip)
         except (wav.WavError, KeyError) as error:
             self._log.error("clip left out", clip=_name(clip), error=str(error))
         with suppress(Unsupported):

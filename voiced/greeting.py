@@ -15,12 +15,15 @@ from voiced.engine import (
     EngineEvent,
     ResponseDone,
     ResponseStarted,
+    Session,
+    exactly,
 )
 from voiced.formats import AudioFormat
+from voiced.hooks.calls import CallHooks
 from voiced.plugin import Audio, Clip, Greeting
 from voiced.prompts import Prompts, tone
 
-__all__ = ["CLIP", "GREETING", "LOCAL", "GreetingCapture", "Opening"]
+__all__ = ["CLIP", "GREETING", "LOCAL", "GreetingCapture", "ModelGreeting", "Opening"]
 
 LOCAL: Final = "local:"  # item ids of what voiced plays itself; the model knows nothing of them
 CLIP: Final = f"{LOCAL}clip:"  # of these, what plugins have played
@@ -121,3 +124,47 @@ class GreetingCapture:
                     self._made(Audio(bytes(self._audio), self._form, text))
             case _:
                 pass
+
+
+class ModelGreeting:
+    """A greeting that is the model's to speak. While nobody is meant by it, it may be kept."""
+
+    def __init__(self, agent: Agent, hooks: CallHooks) -> None:
+        self._agent = agent
+        self._hooks = hooks
+        self._for_anybody = True  # the model knows nothing of this caller that others may not hear
+        self.due = False
+        """The model is to greet as soon as it is ready."""
+        self.capture: GreetingCapture | None = None
+        """Collects it, while it is made, for plugins."""
+
+    def ask(self, ask: Callable[[str | None], None], session: Session) -> None:
+        """Have it spoken: `ask` asks for an answer, which `session` gives."""
+        self.due = False
+        kept = self._for_anybody and "on_greeting_made" in self._hooks.wants
+        text = self._agent.greeting_text
+        ask(self._agent.greeting if text is None else exactly(text))
+        if kept:
+            self.capture = GreetingCapture(session.output_format, self._made)
+
+    def made_personal(self) -> None:
+        """What the model says from here on may be meant for this caller alone: none else hears it.
+
+        An answer that has begun is made of what was there before.
+        """
+        self._for_anybody = False
+        if self.capture is not None and not self.capture.begun:
+            self.capture = None
+
+    def observe(self, capture: GreetingCapture, event: EngineEvent) -> None:
+        """Show the `capture` what the model does."""
+        capture.observe(event)
+        if capture.over:
+            self.capture = None
+
+    def lost(self) -> None:
+        """The model is gone: what it had made is no whole greeting."""
+        self.capture = None
+
+    def _made(self, sound: Audio) -> None:
+        self._hooks.emit("on_greeting_made", sound)

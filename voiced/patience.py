@@ -7,6 +7,7 @@ the fallback message; a silent caller is asked once, then told goodbye.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, Literal, Protocol
 
 import trio
@@ -17,7 +18,7 @@ from voiced.playout import Playout
 from voiced.record import CallRecord
 from voiced.states import CallState
 
-__all__ = ["Patience", "PatienceHost"]
+__all__ = ["Patience", "WindDown"]
 
 GIVE_UP: Final = 3
 """A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
@@ -32,23 +33,30 @@ _POLL_S: Final = 0.1  # while a lost model's last words are heard out, for their
 _LEAST_WAIT_S: Final = 0.01  # a deadline that rounding puts at "now" must not spin
 
 
-class PatienceHost(Protocol):
-    """What patience asks of its call when it is at an end."""
+WindDown = Callable[[str, Literal["farewell", "unavailable"]], None]
+"""Begins to end the call: the reason, and the last message."""
+
+
+class Fillers(Protocol):
+    """What covers for a silence."""
 
     def play_clip(self, name: str, *, ahead: bool = False) -> None:
         """Queue a bundled message; `ahead` of the rest of an answer that has run dry."""
-
-    def wind_down(self, reason: str, words: Literal["farewell", "unavailable"]) -> None:
-        """Begin to end the call with a last message."""
 
 
 class Patience:
     """Deadlines of one call. They only ever move later, so that one task can sleep to the next."""
 
     def __init__(
-        self, host: PatienceHost, agent: Agent, record: CallRecord, playout: Playout
+        self,
+        voice: Fillers,
+        wind_down: WindDown,
+        agent: Agent,
+        record: CallRecord,
+        playout: Playout,
     ) -> None:
-        self._host = host
+        self._voice = voice
+        self._wind_down = wind_down
         self._agent = agent
         self._record = record
         self._playout = playout
@@ -149,7 +157,7 @@ class Patience:
         while not self._over:
             now = trio.current_time()
             if now >= over_at:
-                self._host.wind_down("max_duration", "farewell")
+                self._wind_down("max_duration", "farewell")
                 return
             # Nothing that starts to wait later can be due sooner than this.
             due = min(over_at, now + self._shortest_s)
@@ -174,7 +182,7 @@ class Patience:
             return now + _POLL_S
         if now < fill_at:
             return fill_at
-        self._host.play_clip("one_moment")
+        self._voice.play_clip("one_moment")
         self._fill_at = now + FILLER_AGAIN_S
         return now + _POLL_S
 
@@ -190,7 +198,7 @@ class Patience:
         if now < due:
             return due
         self._dry_since = now  # the filler is heard out, and then it is dry again
-        self._host.play_clip("one_moment", ahead=True)
+        self._voice.play_clip("one_moment", ahead=True)
         return now + self._agent.no_answer_s
 
     def _watch_model(self, now: float, since: float) -> float:
@@ -204,10 +212,10 @@ class Patience:
         if waited >= GIVE_UP * patience:
             self._record.log.warning("model says nothing", waited_s=round(waited, 1))
             metrics.MODEL_LOST.labels("silent").inc()
-            self._host.wind_down("model_silent", "unavailable")
+            self._wind_down("model_silent", "unavailable")
         elif waited >= patience and not self._filled:
             self._filled = True
-            self._host.play_clip("one_moment")
+            self._voice.play_clip("one_moment")
         return since + (GIVE_UP if self._filled else 1) * patience
 
     def _watch_caller(self, now: float) -> float:
@@ -218,9 +226,9 @@ class Patience:
             if quiet < agent.silence_prompt_s:
                 return self._quiet_since + agent.silence_prompt_s
             self._prompted = True
-            self._host.play_clip("still_there")
+            self._voice.play_clip("still_there")
         if not agent.silence_hangup_s:
             return math.inf
         if quiet >= agent.silence_hangup_s:
-            self._host.wind_down("caller_silence", "farewell")
+            self._wind_down("caller_silence", "farewell")
         return self._quiet_since + agent.silence_hangup_s

@@ -50,8 +50,8 @@ class CallRecord:
         self.transcript = Transcript()
         self.spending = Spending(billed or Billed(model))
         self.reason: str | None = None
-        self.changed: Callable[[CallState, CallState], None] | None = None
-        """Called with the previous state and the new one."""
+        self.changed: Callable[[str, str], None] | None = None
+        """Called with the names of the previous state and the new one."""
         self.log = structlog.get_logger("voiced.call").bind(call=facts.call_id)
         self._began = trio.current_time()
         self._media_at: float | None = None
@@ -95,6 +95,10 @@ class CallRecord:
         """When audio began to flow, on Trio's clock."""
         return self._media_at
 
+    def media_ms(self, at: float) -> int:
+        """Milliseconds between the first audio and `at`, on Trio's clock; 0 before."""
+        return 0 if self._media_at is None else max(0, round((at - self._media_at) * 1000))
+
     def to(self, state: CallState) -> None:
         """Enter a state; entering the present one again is nothing.
 
@@ -119,7 +123,7 @@ class CallRecord:
         metrics.STATE_CHANGES.labels(state.value).inc()
         self.log.info("call state", state=state.value, previous=previous.value)
         if self.changed is not None:
-            self.changed(previous, state)
+            self.changed(previous.value, state.value)
 
     def model_to(self, state: ModelState) -> None:
         """The model's connection changed."""

@@ -7,6 +7,7 @@ carrier's buffer and says what was heard, all in one synchronous step: no frame 
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Final, Protocol
 
 import trio
@@ -103,8 +104,10 @@ class Speaker:
             self._resumed.set()
             self._resumed = None
 
-    def ended(self, heard: int) -> None:
-        """The call is over: of what was sent, `heard` bytes have been played."""
+    def ended(self) -> None:
+        """The call is over: what the carrier has not played by now was not heard."""
+        heard = self._leg.heard()
+        self._playout.heard_to(heard)
         if self._ears is not None:
             self._ears.cleared(heard, trio.current_time())
 
@@ -112,6 +115,11 @@ class Speaker:
         """Wait until nothing is being said and nothing waits to be."""
         while not self._playout.idle:
             await self._quiet.park()
+
+    async def drained(self) -> None:
+        """Wait until the carrier has played all that was sent, or is gone."""
+        with suppress(LegClosed):  # the caller did not wait for it
+            await self._leg.drained()
 
     async def run(self) -> None:
         """The outbound task; ends only by cancellation."""

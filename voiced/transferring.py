@@ -2,45 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
 
 import trio
 
+from voiced.absence import Absence
 from voiced.leg import Leg, LegClosed, Transferred, Unsupported
 from voiced.record import CallRecord
-from voiced.states import CallState
 
 __all__ = ["Transfers"]
 
 
-class TransferHost(Protocol):
-    """The call that is handed over."""
-
-    def quieten(self, state: CallState) -> None:
-        """Nobody listens: what the agent has to say waits."""
-
-    def unquieten(self) -> None:
-        """The caller listens again, or the call's end was only waiting for this."""
-
-    def end(self, reason: str) -> None:
-        """End the call."""
-
-
 class Transfers:
-    """One call's transfers, one at a time."""
+    """One call's transfers, one at a time: `Absence` knows of the one that is under way."""
 
-    def __init__(self, host: TransferHost, record: CallRecord, ended: trio.Event) -> None:
-        self._host = host
+    def __init__(
+        self,
+        record: CallRecord,
+        absence: Absence,
+        end: Callable[[str], None],
+        ended: trio.Event,
+    ) -> None:
+        """`end` ends the call, with a reason; `ended` says that it has."""
         self._record = record
+        self._absence = absence
+        self._end = end
         self._ended = ended
-        self.under_way = False
 
     async def transfer(self, leg: Leg, target: str, nursery: trio.Nursery) -> Transferred:
         """Hand over to `target`, in the call's `nursery`: who asked may give up, it goes through.
 
         Raises Unsupported, or ValueError for a target that is none.
         """
-        self.under_way = True
+        self._absence.transfer(True)
         outcome: list[Transferred | Exception] = []
         done = trio.Event()
         nursery.start_soon(self._transfer, leg, target, outcome, done)
@@ -58,24 +52,22 @@ class Transfers:
     async def _transfer(
         self, leg: Leg, target: str, outcome: list[Transferred | Exception], done: trio.Event
     ) -> None:
-        self._host.quieten(CallState.TRANSFERRING)
         try:
             outcome.append(await leg.transfer(target))
         except (Unsupported, ValueError) as error:
             outcome.append(error)
         except LegClosed:
             outcome.append(Transferred(False, text="the call ended meanwhile"))
-        self.under_way = False
         done.set()
         result = outcome[0]
         if isinstance(result, Transferred) and result.done:
             self._record.log.info("call transferred", status=result.status)
-            self._host.end("transferred")
+            self._end("transferred")
             return
         why = result.text if isinstance(result, Transferred) else str(result)
         status = result.status if isinstance(result, Transferred) else None
         self._record.log.warning("transfer failed", why=why[:200], status=status)
-        self._host.unquieten()
+        self._absence.transfer(False)
 
 
 async def _first(event: trio.Event, scope: trio.CancelScope) -> None:

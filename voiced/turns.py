@@ -1,0 +1,185 @@
+"""The caller's turns: speech and its end, what of it interrupts the agent, and what was none.
+
+How an interruption is judged with `barge_in = "confirm"` is for `Confirming` to say; what follows
+from its verdict is here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from voiced.answers import Answers
+from voiced.config.types import Agent, OwnVad, ServerVad
+from voiced.confirming import Confirming
+from voiced.engine import Session, SpeechStarted
+from voiced.floor import Floor
+from voiced.formats import AudioFormat
+from voiced.greeting import ModelGreeting
+from voiced.hooks.calls import CallHooks
+from voiced.interrupting import Interruption
+from voiced.interruption.confirmation import Confirmation
+from voiced.patience import Patience
+from voiced.record import CallRecord
+from voiced.states import CallState
+from voiced.voice import Voice
+
+__all__ = ["Turns"]
+
+_S: Final = CallState
+
+
+class Turns:
+    """One call's."""
+
+    def __init__(
+        self,
+        session: Session,
+        record: CallRecord,
+        agent: Agent,
+        leg_format: AudioFormat,
+        hooks: CallHooks,
+        voice: Voice,
+        floor: Floor,
+        patience: Patience,
+        answers: Answers,
+        interruption: Interruption,
+        greeting: ModelGreeting,
+    ) -> None:
+        self._session = session
+        self._record = record
+        self._hooks = hooks
+        self._voice = voice
+        self._floor = floor
+        self._patience = patience
+        self._answers = answers
+        self._interruption = interruption
+        self._greeting = greeting
+        self._immediate = agent.barge_in == "immediate"
+        self.confirming: Confirming | None = None
+        if agent.barge_in == "confirm":
+            judge = Confirmation(leg_format, agent.confirm_ms)
+            self.confirming = Confirming(self, judge, agent.confirm_ms)
+        detection = agent.turn_detection
+        silence_ms = detection.silence_ms if isinstance(detection, ServerVad | OwnVad) else 0
+        self._silence_s = silence_ms / 1000
+        self.number = 0
+        """Of the caller's turn that is being answered."""
+        self.spoken_at: float | None = None
+        """The caller's last word, until an answer is heard."""
+
+    def speech_started(self, event: SpeechStarted) -> None:
+        """The caller began to speak."""
+        received = trio.current_time()
+        self._greeting.made_personal()
+        if event.item_id:  # with endpointing of our own the item exists at Committed only
+            self._record.transcript.open("caller", event.item_id)
+        if self._floor.closing or self._floor.plugins:
+            return
+        self._patience.caller_active()
+        self._hooks.emit("on_speech_started")
+        if self.confirming is not None and not self._floor.held:
+            if self.confirming.speech_started(received):
+                return
+            if self._answers.wanted:
+                self._answers.cancel()
+                self._patience.settled()
+        self.spoken_at = None
+        if self._immediate:
+            if self._answers.wanted or self.agent_sounds:
+                self._interruption.barge_in(received)
+            self._patience.settled()
+        self._caller_speaks()
+
+    def _caller_speaks(self) -> None:
+        if self._record.state not in (_S.DIALLING, _S.ANSWERING, _S.RINGING):
+            self._floor.enter(_S.CALLER_SPEAKING)
+
+    def speech_stopped(self) -> None:
+        """The caller's turn is over by the turn detection."""
+        now = trio.current_time()
+        self._hooks.emit("on_speech_stopped")
+        if self._floor.taken:
+            return  # what was said before is nobody's to answer
+        if self.confirming is not None:
+            self.confirming.speech_stopped(now)
+            if not self.confirming.turn_is_speech:
+                return
+        self.spoken_at = now - self._silence_s
+        if self._record.state is _S.CALLER_SPEAKING:
+            self._floor.enter(_S.COMMITTING)
+            self._patience.owe()  # should the server never commit
+
+    def committed(self, item_id: str) -> None:
+        """The caller's audio is an item of the conversation."""
+        if self._floor.plugins:
+            return
+        judged = self.confirming is not None and not self._floor.closing
+        if judged and self.confirming is not None:
+            self.confirming.committed(trio.current_time())
+            if not self.confirming.turn_is_speech:
+                self.confirming.turn_is_speech = True
+                self._session.delete(item_id)
+                self._record.transcript.drop(item_id)
+                return
+        self.number += 1
+        self._record.transcript.open("caller", item_id)
+        self._patience.owe()
+        if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
+            self._floor.enter(_S.THINKING)
+        if judged:
+            self._session.respond()
+
+    def key_pressed(self) -> None:
+        """The caller pressed a key, whoever deals with it: activity, and no interruption."""
+        self._patience.caller_active()
+        self._record.digit()
+        if self.confirming is not None:
+            self.confirming.digit(trio.current_time())
+
+    def answer_heard(self, at: float) -> None:
+        """An answer begins to be heard at `at`."""
+        if self.spoken_at is not None:
+            self._record.answer_heard(at - self.spoken_at)
+            self.spoken_at = None
+
+    def forget(self) -> None:
+        """The session that heard the caller is gone, and so is the end of what it heard."""
+        if self.confirming is not None:
+            if self.confirming.pending:
+                self.resume_speaker()
+            self.confirming.stop()
+
+    def hold(self) -> None:
+        """The caller is put on hold, or is back: how long an answer took that waited is not said.
+
+        The speaker is paused or resumed by the hold itself.
+        """
+        if self.confirming is not None:
+            self.confirming.stop()
+        self.spoken_at = None
+
+    # ---- what the judge of an interruption decides ----
+
+    @property
+    def agent_sounds(self) -> bool:
+        """Whether an answer is being heard, or waits to be."""
+        return not self._voice.playout.idle
+
+    def pause_speaker(self) -> None:
+        """Stop playing until it is known what the caller's sound was."""
+        self._voice.pause()
+
+    def resume_speaker(self) -> None:
+        """It was no interruption: go on, unless nobody listens by now."""
+        if not self._floor.held:
+            self._voice.resume()
+
+    def interrupted(self, began: float) -> None:
+        """It was one."""
+        self.spoken_at = None
+        self._interruption.barge_in(began)
+        self.resume_speaker()  # for what is said next
+        self._patience.settled()
+        self._caller_speaks()
