@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,7 +13,8 @@ import httpx
 import pytest
 import trio
 
-from tests.e2e.house import SOON_S, House, Stream, agent, house, until
+from tests.e2e.house import SOON_S, House, Stream, agent, house, open_files, until
+from tests.e2e.test_leaks import settled, tasks
 from tests.twilio.fake_rest import ACCOUNT, TOKEN, Failure, FakeRest, fake_rest
 from voiced.simulate.signature import sign
 from voiced.simulate.twiml import parse_twiml
@@ -249,3 +251,48 @@ async def test_transfer(tmp_path: Path, first: str) -> None:
             assert "<Number>+4930999</Number>" in form["Twiml"]
         row = await desk.here.row(desk.sid)
         assert row["reason"] == "transferred"
+
+
+async def test_callers_who_leave_during_a_transfer_leave_nothing(tmp_path: Path) -> None:
+    """The REST API has not answered yet, and nobody waits for it any more."""
+    async with office(tmp_path) as desk:
+
+        async def leaves(call_id: str, stream: Stream, after_s: float) -> None:
+            async with trio.open_nursery() as nursery:
+                path = f"/api/calls/{call_id}/transfer"
+                nursery.start_soon(partial(desk.ask, path, to="+4930999"))
+                with trio.fail_after(SOON_S):
+                    while (await desk.show(call_id))["state"] != "transferring":
+                        await trio.sleep(0.05)
+                await trio.sleep(after_s)
+                await stream.socket.send(stream.narrator.stop())
+                await stream.closed()
+
+        async def all_leave(count: int) -> None:
+            async with AsyncExitStack() as stack:
+                calls = []
+                for _ in range(count):
+                    call_id = await desk.dial()
+                    stream = await stack.enter_async_context(desk.answered())
+                    await stream.hears("media")
+                    calls.append((call_id, stream))
+                desk.rest.answering.clear()
+                async with trio.open_nursery() as nursery:
+                    for number, (call_id, stream) in enumerate(calls):
+                        nursery.start_soon(leaves, call_id, stream, 0.02 * number)
+            await desk.here.idle()
+
+        await all_leave(8)  # threads, clips and the operator's own connections are made once
+        desk.rest.answering.set()
+        await settled()
+        tasks_before, files_before = tasks(), open_files()
+        await all_leave(8)
+        with trio.move_on_after(4.0):  # shorter than the patience with the REST API
+            await until(lambda: tasks() <= tasks_before, "the tasks of before")
+        assert tasks() <= tasks_before
+        desk.rest.answering.set()  # the account's own sockets wait for it
+        await until(lambda: open_files() <= files_before, "the files of before")
+        rows = desk.here.rows()
+        assert {row["states"][-2][0] for row in rows} == {"transferring"}
+        assert len(rows) == 16
+        assert not desk.here.tracebacks()

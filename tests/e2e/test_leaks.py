@@ -35,7 +35,8 @@ AT_A_TIME = 40
 NO_MEDIA_S = 1.0
 
 # States in which a call waits for something; the others (ringing, media_ready) are left in the step
-# that enters them, and nothing puts a call on hold or transfers it yet.
+# that enters them. Calls end on hold and before an answer in `test_sip_leaks`, in transfers in
+# `test_dialling`.
 STATES = {
     "answering",
     "greeting",
