@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,12 +14,12 @@ from hypothesis import strategies as st
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg
 from tests.test_call import TICK, answer
-from voiced.budget import FAREWELL_S, Budget, day_of
+from voiced.budget import FAREWELL_S, Budget, Meter, day_of
 from voiced.call import Call, Services
 from voiced.config.types import Agent, Cost, Number, Price
 from voiced.engine import Ready, SpeechStarted
 from voiced.formats import PCMU_8K
-from voiced.journal import Journal, Spent
+from voiced.journal import Journal, Spent, Struck
 from voiced.prompts import Prompts
 
 NOON = 1_790_000_000.0 - 1_790_000_000.0 % 86400 + 43200
@@ -33,7 +35,12 @@ class Clock:
 def budget(clock: Clock | None = None, **caps: float) -> tuple[Budget, list[Spent], Clock]:
     kept: list[Spent] = []
     clock = clock or Clock()
-    made = Budget(kept.append, clock=clock)
+
+    def keep(entry: Spent | Struck) -> None:
+        if isinstance(entry, Spent):
+            kept.append(entry)
+
+    made = Budget(keep, clock=clock)
     made.cost = Cost(**caps)
     return made, kept, clock
 
@@ -132,6 +139,109 @@ def test_a_crash_forgets_nothing_that_was_kept(tmp_path: Path) -> None:
     after.remember(journal.spent(day_of(time.time())))
     assert after.spent_today() == 4.0
     assert after.spent_today("+49301") == 4.0
+
+
+def test_a_cap_that_has_struck_holds_over_a_restart(tmp_path: Path) -> None:
+    """From the first call on, though less than the cap is spent."""
+    journal = Journal(tmp_path)
+    journal.open()
+    clock = Clock()
+    made = Budget(journal.spend, clock=clock)
+    made.cost = Cost(number_usd=1.0, day_usd=3.0)
+    for called, raised in (("+1", 1.0), ("+2", 1.5)):
+        number = Number(match="*", agent="a", number_usd=raised)
+        meter = made.open(called, called, number)
+        assert meter is not None
+        usd = 0.0
+        while meter.update(usd) is None:
+            usd, clock.now = usd + 0.01, clock.now + 1
+        meter.close()
+    journal._store(journal._waiting())
+
+    today = day_of(clock.now)
+    after = Budget(journal.spend, clock=clock)
+    after.cost = made.cost
+    after.remember(journal.spent(today), journal.struck(today))
+    assert after.spent_today("+1") < 0.9
+    assert after.exhausted("+1", None) == "number"
+    assert after.exhausted("+2", None) == "number"
+    assert after.exhausted("+2", Number(match="*", agent="a", number_usd=1.5)) == "number"
+    assert after.exhausted("+3", None) is None
+    after.cost = Cost(number_usd=2.0)
+    assert after.exhausted("+1", None) is None, "the operator has raised it"
+    clock.now += 86400
+    assert after.exhausted("+2", None) is None
+
+
+def test_each_call_has_its_farewell_set_aside_from_its_first_moment_on() -> None:
+    made, _, clock = budget(day_usd=10.0)
+    meters: list[Meter | None] = []
+    while made.exhausted("+1", None, usd_s=0.1) is None:
+        meters.append(made.open(str(len(meters)), "+1", None, usd_s=0.1))
+    assert len(meters) == 6  # of 1.5 each: the seventh would leave nothing to talk with
+    for meter in meters:
+        assert meter is not None
+        clock.now += 1
+        assert meter.update(0.0) is None
+    first = meters[0]
+    assert first is not None
+    assert first.update(1.1) == "day"
+
+
+@dataclass
+class Caller:
+    """A call of the next test: it begins, and talks at a steady price."""
+
+    begins: float
+    usd_s: float
+    looks: float
+    farewell_s: float
+    meter: Meter | None = None
+    told_at: float | None = None
+
+    def spent(self, now: float) -> float:
+        return self.usd_s * (now - self.begins)
+
+
+callers = st.builds(
+    Caller,
+    begins=st.floats(0, 60),
+    usd_s=st.floats(0.001, 0.1),
+    looks=st.floats(0, 0.99),
+    farewell_s=st.floats(0, FAREWELL_S),
+)
+
+
+@given(st.lists(callers, min_size=1, max_size=12), st.floats(3, 20))
+def test_calls_together_pass_a_cap_by_two_seconds_of_each_at_most(
+    calls: list[Caller], cap: float
+) -> None:
+    """A second until each has told what it costs, and one until it hears that it has to end."""
+    made, _, clock = budget(day_usd=cap)
+    steps = sorted(
+        (each.begins + each.looks * (n > 0) + n, index)
+        for index, each in enumerate(calls)
+        for n in range(300)
+    )
+    talked = set()
+    for at, index in steps:
+        caller = calls[index]
+        clock.now = NOON + at
+        if at == caller.begins and made.exhausted("+1", None, caller.usd_s) is None:
+            caller.meter = made.open(str(index), "+1", None, caller.usd_s)
+            talked.add(index)
+        if caller.meter is None:
+            continue
+        over_at = math.inf if caller.told_at is None else caller.told_at + caller.farewell_s
+        struck = caller.meter.update(caller.spent(min(at, over_at)))
+        if at >= over_at:
+            caller.meter.close()
+            caller.meter = None
+        elif struck and caller.told_at is None:
+            caller.told_at = at
+    assert talked, "one call finds room, under a cap of half a minute and more"
+    rates = [calls[index].usd_s for index in talked]
+    assert made.spent_today() <= cap + 2 * sum(rates)
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.floats(0, 0.4), st.floats(0, 30)), max_size=60))

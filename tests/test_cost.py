@@ -20,7 +20,7 @@ from voiced.config.types import (
     SpeechToText,
     TextToSpeech,
 )
-from voiced.cost import Spending, cost_usd, speech_usd, transcription_usd
+from voiced.cost import Spending, cost_usd, expected_usd_s, speech_usd, transcription_usd
 from voiced.engine import Usage, exact_words, exactly
 
 FULL = Price(
@@ -35,6 +35,17 @@ TALK = Usage(audio_in=600, audio_out=1200)
 def test_a_minute_of_each_side_costs_what_the_price_list_says() -> None:
     # openai-realtime section 13: 600 tokens in, 1200 out, about 0.096 dollars.
     assert cost_usd(FULL, TALK, 120) == pytest.approx(0.096)
+
+
+def test_a_second_is_expected_to_cost_what_its_models_take_for_both_sides() -> None:
+    seconds = expected_usd_s(PRICES, Billed("full"))
+    assert 60 * seconds == pytest.approx(cost_usd(FULL, TALK, 0))
+    assert expected_usd_s(PRICES, Billed("minute")) == pytest.approx(0.001)
+    assert expected_usd_s(PRICES, Billed("none of the table")) == 0
+    ears = expected_usd_s(PRICES, Billed("none", transcription="ears"))
+    assert ears == pytest.approx(transcription_usd(EARS, Usage(transcription_s=1)))
+    voice = expected_usd_s(PRICES, Billed("none", speech="voice"))
+    assert voice == pytest.approx(speech_usd(VOICE, Usage(speech_characters=15)))
 
 
 def test_cached_tokens_are_a_part_of_the_input() -> None:

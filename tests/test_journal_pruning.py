@@ -24,7 +24,7 @@ import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from voiced.journal import Journal, Row, Spent
+from voiced.journal import Journal, Row, Spent, Struck
 from voiced.journal_file import connect
 from voiced.journal_pruning import BATCH, GRACE_S, Pruner, give_back, remove_calls, remove_sums
 from voiced.journal_rows import day_of
@@ -109,9 +109,11 @@ def test_sums_of_days_that_no_cap_asks_for_go(tmp_path: Path) -> None:
     journal = opened(tmp_path)
     days = [day_of(NOW - n * DAY_S) for n in range(5)]
     journal._store([Spent(day, "c", "+1", 1.0) for day in days])
+    journal._store([Struck(day, None, 1.0) for day in days])
     with closing(connect(journal.path)) as database:
-        assert remove_sums(database, NOW) == 3
+        assert remove_sums(database, NOW) == 6
     assert [len(journal.spent(day)) for day in days] == [1, 1, 0, 0, 0]
+    assert [len(journal.struck(day)) for day in days] == [1, 1, 0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,21 @@
 
 A call is told to end shortly before a cap strikes, with as much left as its farewell will cost at
 the rate at which it spends. What has been spent is kept in the journal as it is spent, so that a
-crash forgets a few seconds of it, not the day.
+crash forgets a few seconds of it, not the day; and so are the caps that have struck.
+
+What live calls may spend yet is set aside, FAREWELL_S of each, from its first moment on: at the
+price that its models have by the second until it has talked for so long, then at what it has cost.
+So a cap that leaves room for the farewells of two calls is passed by no more than what the live
+calls cost in the second that each takes to notice, in what a farewell takes beyond FAREWELL_S (the
+call cuts one off 5 s later), and by what no price by the second foresees: the text of a long
+conversation, read again for each answer.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -17,7 +24,7 @@ from msgspec import UNSET
 
 from voiced.config.numbers import normalised
 from voiced.config.types import Cost, Number
-from voiced.journal import Spent
+from voiced.journal_rows import Spent, Struck, day_of
 
 __all__ = ["FAREWELL_S", "Budget", "Cap", "Meter", "day_of"]
 
@@ -33,11 +40,6 @@ KEEP_S: Final = 5.0  # between two entries of one call in the journal ...
 KEEP_USD: Final = 0.05  # ... unless it has spent so much meanwhile
 
 
-def day_of(unix: float) -> str:
-    """The day, in UTC, of a time: `2026-11-21`."""
-    return time.strftime("%Y-%m-%d", time.gmtime(unix))
-
-
 @dataclass(frozen=True, slots=True)
 class _Caps:
     call: float | None
@@ -49,9 +51,9 @@ class Budget:
     """What a day's calls have cost. A new day begins with nothing, at midnight UTC."""
 
     def __init__(
-        self, keep: Callable[[Spent], None], *, clock: Callable[[], float] = time.time
+        self, keep: Callable[[Spent | Struck], None], *, clock: Callable[[], float] = time.time
     ) -> None:
-        """`keep` writes down what a call has spent on a day; `clock` gives Unix time."""
+        """`keep` writes down what is spent and which cap strikes; `clock` gives Unix time."""
         self.cost = Cost()
         self._keep = keep
         self._clock = clock
@@ -63,38 +65,51 @@ class Budget:
         below them is less than one more farewell."""
         self._meters: set[Meter] = set()
 
-    def remember(self, spent: list[Spent]) -> None:
-        """Take over what was spent before this start."""
+    def remember(self, spent: Sequence[Spent], struck: Sequence[Struck] = ()) -> None:
+        """Take over what was spent, and which caps struck, before this start."""
         for each in spent:
             if each.day == self._day:
                 self._add(each.called, each.usd)
+        for cap in struck:
+            if cap.day == self._day:
+                self._struck[cap.called] = cap.usd
 
     def spent_today(self, called: str | None = None) -> float:
         """US dollars, of all calls or of those of one called number."""
         self._turn_day()
         return self._total if called is None else self._numbers.get(normalised(called), 0.0)
 
-    def exhausted(self, called: str, number: Number | None) -> Cap | None:
-        """Which cap leaves nothing for another call, if any."""
+    def exhausted(self, called: str, number: Number | None, usd_s: float = 0.0) -> Cap | None:
+        """Which cap leaves nothing for another call, if any.
+
+        `usd_s`: what a second of it is expected to cost.
+        """
         caps = self._caps(number)
         self._turn_day()
-        if self._leaves_nothing(None, caps.day):
+        if self._leaves_nothing(None, caps.day, usd_s):
             return "day"
-        return "number" if self._leaves_nothing(normalised(called), caps.number) else None
+        return "number" if self._leaves_nothing(normalised(called), caps.number, usd_s) else None
 
-    def _leaves_nothing(self, called: str | None, cap: float | None) -> bool:
+    def _leaves_nothing(self, called: str | None, cap: float | None, usd_s: float) -> bool:
         """Whether a cap leaves nothing; one that was raised since it struck may leave something."""
         if cap is None:
             return False
-        spent = self._total if called is None else self._numbers.get(called, 0.0)
-        return spent + self._reserved(called) >= cap or self._struck.get(called, -1.0) >= cap
+        if self._struck.get(called, -1.0) >= cap:
+            return True
+        newcomer = _set_aside(0.0, usd_s * FAREWELL_S, cap)
+        return self._committed(called, cap) + newcomer >= cap
 
-    def open(self, call_id: str, called: str, number: Number | None) -> Meter | None:
-        """Make the meter of a call; None where nothing limits it. It has to be closed."""
+    def open(
+        self, call_id: str, called: str, number: Number | None, usd_s: float = 0.0
+    ) -> Meter | None:
+        """Make the meter of a call; None where nothing limits it. It has to be closed.
+
+        `usd_s`: what a second of it is expected to cost.
+        """
         caps = self._caps(number)
         if caps == _Caps(None, None, None):
             return None
-        meter = Meter(self, call_id, normalised(called), caps)
+        meter = Meter(self, call_id, normalised(called), caps, usd_s, foreseen=usd_s * FAREWELL_S)
         meter._past.append((self._clock(), 0.0))
         self._meters.add(meter)
         return meter
@@ -120,11 +135,25 @@ class Budget:
         self._numbers[called] = self._numbers.get(called, 0.0) + usd
         self._total += usd
 
-    def _reserved(self, called: str | None = None) -> float:
-        """What the farewells of the live calls will cost."""
-        return sum(
-            meter.reserve for meter in self._meters if called is None or meter.called == called
+    def _committed(self, called: str | None, cap: float) -> float:
+        """What was spent today, of a called number or of all, and the live calls' farewells."""
+        spent = self._total if called is None else self._numbers.get(called, 0.0)
+        return spent + sum(
+            meter.reserve(cap) for meter in self._meters if called in (None, meter.called)
         )
+
+    def _strike(self, called: str | None, cap: float) -> None:
+        if cap > self._struck.get(called, -1.0):
+            self._struck[called] = cap
+            self._keep(Struck(self._day, called, cap))
+
+
+def _set_aside(seen: float, foreseen: float, cap: float) -> float:
+    """A farewell's cost, as it was `seen` and as it is `foreseen` for the time without any sight.
+
+    What is only foreseen takes no more than half of a cap: the other half is there to talk.
+    """
+    return seen + min(foreseen, max(0.0, cap / 2 - seen))
 
 
 @dataclass(eq=False, slots=True)
@@ -135,10 +164,14 @@ class Meter:
     call_id: str
     called: str
     caps: _Caps
+    usd_s: float
+    """What a second is expected to cost."""
+    foreseen: float
+    """Of a farewell's cost, the part that no experience stands for yet."""
+    seen: float = 0.0
+    """Of a farewell's cost, the part at the rate at which the call spends."""
     usd: float = 0.0
     """Spent by the whole call."""
-    reserve: float = 0.0
-    """What ending it will cost."""
     _today: float = 0.0
     _kept: float = 0.0
     _kept_at: float = 0.0
@@ -156,8 +189,11 @@ class Meter:
         while self._past[0][0] < now - RATE_S and len(self._past) > 1:
             self._past.popleft()
         since, before = self._past[0]
-        rate = (self.usd - before) / max(now - since, FAREWELL_S)
-        self.reserve = rate * FAREWELL_S
+        if self.usd > 0:  # until a model costs something, nothing is known of what it costs
+            self.seen = (self.usd - before) / max(now - since, FAREWELL_S) * FAREWELL_S
+            self.foreseen = max(0.0, FAREWELL_S - (now - since)) * self.usd_s
+        else:
+            self._past = deque([(now, 0.0)])
         self._write(now, last=False)
         return self._struck()
 
@@ -170,17 +206,19 @@ class Meter:
         """What is spent from now on belongs to another day."""
         self._today = self._kept = 0.0
 
+    def reserve(self, cap: float) -> float:
+        """What of a cap is set aside for the end of this call."""
+        return _set_aside(self.seen, self.foreseen, cap)
+
     def _struck(self) -> Cap | None:
         caps, budget = self.caps, self.budget
-        if caps.call is not None and self.usd + self.reserve >= caps.call:
+        if caps.call is not None and self.usd + self.reserve(caps.call) >= caps.call:
             return "call"
-        if caps.number is not None:
-            spent = budget._numbers.get(self.called, 0.0) + budget._reserved(self.called)
-            if spent >= caps.number:
-                budget._struck[self.called] = caps.number
-                return "number"
-        if caps.day is not None and budget._total + budget._reserved() >= caps.day:
-            budget._struck[None] = caps.day
+        if caps.number is not None and budget._committed(self.called, caps.number) >= caps.number:
+            budget._strike(self.called, caps.number)
+            return "number"
+        if caps.day is not None and budget._committed(None, caps.day) >= caps.day:
+            budget._strike(None, caps.day)
             return "day"
         return None
 

@@ -17,13 +17,20 @@ from typing import Final
 from voiced.config.types import Price
 from voiced.engine import Billed, Usage
 
-__all__ = ["Spending", "cost_usd", "speech_usd", "transcription_usd"]
+__all__ = ["Spending", "cost_usd", "expected_usd_s", "speech_usd", "transcription_usd"]
 
 _PER: Final = 1_000_000
 
 HEARD_PER_S: Final = 10.0
 """Tokens of a second of a caller's audio (openai-realtime 13), for a server that tells only one of
 both and is billed by the other."""
+
+
+SPOKEN_PER_S: Final = 20.0
+"""Tokens of a second of an agent's audio (openai-realtime 13)."""
+
+CHARACTERS_PER_S: Final = 15.0
+"""Of speech, in most languages."""
 
 
 def cost_usd(price: Price, usage: Usage, seconds: float) -> float:
@@ -54,6 +61,25 @@ def speech_usd(price: Price, usage: Usage) -> float:
     """The price of speaking what `usage` says was spoken."""
     characters = usage.speech_characters * price.characters / _PER
     return characters + price.per_minute * usage.speech_s / 60
+
+
+def expected_usd_s(prices: Mapping[str, Price], billed: Billed) -> float:
+    """What a second costs in which caller and agent both talk, as far as the table tells.
+
+    What a model reads again of a conversation is not in it, and nor is the text of a chat: how much
+    that is, nobody knows before.
+    """
+    none = Price()
+    talk = prices.get(billed.model, none)
+    usd = (HEARD_PER_S * talk.audio_in + SPOKEN_PER_S * talk.audio_out) / _PER
+    usd += talk.per_minute / 60
+    if billed.transcription:
+        price = prices.get(billed.transcription, none)
+        usd += transcription_usd(price, Usage(transcription_s=1.0))
+    if billed.speech:
+        price = prices.get(billed.speech, none)
+        usd += CHARACTERS_PER_S * price.characters / _PER + price.per_minute / 60
+    return usd
 
 
 _OF_TALK: Final = ("text_in", "audio_in", "text_out", "audio_out")

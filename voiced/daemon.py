@@ -27,7 +27,7 @@ import trio
 from voiced import config as configuration
 from voiced import log as logging
 from voiced import metrics
-from voiced.budget import day_of
+from voiced.budget import Budget, day_of
 from voiced.call import Services
 from voiced.completing import Completer
 from voiced.config import Config, ConfigError, Loaded
@@ -123,14 +123,20 @@ async def serve(
                 await _know_chat_models(config, engines, completer)
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
-                today = day_of(time.time())
-                switchboard.budget.remember(await trio.to_thread.run_sync(journal.spent, today))
+                await _remember(switchboard.budget, journal)
                 house = _House(config, config_path, engines, switchboard, plugins, completer)
                 await house.serve(listeners, tls, task_status)
                 offline.cancel_scope.cancel()
         finally:
             journal.close()
     log.info("stopped")
+
+
+async def _remember(budget: Budget, journal: Journal) -> None:
+    """Tell the budget what was spent today before this start."""
+    today = day_of(time.time())
+    spent = await trio.to_thread.run_sync(journal.spent, today)
+    budget.remember(spent, await trio.to_thread.run_sync(journal.struck, today))
 
 
 class _House:

@@ -18,7 +18,7 @@ import trio
 
 from voiced.journal_file import MAX_FACTS, SCHEMA_VERSION, connect, decoded, prepare, store
 from voiced.journal_pruning import Pruner
-from voiced.journal_rows import Annotation, Fact, Note, Row, Spent, checked_fact
+from voiced.journal_rows import Annotation, Fact, Note, Row, Spent, Struck, checked_fact
 
 __all__ = [
     "BACKLOG",
@@ -32,6 +32,7 @@ __all__ = [
     "Note",
     "Row",
     "Spent",
+    "Struck",
     "checked_fact",
 ]
 
@@ -74,26 +75,26 @@ class Journal:
 
     def write(self, row: Row) -> None:
         """Queue a row; never blocks. Called at a call's start and again at its end."""
-        self._queue(row, reason=row.reason)
+        self._queue(row, call=row.call_id, reason=row.reason)
 
     def annotate(self, call_id: str, name: str, value: Fact) -> None:
         """Queue a fact about a call that has ended; never blocks. Raises ValueError."""
         value = checked_fact(value)
         if isinstance(value, str):
             value = value[:MAX_FACT]
-        self._queue(Annotation(call_id, name[:64], value), fact=name)
+        self._queue(Annotation(call_id, name[:64], value), call=call_id, fact=name)
 
-    def spend(self, spent: Spent) -> None:
-        """Queue what a call has cost by now; never blocks."""
+    def spend(self, spent: Spent | Struck) -> None:
+        """Queue what a call has cost by now, or that a cap has struck; never blocks."""
         self._queue(spent, day=spent.day)
 
     def _queue(self, entry: Note, **about: str | None) -> None:
         try:
             self._send.send_nowait(entry)
         except trio.WouldBlock:
-            log.error("journal backlog is full, entry lost", call=entry.call_id, **about)
+            log.error("journal backlog is full, entry lost", **about)
         except trio.ClosedResourceError:
-            log.error("journal is closed, entry lost", call=entry.call_id, **about)
+            log.error("journal is closed, entry lost", **about)
 
     def close(self) -> None:
         """No more rows will come; `run` returns once it has written those that wait."""
@@ -153,6 +154,14 @@ class Journal:
         with closing(connect(self.path)) as database:
             found = database.execute("SELECT * FROM spent WHERE day = ?", (day,)).fetchall()
         return [Spent(*row) for row in found]
+
+    def struck(self, day: str) -> list[Struck]:
+        """The caps that have ended calls on a day; blocks on the disk."""
+        with closing(connect(self.path)) as database:
+            found = database.execute(
+                "SELECT cap, called, usd FROM struck WHERE day = ?", (day,)
+            ).fetchall()
+        return [Struck(day, None if cap == "day" else called, usd) for cap, called, usd in found]
 
     def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest rows, newest first, structures decoded; blocks on the disk."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import structlog
 
-from voiced.journal_rows import STRUCTURES, Annotation, Note, Row, Spent
+from voiced.journal_rows import STRUCTURES, Annotation, Note, Row, Spent, Struck
 from voiced.text import encodable
 
 __all__ = ["MAX_FACTS", "SCHEMA_VERSION", "connect", "decoded", "prepare", "store"]
@@ -57,8 +57,16 @@ CREATE TABLE IF NOT EXISTS spent (
     usd REAL NOT NULL,             -- of this call on this day, written while it goes on
     PRIMARY KEY (day, call_id)
 );
+CREATE TABLE IF NOT EXISTS struck (
+    day TEXT NOT NULL,             -- as in spent
+    cap TEXT NOT NULL,             -- number, or day
+    called TEXT NOT NULL,          -- whose cap; empty: that of all calls
+    usd REAL NOT NULL,             -- the cap that has ended a call
+    PRIMARY KEY (day, cap, called)
+);
 """
 SCHEMA_VERSION: Final = 3
+"""A table that older versions pass over, as they do `struck`, needs no other number."""
 _SINCE: Final = {1: ("trunk TEXT", "media TEXT"), 2: ("facts TEXT",)}
 """Columns that journals of a version, and older ones, lack."""
 
@@ -114,6 +122,12 @@ def store(database: sqlite3.Connection, note: Note) -> None:
             database.execute(
                 "INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)",
                 (note.day, note.call_id, encodable(note.called), note.usd),
+            )
+        case Struck():
+            cap = "day" if note.called is None else "number"
+            database.execute(
+                "INSERT OR REPLACE INTO struck VALUES (?, ?, ?, ?)",
+                (note.day, cap, encodable(note.called or ""), note.usd),
             )
 
 

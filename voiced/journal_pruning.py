@@ -124,12 +124,14 @@ def remove_calls(database: sqlite3.Connection, before: float) -> int:
 
 
 def remove_sums(database: sqlite3.Connection, now: float) -> int:
-    """Remove what was spent before yesterday; says how many rows.
+    """Remove what was spent, and which caps struck, before yesterday; says how many rows.
 
     Caps ask for today alone; yesterday stays for a clock that is set back over midnight.
     """
+    oldest = (day_of(now - DAY_S),)
     with database:
-        return database.execute("DELETE FROM spent WHERE day < ?", (day_of(now - DAY_S),)).rowcount
+        removed = database.execute("DELETE FROM spent WHERE day < ?", oldest).rowcount
+        return removed + database.execute("DELETE FROM struck WHERE day < ?", oldest).rowcount
 
 
 def give_back(database: sqlite3.Connection) -> int:

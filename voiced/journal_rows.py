@@ -12,7 +12,17 @@ from typing import Final
 from voiced.text import encodable
 from voiced.transcript import Entry
 
-__all__ = ["STRUCTURES", "Annotation", "Fact", "Note", "Row", "Spent", "checked_fact", "day_of"]
+__all__ = [
+    "STRUCTURES",
+    "Annotation",
+    "Fact",
+    "Note",
+    "Row",
+    "Spent",
+    "Struck",
+    "checked_fact",
+    "day_of",
+]
 
 Fact = str | int | float | bool | None
 
@@ -78,6 +88,15 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Struck:
+    """A cap that has ended a call: it takes no other on that day."""
+
+    day: str  # as in Spent
+    called: str | None  # whose cap; None: that of all calls
+    usd: float  # the cap
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """A fact that became known after its call's row was complete."""
 
@@ -86,7 +105,7 @@ class Annotation:
     value: Fact
 
 
-Note = Row | Annotation | Spent
+Note = Row | Annotation | Spent | Struck
 """What can be written down."""
 
 

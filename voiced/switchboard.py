@@ -18,6 +18,7 @@ from voiced import metrics
 from voiced.budget import Budget
 from voiced.call import Call, Services, no_hooks
 from voiced.config.types import Agent, Config, EngineConfig, Number, PipelineEngine
+from voiced.cost import expected_usd_s
 from voiced.engine import Engine
 from voiced.formats import AudioFormat
 from voiced.hooks import House
@@ -128,9 +129,18 @@ class Switchboard:
 
     def exhausted(self, called: str, number: Number | None) -> str | None:
         """Which cap on costs forbids another call, as a metric's label; None where none does."""
+        agent = None if number is None else self.setup.config.agent.get(number.agent)
+        return self._exhausted(called, number, 0.0 if agent is None else self._usd_s(agent))
+
+    def _exhausted(self, called: str, number: Number | None, usd_s: float) -> str | None:
         self.budget.cost = self.setup.config.cost
-        cap = self.budget.exhausted(called, number)
+        cap = self.budget.exhausted(called, number, usd_s)
         return None if cap is None else f"cost_{cap}"
+
+    def _usd_s(self, agent: Agent) -> float:
+        """What a second with an agent is expected to cost."""
+        billed = self.setup.engine_for(agent).billed(agent)
+        return expected_usd_s(self.services.prices, billed)
 
     def start(
         self,
@@ -149,7 +159,8 @@ class Switchboard:
         `released` runs when the call is over, whatever ended it, in at most `RELEASE_S`: there a
         carrier lets go of what the call held.
         """
-        if (why := self.full or self.exhausted(facts.called, number)) is not None:
+        usd_s = self._usd_s(agent)
+        if (why := self.full or self._exhausted(facts.called, number, usd_s)) is not None:
             raise NoRoom(why)
         assert self.nursery is not None
         plugins = UNSET if number is None else number.plugins
@@ -164,7 +175,7 @@ class Switchboard:
             media_timeout_s=media_timeout_s,
             make_hooks=no_hooks if self._house is None else partial(self._house.hooks, plugins),
             engine_shape=engine_shape(config.engine[agent.engine], config.plugins),
-            meter=self.budget.open(facts.call_id, facts.called, number),
+            meter=self.budget.open(facts.call_id, facts.called, number, usd_s),
         )
         self._calls[facts.call_id] = call
         self.nursery.start_soon(self._run_call, call, released)

@@ -111,7 +111,8 @@ async def struck(here: House, result: CallResult, cap: str) -> None:
         assert result.lag_ms >= STALL_MS or find(result, "farewell") is not None
     else:  # a telephone without a buffer: a packet that is 1 ms late makes it another sound
         length_ms = clips.load("farewell").duration_ms
-        assert farewell.end_ms - farewell.start_ms == pytest.approx(length_ms, abs=150)
+        heard_ms = farewell.end_ms - farewell.start_ms
+        assert result.lag_ms >= STALL_MS or heard_ms == pytest.approx(length_ms, abs=150)
     # A farewell that fits in, at the rate of ten cents a second, and no minute thrown away.
     assert CAP / 2 <= row["cost_usd"] < CAP
     assert row["cost_usd"] == pytest.approx(USD_S * row["media_ms"] / 1000, abs=0.1)
@@ -209,6 +210,19 @@ async def told(file: Path, *command: str) -> str:
     return done.stdout.decode()
 
 
+async def find_the_day_spent(daemon: Daemon) -> None:
+    """A call over each carrier is refused, the first after a start too."""
+    listening = await daemon.logged("listening")
+    webhook = listening["address"] + "/twilio/voice"
+    assert (await call(STAYS, webhook_url=webhook)).failure is not None
+    uri = f"sip:+15550100@{sip_address(daemon.log)}"
+    over_sip = (await sip_caller.call(STAYS, uri=uri)).sip
+    assert over_sip is not None
+    assert over_sip.status == 486
+    refusals = [line["why"] for line in daemon.log if line["event"] == "call refused"]
+    assert refusals == ["cost_day", "cost_day"]
+
+
 async def test_a_day_is_remembered_over_a_crash(tmp_path: Path) -> None:
     file = write(tmp_path / "day", DAY.replace("{socket}", str(tmp_path / "admin")))
     file.chmod(0o600)
@@ -227,21 +241,12 @@ async def test_a_day_is_remembered_over_a_crash(tmp_path: Path) -> None:
         assert row["reason"] == "cost_day"
         assert row["cost_usd"] < CAP - before, "the earlier call counts"
         assert spent(daemon) == pytest.approx(before + row["cost_usd"], abs=0.001)
-        # The next ones find the day spent.
-        listening = await daemon.logged("listening")
-        webhook = listening["address"] + "/twilio/voice"
-        assert (await call(STAYS, webhook_url=webhook)).failure is not None
-        uri = f"sip:+15550100@{sip_address(daemon.log)}"
-        over_sip = (await sip_caller.call(STAYS, uri=uri)).sip
-        assert over_sip is not None
-        assert over_sip.status == 486
-        refusals = [line["why"] for line in daemon.log if line["event"] == "call refused"]
-        assert refusals == ["cost_day", "cost_day"]
+        await find_the_day_spent(daemon)
         shown = f"{row['cost_usd']:.4f}"
         assert shown in await told(file, "calls", "--all")
         assert f"{shown} USD" in await told(file, "show", row["call_id"])
         daemon.process.send_signal(signal.SIGTERM)
         assert await daemon.ended() == 0
     async with running(file) as daemon:  # in order, too
-        await daemon.logged("listening")
+        await find_the_day_spent(daemon)
         assert spent(daemon) == pytest.approx(before + row["cost_usd"], abs=0.001)

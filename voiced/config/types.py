@@ -457,7 +457,11 @@ sound that is spoken."""
 class Cost(Table, frozen=True):
     """Caps on what is spent, in US dollars as the price table has them. Left out: none.
 
-    Shortly before a cap strikes the caller hears the agent's farewell.
+    Shortly before a cap strikes the caller hears the agent's farewell: 15 s of each live call are
+    set aside for it, at what they cost. A cap is passed by what its live calls cost within 6 s more
+    at the most, and by what nobody can foresee, such as a long conversation that is read again; one
+    that is worth less than 30 s of a call may be passed by one farewell more. The call that finds a
+    cap spent is refused as busy, after a restart too.
     """
 
     call_usd: Annotated[float, Meta(gt=0)] | None = None
