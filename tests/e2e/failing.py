@@ -24,7 +24,7 @@ from voiced import clips
 from voiced.emulator.options import EmulatorOptions
 from voiced.emulator.server import serve
 from voiced.simulate import CallResult, Script
-from voiced.simulate.events import CallEvent, MediaStarted
+from voiced.simulate.events import CallerStarted, CallEvent, MediaStarted
 from voiced.simulate.script import Step
 from voiced.simulate.sip_caller import call as sip_call
 from voiced.simulate.wire import Identifiers
@@ -124,6 +124,8 @@ class Line:
     number: str
     wire: Wire
     media_at: float | None = None
+    caller_speaks_at: float | None = None
+    """When the caller began to speak last, on Trio's clock."""
     ids: Identifiers = field(default_factory=partial(Identifiers, account_sid=ACCOUNT))
     _beside: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
     _earlier: int = 0  # calls of its agent, before its own
@@ -136,14 +138,15 @@ class Line:
 
     async def call(self, *steps: Step) -> Outcome:
         """Hold a call with `steps`; returns it when nothing of it is left."""
-        self.media_at, self.ids = None, Identifiers(account_sid=ACCOUNT)
+        self.media_at = self.caller_speaks_at = None
+        self.ids = Identifiers(account_sid=ACCOUNT)
         self.stage.rest.calls[self.ids.call_sid] = {
             "sid": self.ids.call_sid,
             "account_sid": ACCOUNT,
             "status": "in-progress",
             "direction": "inbound",
         }
-        self._earlier = len(self._calls)
+        self.begins()
         before, acts, self._beside = len(self.wire.lost_at), self._beside, []
         async with trio.open_nursery() as nursery:
             for act in acts:
@@ -156,6 +159,10 @@ class Line:
         began = self.media_at or trio.current_time()
         losses = [(at - began) * 1000 for at in self.wire.lost_at[before:]]
         return Outcome(result, row, here.lines_of(result.call_sid), losses)
+
+    def begins(self) -> None:
+        """The next call of its agent is the one that is meant from now on."""
+        self._earlier = len(self._calls)
 
     async def _call(self, script: Script) -> CallResult:
         here = self.stage.here
@@ -170,6 +177,8 @@ class Line:
     def _observe(self, event: CallEvent) -> None:
         if isinstance(event, MediaStarted):
             self.media_at = trio.current_time() - event.at_ms / 1000
+        elif isinstance(event, CallerStarted):
+            self.caller_speaks_at = trio.current_time()
 
     # ---- what the daemon says of it while it lives
 
@@ -186,7 +195,8 @@ class Line:
         """The ids of the call that was made last, one at most."""
         return self._calls[self._earlier :][:1]
 
-    def _lines(self, event: str) -> list[Mapping[str, Any]]:
+    def logged(self, event: str) -> list[Mapping[str, Any]]:
+        """What was logged of the call under this name."""
         mine = self.calls
         return [
             line
@@ -199,9 +209,14 @@ class Line:
         """Its agent, and its engine."""
         return f"{self.name}-{self.carrier}"
 
+    @property
+    def now(self) -> str:
+        """The call's state."""
+        return str(self.logged("call state")[-1]["state"])
+
     def entered(self, state: str) -> int:
         """How often the call has entered a state."""
-        return len([0 for line in self._lines("call state") if line["state"] == state])
+        return len([0 for line in self.logged("call state") if line["state"] == state])
 
     async def state(self, state: str, times: int = 1) -> None:
         """Wait until the call has entered a state so often."""
@@ -209,7 +224,7 @@ class Line:
 
     def was_model(self, state: str) -> int:
         """How often the model's connection has come into a state."""
-        return len([0 for line in self._lines("model state") if line["state"] == state])
+        return len([0 for line in self.logged("model state") if line["state"] == state])
 
     async def model(self, state: str, times: int = 1) -> None:
         """Wait until the model's connection has come into a state so often."""

@@ -23,6 +23,9 @@ from tests.e2e.plays import (
     places_taken,
     went_on,
 )
+from tests.e2e.sip_peer import sip_peer
+from voiced import clips
+from voiced.audio import pcm_to_ulaw
 from voiced.emulator.options import EmulatorOptions, Faults
 from voiced.simulate.script import (
     HangUp,
@@ -254,22 +257,66 @@ async def both_are_lost_and_somebody_else_is_there(line: Line) -> None:
         assert any(f"<Number>{TRANSFER}</Number>" in form.get("Twiml", "") for form in forms)
 
 
-@scenario(Plot(agent=f'{BRIEF}greeting = ""\ntransfer_when_lost = "{TRANSFER}"\n'))
-async def nobody_is_there_to_transfer_to(line: Line) -> None:
-    """A transfer that fails: the message after all."""
-    if line.carrier == "sip":  # simulated telephones take every transfer
-        return
+ALONE = Plot(agent=f'{BRIEF}greeting = ""\ntransfer_when_lost = "{TRANSFER}"\n')
 
-    async def lose() -> None:
-        await line.state("listening")
-        await line.model("ready")
-        line.stage.rest.calls[line.ids.call_sid]["status"] = "completed"  # as Twilio has it
-        line.wire.down()
 
-    line.beside(lose)
-    call = await line.call(WaitForHangUp())
-    assert call.row["reason"] == "model_lost"
-    assert call.hears("unavailable") is not None
+async def lose_now(line: Line) -> None:
+    await line.state("listening")
+    await line.model("ready")
+    line.wire.down()
+
+
+def told_of(line: Line, status: int) -> None:
+    """The operator can read why the transfer failed."""
+    (failed,) = line.logged("transfer failed")
+    assert failed["status"] == status
+    assert failed["why"]
+
+
+@scenario(ALONE, carriers=("twilio",))
+async def twilio_refuses_the_transfer(line: Line) -> None:
+    """The call is over for Twilio (400), or none of this account's (404): the message after all."""
+    for status in (400, 404):
+
+        async def lose(status: int = status) -> None:
+            if status == 400:
+                line.stage.rest.calls[line.ids.call_sid]["status"] = "completed"
+            else:
+                del line.stage.rest.calls[line.ids.call_sid]
+            await lose_now(line)
+
+        line.wire.up()
+        line.beside(lose)
+        call = await line.call(WaitForHangUp())
+        assert call.result.failure is None
+        assert (call.row["reason"], call.result.ended_by) == ("model_lost", "agent")
+        assert call.hears("unavailable") is not None
+        told_of(line, status)
+
+
+UNAVAILABLE = pcm_to_ulaw(clips.load("unavailable").pcm)
+
+
+@scenario(ALONE, carriers=("sip",))
+async def the_carrier_declines_the_transfer(line: Line) -> None:
+    """The REFER itself, or what it asked for, as the NOTIFY tells: the message after all."""
+    for declines in ("the REFER", "the transfer"):
+        line.wire.up()
+        line.begins()
+        async with sip_peer() as peer:
+            await peer.call(line.stage.sip, line.number)
+            await lose_now(line)
+            if declines == "the REFER":
+                refer = await peer.comes("REFER")
+                assert TRANSFER in (refer.get("refer-to") or "")
+                await peer.respond(refer, 603)
+            else:
+                assert TRANSFER in await peer.takes_transfer("603 Decline")
+            await peer.until_bye()
+        row = await line.stage.here.row(peer.call_id)
+        assert (row["reason"], row["states"][-2][0]) == ("model_lost", "ending")
+        assert UNAVAILABLE in peer.heard(), "to its last sample"
+        told_of(line, 603)
 
 
 # ---- renewal

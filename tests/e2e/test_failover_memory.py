@@ -49,13 +49,7 @@ Loss = Callable[[Line], Awaitable[None]]
 
 
 async def logged(line: Line, event: str) -> None:
-    await until(
-        lambda: any(
-            each["event"] == event and each.get("call") in line.calls
-            for each in line.stage.here.logs
-        ),
-        f"{line.agent}: {event}",
-    )
+    await until(lambda: bool(line.logged(event)), f"{line.agent}: {event}")
 
 
 def note(text: str) -> dict[str, object]:

@@ -1,0 +1,209 @@
+"""Places that crashes give back, and a breaker that opens again: seen as an operator sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.failing import CARRIERS, Line, Outcome, Plot, Stage, stage, words
+from tests.e2e.house import nothing_is_left, until
+from tests.e2e.plays import GREETS, HEARS, SILENT, places_taken, went_on
+from tests.e2e.stalls import undisturbed
+from voiced.realtime import client
+from voiced.simulate.script import HangUp, Pause, Say
+from voiced.steady import breaker, session
+from voiced.websocket import WebSocket
+
+CRASHES = 20
+PLACES = 2
+SOON_MS = 3000
+"""A greeting is heard by then: no attempt that can only fail was waited for."""
+
+PAUSE_S = 1.5
+
+
+async def over_both(there: Stage, name: str, play: Callable[[Line], Awaitable[None]]) -> None:
+    async with trio.open_nursery() as nursery:
+        for carrier in CARRIERS:
+            nursery.start_soon(play, there.lines[name, carrier])
+
+
+def spare(line: Line) -> Line:
+    """Another caller of the same number; ask nothing of it while it calls."""
+    return Line(line.stage, line.name, line.carrier, line.number, line.wire)
+
+
+async def all_places_are_free(line: Line) -> None:
+    """As many callers as there are places talk to the engine itself."""
+    await places_taken(line.stage, line.agent, 0)
+    outcomes: list[Outcome] = []
+
+    async def call() -> None:
+        outcomes.append(await spare(line).call(Pause(500), Say("thanks"), *HEARS, HangUp()))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(PLACES):
+            nursery.start_soon(call)
+    assert [outcome.row["engine"] for outcome in outcomes] == [line.agent] * PLACES
+    await places_taken(line.stage, line.agent, 0)
+
+
+FEW = Plot(
+    agent=SILENT.replace("6", "30") + 'fallback_engine = "spare"\n',
+    engine=f"max_sessions = {PLACES}",
+)
+
+
+async def test_the_place_of_a_lost_session_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Twenty times in one call; each time the call takes its own place again."""
+    monkeypatch.setattr(session, "PROVEN_S", 0.0)  # else the patience of one loss is for all
+    async with stage(tmp_path, {"few": FEW}) as there:
+
+        async def play(line: Line) -> None:
+            taken: list[int] = []
+
+            async def lose() -> None:
+                for number in range(1, CRASHES + 1):
+                    await line.model("ready", number)
+                    taken.append((await there.engine(line.agent))["sessions"])
+                    line.wire.cut()
+
+            line.beside(lose)
+            call = await line.call(Pause(12_000), Say("thanks"), *HEARS, HangUp())
+            went_on(line, call)
+            assert call.codes == ["close_1006"] * CRASHES
+            assert call.row["engine"] == line.agent
+            assert set(taken) == {1}
+            assert words("goodbye") in call.said("agent")
+            assert (await there.engine(line.agent))["max_sessions"] == PLACES
+            await all_places_are_free(line)
+
+        await over_both(there, "few", play)
+        await nothing_is_left(there.here)
+
+
+async def test_the_place_of_a_session_that_crashed_is_given_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception in the task that keeps a connection alive, twenty times in one call."""
+    monkeypatch.setattr(session, "PROVEN_S", 0.0)
+    crash = trio.Event()
+
+    async def watch(_session: client.RealtimeSession, _ws: WebSocket) -> None:
+        await crash.wait()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(client.RealtimeSession, "_watch", watch)
+    async with stage(tmp_path, {"buggy": FEW}) as there:
+        for carrier in CARRIERS:
+            line = there.lines["buggy", carrier]
+
+            async def crashes(line: Line = line) -> None:
+                nonlocal crash
+                for number in range(1, CRASHES + 1):
+                    await line.model("ready", number)
+                    crash.set()
+                    crash = trio.Event()
+
+            line.beside(crashes)
+            call = await line.call(Pause(12_000), Say("thanks"), *HEARS, HangUp())
+            went_on(line, call)
+            # Who takes its events may find its socket closed before the task has ended.
+            assert len(call.codes) == CRASHES
+            assert set(call.codes) <= {"engine_failed", "close_1011"}
+            assert words("goodbye") in call.said("agent")
+            await all_places_are_free(line)
+        told = [line["event"] for line in there.here.tracebacks()]
+        assert told == ["engine failed: a bug, please report it"] * CRASHES * len(CARRIERS)
+
+
+async def test_a_probe_that_fails_opens_the_breaker_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then a server that is back is found: by the next probe, and by every call after it."""
+    monkeypatch.setattr(breaker, "FAILURES", 1)
+    monkeypatch.setattr(breaker, "SPAN_S", 0.0)
+    monkeypatch.setattr(breaker, "FIRST_PAUSE_S", PAUSE_S)
+    plots = {"probed": Plot(agent=GREETS + 'fallback_engine = "spare"\n')}
+    async with stage(tmp_path, plots) as there:
+
+        async def once(line: Line) -> None:
+            async def health() -> tuple[str, bool]:
+                """The breaker, and whether /readyz complains of it."""
+                complains = any(line.agent in each for each in await there.degraded())
+                return (await there.engine(line.agent))["state"], complains
+
+            async def pause_is_over() -> None:
+                with trio.fail_after(20):
+                    while (await there.engine(line.agent))["retry_in_s"] != 0.0:
+                        await trio.sleep(0.05)
+
+            async def goes_to_the_fallback(caller: Line) -> None:
+                attempts = line.wire.connections
+                call = await caller.call(*HEARS, HangUp())
+                went_on(line, call)
+                assert (call.row["engine"], call.codes) == ("spare", [])
+                assert line.wire.connections == attempts, "it was not tried"
+                limit_ms = SOON_MS + there.here.stalled_ms
+                assert call.result.agent[0].start_ms < limit_ms
+
+            line.wire.down()
+            first = await line.call(*HEARS, HangUp())
+            assert first.row["engine"] == "spare"
+            assert await health() == ("open", True)
+            pause_s = (await there.engine(line.agent))["retry_in_s"]
+            assert 0 <= pause_s <= PAUSE_S
+            await pause_is_over()
+
+            # The probe: a connection that is taken, and then nothing.
+            line.wire.up()
+            line.wire.freeze()
+            before = line.wire.connections
+
+            async def probed() -> None:
+                await until(lambda: line.wire.connections > before, "the probe")
+                assert (await health())[0] == "half_open"
+                await goes_to_the_fallback(spare(line))
+                assert (await health())[0] == "half_open", "by one call at a time"
+                line.wire.down()
+                with trio.fail_after(20):
+                    while (await health())[0] != "open":
+                        await trio.sleep(0.02)
+                found = await there.engine(line.agent)
+                assert PAUSE_S < found["retry_in_s"] <= 2 * PAUSE_S, "longer than before"
+                assert found["failures"] >= 2
+                assert found["last_error"] is not None
+                await goes_to_the_fallback(spare(line))
+
+            line.beside(probed)
+            second = await line.call(*HEARS, HangUp())
+            assert second.row["engine"] == "spare"
+            assert second.result.failure is None
+            assert await health() == ("open", True)
+
+            await pause_is_over()
+            line.wire.up()
+            for _ in range(2):
+                found_again = await line.call(*HEARS, HangUp())
+                went_on(line, found_again)
+                assert found_again.row["engine"] == line.agent
+                assert await health() == ("closed", False)
+            found = await there.engine(line.agent)
+            assert (found["failures"], found["last_error"]) == (0, None)
+            assert found["retry_in_s"] is None
+
+        async def play(line: Line) -> None:
+            async def afresh(_: object) -> None:
+                await once(line)
+
+            await undisturbed(there.here, afresh)
+
+        await over_both(there, "probed", play)
+        await nothing_is_left(there.here)
+        for line in there.lines.values():
+            await places_taken(there, line.agent, 0)
