@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Final
+from typing import Final, Literal
 
+from voiced.engine import EngineFault
 from voiced.realtime.events import ErrorBody
 
 __all__ = [
     "ACTIVE_RESPONSE",
     "CANCEL_NOT_ACTIVE",
+    "MAX_MESSAGE_CHARS",
     "PARAMETER_CODES",
     "SERVER_ERROR",
     "TRUNCATE_TOO_LONG",
+    "Action",
     "Verdict",
     "close_is_retryable",
     "code_of",
+    "fault",
     "shorter_ms",
     "status_is_retryable",
     "verdict",
@@ -39,6 +43,9 @@ class Verdict(Enum):
 
 
 MAX_CODE_CHARS: Final = 64  # of a code that nobody knows, for logs
+MAX_MESSAGE_CHARS: Final = 300  # of a server's error text, for logs
+
+Action = Literal["ignore", "retry", "alarm"]
 
 CANCEL_NOT_ACTIVE: Final = "response_cancel_not_active"
 ACTIVE_RESPONSE: Final = "conversation_already_has_active_response"
@@ -143,3 +150,8 @@ def status_is_retryable(status: int, body: str) -> bool:
     if QUOTA in body:
         return False
     return status in {408, 425, 429} or status >= 500
+
+
+def fault(code: str, message: str | None, action: Action) -> EngineFault:
+    """What the call is told of an error that does not end the session."""
+    return EngineFault(code, (message or "")[:MAX_MESSAGE_CHARS], action)

@@ -1,0 +1,150 @@
+"""The caller's side of a session: their audio to the server, their turns and words to the call.
+
+Sans-I/O. Turns are found by the server, or by an endpointing of ours, which then commits them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, final
+
+from voiced import engine
+from voiced.config.types import OwnVad, RealtimeEngine
+from voiced.engine import EngineEvent, Plan
+from voiced.formats import FRAME_MS, AudioFormat
+from voiced.realtime import events
+from voiced.realtime.answers import Answers
+from voiced.realtime.errors import fault
+from voiced.realtime.events import ErrorBody, ServerEvent
+from voiced.realtime.outbox import Outbox
+from voiced.realtime.recent import Recent
+from voiced.realtime.turns import MIN_COMMIT_MS, OwnTurns
+from voiced.realtime.update import asks_for_responses, server_responds
+from voiced.realtime.usage import transcription_usage
+from voiced.vad import VadStarted
+
+__all__ = ["HANDLERS", "Caller"]
+
+REMEMBERED: Final = 64
+
+
+@final
+class Caller:
+    """One session's; appends to `told` what the call is to know. `ask` wants an answer."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        config: RealtimeEngine,
+        outbox: Outbox,
+        answers: Answers,
+        told: list[EngineEvent],
+        ask: Callable[[], None],
+    ) -> None:
+        self._agent = plan.agent
+        self._outbox = outbox
+        self._answers = answers
+        self._events = told
+        self._ask = ask
+        self._asks = asks_for_responses(plan.agent)
+        self._server_responds = server_responds(plan.agent)
+        self._format: AudioFormat | None = None
+        self._turns: OwnTurns | None = None
+        self._append_ms = config.append_ms
+        self._append_bytes = 0
+        self._held = bytearray()  # less than `append_ms` of caller audio
+        self._uncommitted = 0  # bytes appended since the last commit, own endpointing only
+        self._transcribed = Recent(REMEMBERED)
+
+    def granted(self, form: AudioFormat) -> None:
+        """The server takes audio of this format; `send` may be called."""
+        self._format = form
+        self._append_bytes = self._append_ms * form.bytes_per_ms
+        settings = self._agent.turn_detection
+        if isinstance(settings, OwnVad):
+            self._turns = OwnTurns(form, settings)
+
+    # --- to the server ----------------------------------------------------------------------
+
+    def send(self, payload: bytes) -> None:
+        """The caller's audio, in the granted format."""
+        if self._turns is not None:
+            self._find_turns(self._turns, payload)
+            return
+        if self._append_ms > FRAME_MS:  # else as it comes, whatever the carrier's frames are
+            self._held += payload
+            if len(self._held) < self._append_bytes:
+                return
+            payload = bytes(self._held)
+            self._held.clear()
+        self._outbox.send(events.Append(payload))
+
+    def _find_turns(self, turns: OwnTurns, payload: bytes) -> None:
+        for part in turns.feed(payload):
+            if isinstance(part, bytes):
+                self._append_to_turn(part)
+            elif isinstance(part, VadStarted):
+                self._events.append(engine.SpeechStarted("", part.at_ms))
+                if self._agent.barge_in == "immediate":
+                    self._answers.cancel()
+            else:
+                self._events.append(engine.SpeechStopped("", part.at_ms))
+                self._commit_turn()
+
+    def _append_to_turn(self, payload: bytes) -> None:
+        self._uncommitted += len(payload)
+        self._outbox.send(events.Append(payload))
+
+    def _commit_turn(self) -> None:
+        assert self._format is not None
+        shortest = MIN_COMMIT_MS * self._format.bytes_per_ms
+        if self._uncommitted < shortest:  # silence ended the turn, so silence may complete it
+            self._append_to_turn(self._format.silence(MIN_COMMIT_MS))
+        self._outbox.send(events.Commit(self._outbox.next_id()))
+        self._uncommitted = 0
+        if self._asks:
+            self._ask()
+
+    # --- from the server --------------------------------------------------------------------
+
+    def _speech_started(self, event: events.SpeechStarted) -> None:
+        self._answers.turn_owed = False  # the caller goes on; the answer comes after that
+        self._events.append(engine.SpeechStarted(event.item_id or "", int(event.audio_start_ms)))
+
+    def _speech_stopped(self, event: events.SpeechStopped) -> None:
+        self._answers.turn_owed = self._server_responds
+        self._events.append(engine.SpeechStopped(event.item_id or "", int(event.audio_end_ms)))
+
+    def _committed(self, event: events.Committed) -> None:
+        self._events.append(engine.Committed(event.item_id))
+        if self._asks and self._turns is None:  # own turns ask along with their commit
+            self._ask()
+
+    def _transcription_delta(self, event: events.TranscriptionDelta) -> None:
+        if event.delta and event.item_id not in self._transcribed:
+            self._events.append(engine.CallerTranscript(event.item_id, event.delta, final=False))
+
+    def _transcription_completed(self, event: events.TranscriptionCompleted) -> None:
+        if event.item_id in self._transcribed:
+            return
+        self._transcribed.add(event.item_id)
+        text, usage = event.transcript or "", transcription_usage(event.usage)
+        if not text:
+            self._answers.turn_owed = False  # it was no speech, which some servers do not answer
+        self._events.append(engine.CallerTranscript(event.item_id, text, final=True, usage=usage))
+
+    def _transcription_failed(self, event: events.TranscriptionFailed) -> None:
+        body = ErrorBody(message=event.error) if isinstance(event.error, str) else event.error
+        self._events.append(fault("transcription_failed", body.message if body else None, "ignore"))
+
+
+_C = Caller
+HANDLERS: Final[dict[type[ServerEvent], Callable[[Caller, Any], None]]] = {
+    events.SpeechStarted: _C._speech_started,
+    events.SpeechStopped: _C._speech_stopped,
+    events.Committed: _C._committed,
+    events.TranscriptionDelta: _C._transcription_delta,
+    events.TranscriptionCompleted: _C._transcription_completed,
+    events.TranscriptionFailed: _C._transcription_failed,
+}
+"""What takes each event of the caller's."""
