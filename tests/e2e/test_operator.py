@@ -186,6 +186,17 @@ for name, text, head, said in (
 
 
 @scenes
+async def plugin_that_spins(folder: Path) -> None:
+    """Its file and line are named, and the process ends all the same."""
+    plugins = folder / "plugin_that_spins" / "plugins"
+    plugins.mkdir(parents=True)
+    (plugins / "spinner.py").write_text("while True:\n    pass\n")
+    head = '[daemon]\nplugin_dir = "plugins"\n[plugins.spinner]\n'
+    said = ["voiced.toml:3: plugins.spinner: importing it takes longer than 10 s (spinner.py, line"]
+    await mistaken(folder, "plugin_that_spins", "", head, said)
+
+
+@scenes
 async def no_file(folder: Path) -> None:
     async with running(folder / "nowhere.toml") as daemon:
         assert await daemon.ended() == 1

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+import threading
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,19 @@ def test_an_import_that_hangs_is_left_behind(
 ) -> None:
     monkeypatch.setattr(registry_module, "IMPORT_S", 0.05)
     text = unusable(tmp_path, "import time\ntime.sleep(0.5)\n")
-    assert text.startswith("importing it takes longer than 0.05 s; work in the service's open()")
+    said = "importing it takes longer than 0.05 s (mine.py, line 2); work in the service's open()"
+    assert text.startswith(said)
+
+
+def test_an_import_that_spins_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else it took turns with the calls, for ever."""
+    monkeypatch.setattr(registry_module, "IMPORT_S", 0.05)
+    before = set(threading.enumerate())
+    text = unusable(tmp_path, "import json\n\nwhile True:\n    json.loads('[1]')\n")
+    assert re.match(r"importing it takes longer than 0.05 s \(mine.py, line [34]\); ", text)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def test_two_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -54,9 +54,9 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
     check_engines(config, findings)
     check_providers(config, supplied, findings)
     check_agents(config, findings)
-    _privacy(config, findings)
     if findings.mistakes:
         raise ConfigError(_in_order(findings.mistakes, document))
+    _privacy(config, findings)
     return Loaded(config, tuple(document.files), _in_order(findings.warnings, document))
 
 

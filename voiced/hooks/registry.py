@@ -6,6 +6,7 @@ under `voiced.plugins`, or with voiced. Two of one name are refused: nobody coul
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import inspect
 import pkgutil
@@ -171,7 +172,7 @@ def _only_plugin(module: ModuleType) -> type[Plugin]:
 
 
 def _in_time(load: Callable[[], object]) -> object:
-    """Import in a thread, which is left behind if it hangs. Raises Unusable."""
+    """Import in a thread; one that hangs is told to stop, and left behind. Raises Unusable."""
     result: list[object] = []
     failed: list[BaseException] = []
 
@@ -187,9 +188,30 @@ def _in_time(load: Callable[[], object]) -> object:
     if failed:
         raise Unusable(_import_problem(failed[0])) from failed[0]
     if not result:
-        message = f"importing it takes longer than {IMPORT_S:g} s"
+        message = f"importing it takes longer than {IMPORT_S:g} s{_stop(thread)}"
         raise Unusable((message, "work in the service's open(), not where a module is imported"))
     return result[0]
+
+
+def _stop(thread: threading.Thread) -> str:
+    """Have a thread that imports end, and say where it is.
+
+    A loop in Python would take turns with the calls for as long as voiced runs. What waits for
+    something else, or will not be stopped, stays; as a daemon thread it keeps nothing from ending.
+    """
+    frame = sys._current_frames().get(thread.ident or 0)
+    place = ""
+    while frame is not None:  # outwards: the plugin's own line, not one of a library that it calls
+        file = frame.f_code.co_filename
+        if file == __file__:
+            break
+        if "importlib" not in file:
+            place = f" ({Path(file).name}, line {frame.f_lineno})"
+        frame = frame.f_back
+    # https://docs.python.org/3/c-api/init.html: raised at the thread's next step, if it makes one.
+    ident = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(SystemExit))
+    return place
 
 
 def _import_problem(error: BaseException) -> tuple[str, str]:
