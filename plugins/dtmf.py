@@ -13,7 +13,8 @@
     then = { tool = "order_status", arguments = { order = "{digits}" }, tell = "{result}" }
 
 Keys that lead somewhere are not told to the model. Name this plugin before others that act on
-keys: what is secret then is secret from them, too.
+keys: what is secret then is secret from them, too. Those that only report keys, such as `webhook`,
+never see what is taken here.
 """
 
 from __future__ import annotations

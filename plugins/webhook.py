@@ -14,8 +14,8 @@ other calls do not wait for them. Calls never wait.
 The body: `id` (of the delivery), `event`, `at` (Unix time), `at_ms` (since audio began), `sequence`
 (within the call, from 1; one that is missing was lost), `call` (`call_id`, `carrier`, `caller`,
 `called`, …) and `data`, which depends on the event: with `call_end` it is the call's summary, with
-the facts that were known when the line went down. An event may come twice, when an answer got lost:
-its `id`, which is the header `Voiced-Delivery` as well, is the same. `Voiced-Event` and
+the facts that all plugins have noted by then. An event may come twice, when an answer got lost: its
+`id`, which is the header `Voiced-Delivery` as well, is the same. `Voiced-Event` and
 `Voiced-Attempt` (from 1) are headers, too.
 
 The header `Voiced-Signature` is `t=TIME,v1=SIGNATURE`, with one `v1` for each secret: HMAC-SHA256
@@ -136,9 +136,8 @@ class WebhookSettings(Settings, frozen=True):
     events: tuple[Event, ...] = USUAL
     """What is told: `call_start`, `media` (audio flows), `state`, `session_ready`, \
 `speech_started`, `speech_stopped`, `transcript` (whole sentences), `transcript_piece`, \
-`barge_in`, `digit`, `tool`, `response_done`, `engine_error` and `call_end`. A key that a plugin \
-before this one has taken, a digit of a PIN say, is not told: let this one be the last in \
-`plugins`."""
+`barge_in`, `digit`, `tool`, `response_done`, `engine_error` and `call_end`. A key that \
+another plugin takes, a digit of a PIN say, is not told."""
     tool_arguments: bool = False
     """Tell the arguments of tools as well as their names."""
     timeout_s: Annotated[float, Meta(gt=0, le=120)] = 10.0
@@ -308,10 +307,9 @@ class Webhook(Plugin):
         """The caller interrupted."""
         self._tell("barge_in", {"heard_ms": heard_ms})
 
-    async def on_digit(self, digit: str) -> bool | None:
-        """A key was pressed, and nobody before has taken it."""
+    async def on_digit_passed(self, digit: str) -> None:
+        """A key was pressed, and nobody has taken it."""
         self._tell("digit", {"digit": digit})
-        return None
 
     async def on_tool_call(self, use: ToolUse) -> str | None:
         """The model calls a tool."""
@@ -327,8 +325,8 @@ class Webhook(Plugin):
         """The model has trouble."""
         self._tell("engine_error", {"code": code, "message": message, "lost": lost})
 
-    async def on_call_end(self, summary: Summary) -> None:
-        """The call is over."""
+    async def on_call_over(self, summary: Summary) -> None:
+        """The call is over, and the others have noted what they know of it."""
         self._tell("call_end", _summary(summary))
         await self.service.written()
 

@@ -353,11 +353,14 @@ class Host(Protocol):
     def annotate(self, call_id: str, name: str, value: Json) -> None:
         """Note something in the journal row of a call that has ended."""
 
-    async def complete(self, engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+    async def complete(
+        self, engine: str, messages: Sequence[Mapping[str, str]], *, call_id: str | None = None
+    ) -> str:
         """Ask the chat model of `[engine.NAME]`, a pipeline or the emulator, for one answer.
 
-        `messages` are `{"role": "system" | "user" | "assistant", "content": "…"}`. Raises
-        `PluginError` for an engine without a chat model, OSError where the server fails.
+        `messages` are `{"role": "system" | "user" | "assistant", "content": "…"}`; `call_id` is the
+        call that the answer is about, and is billed to. Raises `PluginError` for an engine without
+        a chat model, OSError where the server fails.
         """
 
 
@@ -425,7 +428,14 @@ class Plugin:
         """Audio flows: whatever is played from here on is heard."""
 
     async def on_call_end(self, summary: Summary) -> None:
-        """The call is over and the line is down. The last hook; facts may still be set."""
+        """The call is over and the line is down. Nothing else happens; facts may still be set."""
+
+    async def on_call_over(self, summary: Summary) -> None:
+        """Every plugin has had its `on_call_end`, and `summary.facts` has what they noted.
+
+        For those that pass the summary on. Comes at most 5 s after the line is down, whatever
+        others do, and has half a second then.
+        """
 
     async def on_state(self, previous: str, state: str) -> None:
         """The call's state has changed; names as in `voiced.states.CallState`."""
@@ -488,7 +498,14 @@ class Plugin:
     async def on_digit(self, digit: str) -> bool | None:
         """The caller pressed a key. True: it is dealt with, neither others nor the model see it.
 
-        Asked in the order of the plugins; at most 1 s.
+        Asked in the order of the plugins; at most 1 s. Those before this one have seen it: what
+        only reports keys belongs into `on_digit_passed`.
+        """
+
+    async def on_digit_passed(self, digit: str) -> None:
+        """The caller pressed a key, all `on_digit` were asked, and none took it.
+
+        What was taken, the digits of a PIN say, never comes here, in whatever order plugins are.
         """
 
     async def on_tool_call(self, use: ToolUse) -> str | None:

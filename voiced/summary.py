@@ -25,5 +25,5 @@ def summary(row: Row) -> Summary:
             Line("agent" if entry.role == "agent" else "caller", entry.text, entry.cut)
             for entry in row.transcript
         ),
-        facts=dict(row.facts),
+        facts=row.facts,  # not a copy: it has what plugins note after a call as well
     )

@@ -403,6 +403,84 @@ async def test_the_end_is_bounded_whatever_a_plugin_does(autojump_clock: MockClo
     assert [line["hook"] for line in told] == ["on_media", "on_call_end"]
 
 
+async def test_the_last_hook_comes_when_all_have_had_the_one_before(
+    autojump_clock: MockClock,
+) -> None:
+    """Whoever does not end keeps the others from it for `FINISH_S`, and gets none."""
+    facts: dict[str, str] = {}
+    seen: list[tuple[str, float, dict[str, str]]] = []
+
+    class Reporter(Plugin):
+        async def on_call_end(self, summary: Summary) -> None:
+            seen.append(("end", trio.current_time(), dict(facts)))
+
+        async def on_call_over(self, summary: Summary) -> None:
+            seen.append(("over", trio.current_time(), dict(facts)))
+
+    class Noting(Plugin):
+        async def on_call_end(self, summary: Summary) -> None:
+            await trio.sleep(1)
+            facts["noted"] = "late"
+
+    class Endless(Plugin):
+        time_limit_s = 60.0
+
+        async def on_call_end(self, summary: Summary) -> None:
+            await trio.sleep_forever()
+
+        async def on_call_over(self, summary: Summary) -> None:
+            raise AssertionError("it was cut off before")
+
+    class Lasting(Plugin):
+        time_limit_s = 60.0
+
+        async def on_call_over(self, summary: Summary) -> None:
+            await trio.sleep_forever()
+
+    for plugins, over_s, end_s in (
+        ((Reporter, Noting), 1.0, 1.0),
+        ((Reporter, Noting, Endless), FINISH_S, FINISH_S),
+        ((Reporter, Noting, Lasting), 1.0, FINISH_S),
+        ((Reporter, Endless, Lasting), FINISH_S, FINISH_S + STOP_S),
+    ):
+        facts.clear()
+        seen.clear()
+        async with trio.open_nursery() as daemon:
+            hooks = hooks_of(*plugins, nursery=daemon)
+            began = trio.current_time()
+            await hooks.finish(SUMMARY)
+            assert trio.current_time() - began == pytest.approx(end_s)
+        (_, first, none), (name, second, noted) = seen
+        assert (first, none) == (began, {})
+        assert name == "over"
+        assert second - began == pytest.approx(over_s)
+        assert noted == ({"noted": "late"} if Noting in plugins else {})
+
+
+async def test_a_key_that_was_taken_is_not_passed_on_in_whatever_order(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    passed: list[str] = []
+
+    class Reporter(Plugin):
+        async def on_digit_passed(self, digit: str) -> None:
+            passed.append(digit)
+
+    class Taker(Plugin):
+        async def on_digit(self, digit: str) -> bool | None:
+            return digit == "1"
+
+    for plugins in ((Reporter, Taker), (Taker, Reporter)):
+        passed.clear()
+        hooks = hooks_of(*plugins)
+        await nursery.start(hooks.run)
+        assert [await hooks.digit(digit) for digit in "121"] == [True, False, True]
+        await hooks.finish(SUMMARY)
+        assert passed == ["2"]
+    # A call asks for keys also where nobody may take any.
+    assert "on_digit" in hooks_of(Reporter).wants
+
+
 async def test_a_hook_that_keeps_the_thread_is_named(nursery: trio.Nursery) -> None:
     class Sleepy(Plugin):
         async def on_media(self) -> None:

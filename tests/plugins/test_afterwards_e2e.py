@@ -137,6 +137,8 @@ def test_every_event_arrives_in_order_after_the_receiver_was_down(
     assert [each["sequence"] for each in events] == list(range(1, len(events) + 1))
     assert events[-1]["data"]["transcript"] == row["transcript"]
     assert events[-1]["data"]["reason"] == row["reason"]
+    text = row["facts"]["transcript_text"]  # noted after the call, by another plugin
+    assert events[-1]["data"]["facts"]["transcript_text"] == text
     said = [each["data"]["text"] for each in events if each["event"] == "transcript"]
     assert "What are your opening hours?" in said
 

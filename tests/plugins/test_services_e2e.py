@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.e2e.ears import samples
 from tests.e2e.house import (
     House,
     Outcomes,
@@ -17,6 +19,7 @@ from tests.e2e.house import (
     run_strictly,
 )
 from tests.e2e.test_sip_calls import place
+from tests.plugins.digits import shows
 from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of, texts
 from tests.plugins.sounds import a_wav
 from voiced.simulate import Script
@@ -95,7 +98,7 @@ def check_keys(here: House, row: dict[str, Any]) -> None:
     assert message.duration_ms == row["facts"]["voicemail_ms"] > 1000
     logged = [repr(line) for line in here.logs if row["call_id"] in repr(line)]
     assert any("keys pressed" in line for line in logged)
-    assert "8273" not in repr(row) + "".join(logged)
+    assert not shows(repr(row) + "".join(logged), "8273")
 
 
 @scenes
@@ -122,8 +125,9 @@ async def announcements_alone(here: House) -> None:
     assert row["reason"] == "prompts"
     assert row["facts"]["prompts"] == "closed"
     assert texts(row, "agent") == []
-    heard = sum(each.end_ms - each.start_ms for each in result.agent)
-    assert heard == pytest.approx(1500, abs=100)
+    # By its level: a machine that stands still in the midst of a clip makes a gap, not more of it.
+    heard_ms = np.count_nonzero(np.abs(samples(result)) > 2000) / 8
+    assert heard_ms == pytest.approx(1500, abs=40)
 
 
 @scenes

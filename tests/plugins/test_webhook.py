@@ -29,6 +29,7 @@ from voiced_plugins.dtmf import Dtmf
 from voiced_plugins.transcript import Transcript
 from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings
 
+from tests.plugins.digits import shows
 from tests.plugins.sounds import a_wav
 from tests.plugins.together import call_with_all
 from tests.plugins.webserver import Answer, Request, WebServer, serving
@@ -213,11 +214,14 @@ async def test_keys_and_arguments_are_not_told_unless_asked_for(tmp_path: Path) 
             await call.hang_up()
             await until_told(server, "call_end")
     assert {each["event"] for each in told(server)} == {"call_start", "media", "tool", "call_end"}
-    assert not any(b"8273" in each.body for each in server.requests)
+    assert not any(shows(each.body, "8273") for each in server.requests)
     assert not any(b'"digit"' in each.body for each in server.requests)
 
 
-async def test_a_secret_number_is_in_no_event_and_no_transcript(tmp_path: Path) -> None:
+@pytest.mark.parametrize("webhook_is_first", [True, False])
+async def test_a_secret_number_is_in_no_event_and_no_transcript(
+    tmp_path: Path, webhook_is_first: bool
+) -> None:
     collect = {"min_length": 4, "max_length": 4, "secret": True, "then": {"tell": "It is known."}}
     collect["prompt"] = a_wav(tmp_path, "pin.wav", 100)
     menu = {"main": {"pass_on": True, "keys": {"4": {"collect": collect}}}}
@@ -228,6 +232,8 @@ async def test_a_secret_number_is_in_no_event_and_no_transcript(tmp_path: Path) 
             (Transcript, {"folder": str(folder), "pieces": True}),
             (Webhook, {"url": server.url, "secret": SECRET, "events": EVERY}),
         ]
+        if webhook_is_first:
+            tables.reverse()
         async with call_with_all(tables) as call:
             await call.caller_says("My PIN.", 100)
             await call.press("9")
@@ -238,11 +244,25 @@ async def test_a_secret_number_is_in_no_event_and_no_transcript(tmp_path: Path) 
             await call.hang_up()
             await until_told(server, "call_end")
     digits = [each["data"]["digit"] for each in told(server) if each["event"] == "digit"]
-    assert "9" in digits
-    assert not set(digits) & set("8273")
-    assert not any(b"8273" in each.body for each in server.requests)
+    assert digits == ["9"]
+    assert not any(shows(each.body, "8273") for each in server.requests)
     for path in folder.rglob("*.*"):
-        assert "8273" not in path.read_text("utf-8")
+        assert not shows(path.read_text("utf-8"), "8273")
+
+
+async def test_the_last_event_has_what_other_plugins_note_after_a_call(tmp_path: Path) -> None:
+    class Noting(Plugin):
+        async def on_call_end(self, summary: Summary) -> None:
+            await trio.sleep(0.2)
+            self.call.set_fact("noted", summary.reason)
+
+    async with serving(Answer()) as server:
+        table = {"url": server.url, "secret": SECRET, "events": ["call_end"]}
+        async with call_with_all([(Webhook, table), (Noting, {})]) as call:
+            await call.hang_up()
+            await until_told(server, "call_end")
+    (event,) = told(server)
+    assert event["data"]["facts"]["noted"] == event["data"]["reason"] == "caller_hangup"
 
 
 async def test_a_receiver_that_hangs_does_not_hold_up_the_call(tmp_path: Path) -> None:

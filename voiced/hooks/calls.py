@@ -68,7 +68,10 @@ class CallHooks:
             for hook in runner.hooks:
                 self._by_hook.setdefault(hook, []).append(runner)
                 self._tell.setdefault(hook, []).append(runner.teller(hook))
-        self.wants: frozenset[str] = frozenset(self._by_hook)
+        wants = set(self._by_hook)
+        if "on_digit_passed" in wants:
+            wants.add("on_digit")  # keys come this way, whether anybody is asked or not
+        self.wants: frozenset[str] = frozenset(wants)
         """The hooks that any plugin has; others need not be emitted."""
         for each in enabled:
             each.acquire()
@@ -104,6 +107,7 @@ class CallHooks:
         for runner in self._by_hook.get("on_digit", ()):
             if await self._ask(runner, "on_digit", digit, bool):
                 return True
+        self.emit("on_digit_passed", digit)
         return False
 
     async def tool_call(self, use: ToolUse) -> str | None:
@@ -155,9 +159,11 @@ class CallHooks:
             self._running = False
 
     async def finish(self, summary: Summary) -> None:
-        """Deliver what waits, then `on_call_end`; at most `FINISH_S` + `STOP_S`. Once.
+        """Deliver what waits, then `on_call_end`, then, of all, `on_call_over`. Once.
 
-        To be called shielded, after the line is down. Nothing is emitted from here on.
+        At most `FINISH_S` + `STOP_S`, and `STOP_S` more where an `on_call_over` has to be cut off.
+        Plugins go on adding to `summary.facts`. To be called shielded, after the line is down.
+        Nothing is emitted from here on.
         """
         if self._finished or not self._runners:
             return
@@ -169,26 +175,39 @@ class CallHooks:
                 self._running = True
                 self._nursery.start_soon(self._work)
             if self._running:
-                await self._finish_running()
+                await self._finish_running(summary)
             else:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._work)
-                    await self._finish_running()
+                    await self._finish_running(summary)
         finally:
             for runner in self._runners:
                 runner.enabled.release()
 
-    async def _finish_running(self) -> None:
-        for limit_s in (FINISH_S, STOP_S):
-            with trio.move_on_after(limit_s):
-                for runner in self._runners:
-                    await runner.over.wait()
-                return
+    async def _finish_running(self, summary: Summary) -> None:
+        deadline = trio.current_time() + FINISH_S
+        with trio.move_on_at(deadline):
             for runner in self._runners:
-                runner.stop()
+                await runner.ended.wait()
+        late = [runner for runner in self._runners if not runner.ended.is_set()]
+        for runner in late:
+            runner.stop()
+        for runner in self._runners:
+            runner.close(summary)
+        await self._all_over(max(deadline, trio.current_time() + STOP_S))
+        cut_off = [each for each in self._runners if not each.over.is_set() and each not in late]
+        for runner in cut_off:
+            runner.stop()
+        if cut_off:
+            await self._all_over(trio.current_time() + STOP_S)
         for runner in self._runners:
             if not runner.over.is_set():
                 runner.abandon()
+
+    async def _all_over(self, deadline: float) -> None:
+        with trio.move_on_at(deadline):
+            for runner in self._runners:
+                await runner.over.wait()
 
 
 NO_HOOKS: Final = CallHooks()

@@ -32,6 +32,9 @@ SIZE: Final = 1024 * 1024
 PIECE_MS: Final = 2_000
 """The longest piece of audio that is handed over."""
 
+LAST: Final = "on_call_over"
+"""Comes when `on_call_end` of all plugins has been."""
+
 LEAST_MS: Final = 20  # whatever a plugin says; it is one frame
 
 FAILURES: Final = 5
@@ -80,7 +83,10 @@ class Runner:
     ) -> None:
         self.enabled = enabled
         self.hooks = enabled.hooks
+        self.ended = trio.Event()
+        """`on_call_end` has been, or will not be."""
         self.over = trio.Event()
+        """Nothing is run any more."""
         self._make_call = make_call
         self._log = log.bind(plugin=enabled.name)
         self._count = count
@@ -134,6 +140,12 @@ class Runner:
         self._ending = True
         self._waiting.append(_Item("on_call_end", (summary,), 0))
         self._wake.set()
+
+    def close(self, summary: Summary) -> None:
+        """All plugins have had their `on_call_end`."""
+        if LAST in self.hooks:
+            self._waiting.append(_Item(LAST, (summary,), 0))
+            self._wake.set()
 
     def stop(self) -> None:
         """Give up what is not done yet."""
@@ -206,11 +218,12 @@ class Runner:
             left = without_cancelled(error)
             if left is not None:
                 self.raised("", left)
+                self.ended.set()
                 self.over.set()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def work(self) -> None:
-        """Run hooks until `on_call_end` has been, or `stop`. Raises nothing of the plugin's."""
+        """Run hooks until the last one has been, or `stop`. Raises nothing of the plugin's."""
         with trio.CancelScope() as self._scope:
             while not await self._next():
                 # A backlog holds nobody up; audio of both sides, at the most one each, is none.
@@ -225,6 +238,7 @@ class Runner:
             self._plugin = None
             if self._dropped:
                 self._log.warning("events were dropped", dropped=self._dropped)
+            self.ended.set()
             self.over.set()
 
     async def _next(self) -> bool:
@@ -234,17 +248,20 @@ class Runner:
             await self._wake.wait()
         item = self._waiting.popleft()
         self._size -= item.size
-        last = item.hook == "on_call_end"
+        ends = item.hook == "on_call_end"
+        last = item.hook == LAST or (ends and LAST not in self.hooks)
         if self._audio.get(item.hook) is item:
             del self._audio[item.hook]
         if item.pieces is not None:
             item.args = (b"".join(item.pieces), item.args[0])
         try:
-            if item.hook in self.hooks and (last or not self._left_out):
+            if item.hook in self.hooks and (ends or last or not self._left_out):
                 await self._run(item)
         finally:
             if item.ask is not None:
                 item.ask.answered.set()
+            if ends:
+                self.ended.set()
         return last
 
     async def _run(self, item: _Item) -> None:
