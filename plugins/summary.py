@@ -28,8 +28,8 @@ from voiced.plugin import Host, Plugin, PluginError, Settings, Summary
 
 __all__ = ["Summaries", "SummaryPlugin", "SummarySettings"]
 
-SETTLE_S: Final = 6.0
-"""Other plugins have 5.5 s after a call for what they note, and then its row is written once more:
+SETTLE_S: Final = 7.0
+"""Other plugins have 6 s after a call for what they note, and then its row is written once more:
 what is noted before would be written over."""
 
 STARTING: Final = 3
@@ -108,9 +108,8 @@ class Summaries(Spooler):
         task = msgspec.json.decode(stored.item.body, type=_Task)
         config, call_id = self.config, stored.item.lane
         try:
-            answer = await self.host.complete(
-                task.engine, messages(config.prompt, config.language, task.transcript)
-            )
+            asked = messages(config.prompt, config.language, task.transcript)
+            answer = await self.host.complete(task.engine, asked, call_id=call_id)
         except PluginError as error:
             if stored.tries < STARTING:
                 return Again(str(error))

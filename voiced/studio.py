@@ -129,7 +129,7 @@ def _forget(call_id: str, name: str, value: object) -> None:
     """There is no journal row to annotate."""
 
 
-async def _no_chat(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+async def _no_chat(engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None) -> str:
     raise PluginError("there is no chat model where greetings are made")
 
 

@@ -93,7 +93,9 @@ async def house_in(folder: Path, counts: Counts | None = None) -> AsyncIterator[
     def annotate(call_id: str, name: str, value: Json) -> None:
         notes.append((call_id, name, value))
 
-    async def complete(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+    async def complete(
+        engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None
+    ) -> str:
         return f"{engine}: {messages[0]['content']}"
 
     count = Counts() if counts is None else counts
@@ -247,7 +249,7 @@ async def test_who_keeps_voiced_from_ending_is_named(folder: Path) -> None:
     assert line["names"] == ["mine"]
 
 
-async def nobody(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+async def nobody(engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None) -> str:
     raise PluginError("there is no chat model here")
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from tests.pipeline.house import House, Stt, Thinker, Voice, plan
 from tests.pipeline.peer import URL, Peer, Reply, Request, hours
+from voiced.completing import Completer, Used
 from voiced.config import types
 from voiced.config.types import Agent
 from voiced.engine import (
@@ -30,6 +31,7 @@ from voiced.engine import (
 from voiced.formats import PCM16_24K
 from voiced.pipeline import PipelineEngine, at_emulator
 from voiced.pipeline.client import Http
+from voiced.pipeline.providers import ChatPiece
 
 CONFIG = types.PipelineEngine(
     stt=types.SpeechToText(url=URL, timeout_s=5),
@@ -247,14 +249,47 @@ async def test_connections_do_not_outlive_the_last_call(autojump_clock: MockCloc
 
 async def test_a_text_for_a_plugin(autojump_clock: MockClock) -> None:
     peer = Peer()
+    bills: list[tuple[str, Usage]] = []
     async with peer.http() as http:
         engine = PipelineEngine("test", CONFIG, http=http)
         asked = [{"role": "user", "content": "Sum it up."}]
-        assert (await engine.complete(asked)).startswith("We are open from nine")
+        text = await engine.complete(asked, lambda *bill: bills.append(bill))
+        assert text.startswith("We are open from nine")
         assert peer.requests[0].json["messages"] == asked
+        ((model, usage),) = bills
+        assert model == "thinker"
+        assert usage.text_in > 0
+        assert usage.text_out > 0
+        bills.clear()
         peer.handler = broken
         with pytest.raises(OSError, match="http_500"):
-            await engine.complete(asked)
+            await engine.complete(asked, lambda *bill: bills.append(bill))
+        assert bills == []  # nothing was made
+
+
+async def test_a_text_that_is_broken_off_is_billed_once_as_estimated(
+    autojump_clock: MockClock,
+) -> None:
+    class Slow:
+        async def stream(self, messages: object, tools: object) -> AsyncGenerator[ChatPiece, None]:
+            yield "We are open"
+            await trio.sleep(2)
+
+    config = types.PipelineEngine(
+        stt=types.SpeechToText(provider="openai"),
+        chat=types.Chat(provider="mine", model="own"),
+        tts=types.TextToSpeech(provider="openai"),
+    )
+    engine = PipelineEngine("test", config, {"mine": {"chat": lambda settings: Slow()}})
+    completer = Completer()
+    completer.models = {"test": engine.complete}
+    used: list[Used] = []
+    completer.used = used.append
+    with trio.move_on_after(1):
+        await completer("test", [{"role": "user", "content": "Sum it up."}], "c1")
+    ((one),) = used
+    assert (one.call_id, one.model) == ("c1", "own")
+    assert (one.usage.text_in, one.usage.text_out) == (7, 3)  # four bytes to a token, and a frame
 
 
 async def broken(_: Request, reply: Reply) -> None:

@@ -52,7 +52,7 @@ class StandInHost:
     def annotate(self, call_id: str, name: str, value: Json) -> None:
         self.annotated.append((call_id, name, value))
 
-    async def complete(self, engine: str, messages: object) -> str:
+    async def complete(self, engine: str, messages: object, *, call_id: str | None = None) -> str:
         raise PluginError("no chat model")
 
 

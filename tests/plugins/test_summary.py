@@ -16,6 +16,7 @@ from voiced_plugins.summary import SETTLE_S, Summaries, SummaryPlugin, SummarySe
 
 from tests.plugins.standin import standing_in
 from voiced.config import ConfigError, load
+from voiced.hooks.calls import FINISH_S, STOP_S
 from voiced.plugin import Json, Line, PluginError, Summary
 
 ANSWER = json.dumps(
@@ -38,7 +39,10 @@ class House:
     def annotate(self, call_id: str, name: str, value: Json) -> None:
         self.notes[call_id, name] = value
 
-    async def complete(self, engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+    async def complete(
+        self, engine: str, messages: Sequence[Mapping[str, str]], *, call_id: str | None = None
+    ) -> str:
+        assert call_id == "00000000000000aa"  # who pays for it
         self.asked.append((engine, messages))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -155,7 +159,7 @@ async def test_a_restart_loses_none_and_rows_settle_first(tmp_path: Path) -> Non
     async with running(first) as service:
         await end(service, ended("Hello.", "Hi.", "a\udc80b"))
     assert first.asked == []  # it has not been SETTLE_S
-    assert SETTLE_S > 5.5  # what `voiced.hooks.calls` gives plugins after a call
+    assert SETTLE_S > FINISH_S + 2 * STOP_S
     second = House(tmp_path, ANSWER)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("voiced_plugins.summary.SETTLE_S", 0.0)

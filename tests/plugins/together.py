@@ -33,7 +33,9 @@ async def call_with_all(
     agent = agent or Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
     engine = FakeEngine(input_format=PCMU_8K, output_format=PCMU_8K)
 
-    async def complete(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+    async def complete(
+        engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None
+    ) -> str:
         raise PluginError("there is no chat model here")
 
     def annotate(call_id: str, key: str, value: Json) -> None:

@@ -38,8 +38,8 @@ ABANDONED: Final = 3
 
 Annotate = Callable[[str, str, Json], None]
 """Takes a call's id, a fact's name and its value."""
-Complete = Callable[[str, Sequence[Mapping[str, str]]], Awaitable[str]]
-"""Takes an engine's name and messages, returns the answer."""
+Complete = Callable[[str, Sequence[Mapping[str, str]], str | None], Awaitable[str]]
+"""Takes an engine's name, messages and the call that pays, returns the answer."""
 
 log = structlog.get_logger("voiced.hooks")
 
@@ -279,5 +279,7 @@ class _Host:
     def annotate(self, call_id: str, name: str, value: Json) -> None:
         self._annotate(call_id, name, value)
 
-    async def complete(self, engine: str, messages: Sequence[Mapping[str, str]]) -> str:
-        return await self._complete(engine, messages)
+    async def complete(
+        self, engine: str, messages: Sequence[Mapping[str, str]], *, call_id: str | None = None
+    ) -> str:
+        return await self._complete(engine, messages, call_id)

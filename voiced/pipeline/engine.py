@@ -11,9 +11,11 @@ from typing import Any, Final, final
 import msgspec
 import trio
 
+from voiced.completing import Pay
 from voiced.config import types
 from voiced.config.prices import EMULATOR, Billed, billed
-from voiced.engine import EngineFault, Plan
+from voiced.engine import EngineFault, Plan, Usage
+from voiced.pipeline.bill import Bill
 from voiced.pipeline.client import Http
 from voiced.pipeline.openai_chat import OpenAiChat
 from voiced.pipeline.openai_stt import OpenAiStt
@@ -59,6 +61,10 @@ def at_emulator(config: types.PipelineEngine, url: str) -> types.PipelineEngine:
 
 def _nobody(fault: EngineFault) -> None:
     """Nobody has to know that a plugin's question was asked twice."""
+
+
+def _nothing(model: str, usage: Usage) -> None:
+    """Nobody adds up costs."""
 
 
 @final
@@ -152,20 +158,35 @@ class PipelineEngine:
                 nursery.cancel_scope.cancel()
                 await manager.__aexit__(None, None, None)
 
-    async def complete(self, messages: Sequence[Mapping[str, str]]) -> str:
+    async def complete(self, messages: Sequence[Mapping[str, str]], pay: Pay = _nothing) -> str:
         """Ask the chat model for one answer, whole; `messages` have a `role` and a `content`.
 
-        Raises OSError where the server fails.
+        `pay` is told once what it has used, also where it was broken off. Raises OSError where the
+        server fails.
         """
         told = [Message(m["role"], m["content"]) for m in messages]  # type: ignore[arg-type]
+        bill = Bill()
+        bill.ask(told, ())
+        texts: list[str] = []
+        begun = False
         try:
             async with (
                 self._http.in_use(),
                 aclosing(Steps(self._providing, _nobody).chat(told, ())) as pieces,
             ):
-                return "".join([piece async for piece in pieces if isinstance(piece, str)])
+                async for piece in pieces:
+                    begun = True
+                    bill.take(piece)
+                    if isinstance(piece, str):
+                        texts.append(piece)
         except ProviderError as error:
+            if not begun:
+                bill.refused()
             raise OSError(f"{error.code}: {error.message}") from error
+        finally:
+            if (usage := bill.usage()) is not None:
+                pay(billed(self._config, types.Agent()).model, usage)
+        return "".join(texts)
 
     async def _check(self) -> None:
         """Find out whether the servers are there and know the key. Raises ProviderError.

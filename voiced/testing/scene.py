@@ -286,7 +286,9 @@ async def call_with(
     journal = Journal(Path("unused"))  # rows wait in it; nobody writes them
     notes: dict[tuple[str, str], Json] = {}
 
-    async def complete(engine: str, messages: Sequence[Mapping[str, str]]) -> str:
+    async def complete(
+        engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None
+    ) -> str:
         raise PluginError("there is no chat model in a test; put a function in its place")
 
     def annotate(call_id: str, key: str, value: Json) -> None:
