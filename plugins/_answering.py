@@ -54,6 +54,8 @@ class Beep:
                 self._run, self._hz, self._power = 1, hz, power  # it only begins
             elif power >= self._power / _LEVEL_STEP:
                 self._run += 1
+                if self._run == 2:  # the first frame may be the tone's in part, and its pitch off
+                    self._hz, self._power = hz, power
             return False  # else it fades within this frame
         long_enough = _LEAST_FRAMES <= self._run <= _MOST_FRAMES
         if long_enough and power < self._power / _LEVEL_STEP:
