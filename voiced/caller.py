@@ -98,7 +98,7 @@ class Caller:
         """Send the caller's audio to the model, in its format."""
         if self._ending.begun:
             return
-        if self._floor.taken:  # it hears nothing, but its time goes on
+        if self._floor.deaf:  # it hears nothing, but its time goes on
             payload = self._leg_format.silence(len(payload) // self._leg_format.bytes_per_ms)
         session = self._session
         form = session.input_format

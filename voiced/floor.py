@@ -32,16 +32,22 @@ class Floor:
         """How many have taken the call over."""
         self.taken = False
         """A plugin has the call to itself; the last words are the call's again."""
+        self.deaf = False
+        """The model hears silence in the caller's place: a plugin has the call, or the other side
+        holds it. Music on hold is no turn of the caller's; nor is what is said to somebody else
+        while a transfer rings."""
 
     def close(self) -> None:
         """The call is winding down."""
         self.closing = True
         self.taken = False
+        self.deaf = self.held
 
     def take(self, taken: bool) -> None:
         """A plugin has the call to itself, or gives it back."""
         self.plugins += 1 if taken else -1
         self.taken = self.plugins > 0 and not self.closing
+        self.deaf = self.taken or self.held
 
     def rest(self) -> None:
         """Nobody is impatient while nobody listens, or a plugin has the call."""
@@ -50,6 +56,7 @@ class Floor:
     def hold(self, held: bool) -> None:
         """The other side holds the call, or is back; a transfer counts as hold."""
         self.held = held
+        self.deaf = self.taken or held
         self.rest()
         if held or self.closing:
             return

@@ -79,7 +79,9 @@ class Turns:
             return
         self._patience.caller_active()
         self._hooks.emit("on_speech_started")
-        if self.confirming is not None and not self._floor.held:
+        if self._floor.held:
+            return  # said before, or to somebody else: what waits for the caller is heard by them
+        if self.confirming is not None:
             if self.confirming.speech_started(received):
                 return
             if self._answers.wanted:
