@@ -67,12 +67,11 @@ class Absence:
 
     def _return(self) -> None:
         """The caller listens again: go on, or end where that was only waiting for this."""
-        if self._awaiting is not None:
-            self._awaiting()
-            return
         if self.held:  # a transfer failed while the other side still holds
             self._dialogue.hold(False)
             self._quieten(CallState.ON_HOLD)
-            return
-        self._voice.resume()
-        self._dialogue.hold(False)
+        if self._awaiting is not None:
+            self._awaiting()
+        elif not self.held:
+            self._voice.resume()
+            self._dialogue.hold(False)

@@ -16,13 +16,18 @@ from voiced.record import CallRecord
 from voiced.states import CallState
 from voiced.voice import Voice
 
-__all__ = ["GOODBYE_LIMIT_S", "LET_FINISH_S", "Ending", "LastWords"]
+__all__ = ["GOODBYE_LIMIT_S", "HOLD_LIMIT_S", "LET_FINISH_S", "Ending", "LastWords"]
 
 GOODBYE_LIMIT_S: Final = 20.0
 """A farewell is a sentence; a line that does not drain ends all the same."""
 
 LET_FINISH_S: Final = 20.0
 """How long an answer that is being spoken may go on before a call that is to end ends."""
+
+HOLD_LIMIT_S: Final = 180.0
+"""How long a caller on hold, whom somebody else is to take, is waited for. Telephones remind
+whoever holds after one to three minutes; who does not come back then has forgotten the call, which
+keeps a line of the trunk meanwhile. It costs nothing more: there is no model."""
 
 LastWords = Literal["farewell", "unavailable"] | bytes | None
 """What is said: the agent's farewell, the message that nobody is there, audio of the leg's format,
@@ -60,6 +65,7 @@ class Ending:
         self._media = media
         self._transfer = transfer
         self._end = end
+        self._waits = False  # for the caller's return
         self._rescued = False
         self.begun = False
         """The call is winding down: nothing new is begun, and the model hears no more."""
@@ -67,8 +73,10 @@ class Ending:
     def wind_down(self, reason: str, words: LastWords) -> None:
         """End the call with a last message, heard to its end; nothing if that is under way.
 
-        A transfer that is under way is waited for: one that succeeds ends the call without it. On
-        hold nobody would hear it. Where nobody is there to talk, the agent may name somebody else.
+        A transfer that is under way is waited for: one that succeeds ends the call without it.
+        Where nobody is there to talk, the agent may name somebody else, who takes the caller; on
+        hold that waits for the caller's return, and any other end comes at once: nobody would hear
+        the message.
         """
         if self.begun or self._record.reason is not None:
             return
@@ -76,11 +84,18 @@ class Ending:
             # The caller is on the way to somebody else; where that fails there is still time.
             self._absence.wait_to(lambda: self.wind_down(reason, words))
             return
+        target = self._agent.transfer_when_lost if words == "unavailable" else None
+        rescues = target is not None and not self._rescued
+        if self._absence.held and rescues:
+            self._absence.wait_to(lambda: self.wind_down(reason, words))
+            if not self._waits:
+                self._waits = True
+                self._nursery.start_soon(self._wait_for_caller, reason)
+            return
         if self._absence.held:
             self._end(reason)
             return
-        target = self._agent.transfer_when_lost
-        if words == "unavailable" and target and not self._rescued:
+        if target is not None and rescues:
             self._rescued = True
             self._nursery.start_soon(self._rescue, reason, target)
             return
@@ -96,6 +111,12 @@ class Ending:
                 await self._dialogue.answered()
                 await self._voice.silent()
         self.wind_down(reason, words)
+
+    async def _wait_for_caller(self, reason: str) -> None:
+        """End the call if the caller does not come back from hold in time."""
+        await trio.sleep(HOLD_LIMIT_S)
+        if not (self._rescued or self.begun):
+            self._end(reason)
 
     async def _rescue(self, reason: str, target: str) -> None:
         """No model is left: somebody else takes the caller, or the call ends as it would have."""
