@@ -191,3 +191,21 @@ def test_a_report_that_came_in_a_stall_was_no_time_ago() -> None:
     for data in sent:
         # After the header of 8 bytes and the sender's part, of 20, the block about us: its last.
         assert int.from_bytes(data[48:52], "big") == 0
+
+
+@pytest.mark.parametrize(("buffer_ms", "holes"), [(0, True), (60, False)])
+def test_a_jitter_buffer_makes_up_for_packets_that_come_late(buffer_ms: int, holes: bool) -> None:
+    media = Media("127.0.0.1", 4000, (0,), {}, "sendrecv", 20, (), "")
+    phone = RtpPhone(Script("listens", "", (Pause(10_000),)), buffer_ms=buffer_ms)
+    phone.answered(media, "a call")
+    sound = bytes(range(160)) * 50
+    for number in range(50):
+        late_us = (0, 35_000, 10_000, 50_000, 20_000)[number % 5]
+        payload = sound[160 * number :][:160]
+        phone.receive(
+            20_000 * number + late_us, rtp(RtpPacket(0, False, number, 160 * number, 7, payload))
+        )
+    phone.poll(3_000_000)
+    heard = phone.agent_audio().strip(b"\xff")
+    assert (heard != sound) == holes
+    assert heard.replace(b"\xff", b"") == sound

@@ -1,8 +1,8 @@
 """A caller's line that echoes: what the telephone plays comes back into what it sends.
 
 A two-wire line's hybrid, or a loudspeaker beside a microphone, returns a part of what is heard:
-later, softer, without the upper end of the band, and through mu-law like all that is sent. Sans-I/O,
-on the telephone's own samples: sample n of what goes out holds sample n - delay of what was heard.
+later, softer, without the upper end of the band, and through mu-law like all that is sent. Pure, on
+the telephone's own samples: sample n of what goes out holds sample n - delay of what was heard.
 """
 
 from __future__ import annotations

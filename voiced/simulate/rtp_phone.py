@@ -2,8 +2,8 @@
 
 Datagrams go in with the time of their coming and out when their time has come, whole microseconds
 since the call was answered. What the script wants of the signalling comes out of `take_wishes`.
-Audio is played as it arrives, without a jitter buffer, so that every delay shows; a packet that
-comes after its successor is not played, and what is missing is silence.
+Audio is played as it arrives, without a jitter buffer, so that every delay shows, unless one is
+asked for; a packet that comes after its successor is not played, and what is missing is silence.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _REPORT_US: Final = (2_500_000, 5_000_000)  # the first, the others (RFC 3550 se
 
 
 class RtpPhone(Telephone):
-    """The media side of one call."""
+    """The media side of one call. `buffer_ms`: of its jitter buffer, filled before it plays."""
 
     can_hold = True
     gap_floor_ms = 100.0
@@ -59,8 +59,10 @@ class RtpPhone(Telephone):
         observer: Observer | None = None,
         rng: random.Random | None = None,
         line: Line | None = None,
+        buffer_ms: int = 0,
     ) -> None:
         super().__init__(script, record=record, observer=observer, line=line)
+        self._lead = SILENT_FRAME[:1] * (buffer_ms * PCMU_8K.bytes_per_ms)
         rng = rng or random.Random(0)  # noqa: S311 (a simulation's SSRC guards nothing)
         self._wall_s = 0.0
         self._ssrc = rng.getrandbits(32)
@@ -328,7 +330,9 @@ class RtpPhone(Telephone):
         if missing and buffer.runs and missing < _MISSING_BYTES:
             quiet = 0 if buffer.queued else (now_us - buffer.runs[-1].end_us) // US_PER_BYTE
             buffer.media(now_us, SILENT_FRAME[:1] * max(0, missing - quiet))
-        if loud or buffer.queued <= _SLACK_BYTES:
+        if not buffer.queued:
+            buffer.media(now_us, self._lead)
+        if loud or buffer.queued <= _SLACK_BYTES + len(self._lead):
             buffer.media(now_us, payload)
 
     def _play_on_hold(self, at_us: int, since_us: int) -> None:

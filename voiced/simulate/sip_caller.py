@@ -50,6 +50,7 @@ async def call(
     headers: Sequence[tuple[str, str]] = (),
     observer: Observer | None = None,
     line: Line | None = None,
+    buffer_ms: int = 0,
     rng: int = 0,
     record: bool = True,
     deadline_s: float = 120.0,
@@ -69,6 +70,7 @@ async def call(
         headers: more of the INVITE's, such as `("X-Customer", "7")`.
         observer: told of every event as it happens.
         line: what the caller's telephone returns of what it plays; None: nothing.
+        buffer_ms: the telephone's jitter buffer; 0: audio is played as it comes.
         rng: the seed of the RTP stream's numbers.
         record: keep what was said and heard, 16 kB for each second.
         deadline_s: the whole call is hung up after so long.
@@ -82,6 +84,7 @@ async def call(
         record=record,
         observer=observer,
         line=line,
+        buffer_ms=buffer_ms,
         rng=random.Random(rng),  # noqa: S311 (these numbers guard nothing)
     )
     setup = Setup(script.name, "")
