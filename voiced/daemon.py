@@ -11,11 +11,10 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import signal
 import ssl
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -38,6 +37,7 @@ from voiced.operations import DaemonOperations
 from voiced.plugin import PluginError
 from voiced.prompts import Prompts
 from voiced.server import MediaRoute, Server
+from voiced.signals import Signals
 from voiced.starting import (
     StartError,
     http_listeners,
@@ -100,8 +100,20 @@ async def serve(
 ) -> None:
     """Run until SIGTERM or SIGINT, then drain. `started` gives the listener's base URL.
 
-    Raises StartError, perhaps in a group, as nurseries do.
+    Told so before it listens, it ends at once. Raises StartError, perhaps in a group, as nurseries
+    do.
     """
+    with Signals.open() as signals:
+        await _serve(loaded, config_path, signals, task_status)
+    log.info("stopped")
+
+
+async def _serve(
+    loaded: Loaded,
+    config_path: Path | None,
+    signals: Signals,
+    task_status: trio.TaskStatus[str],
+) -> None:
     config = loaded.config
     for warning in loaded.warnings:
         log.warning("configuration", warning=str(warning))
@@ -110,26 +122,40 @@ async def serve(
     tls = http_tls(config)
     listeners = await http_listeners(config)
     completer = Completer()
-    async with trio.open_nursery() as journalling:
+    async with AsyncExitStack() as stack, trio.open_nursery() as journalling:
+        for listener in listeners:
+            stack.push_async_callback(listener.aclose)
         journalling.start_soon(journal.run)
         try:
             async with (
                 trio.open_nursery() as offline,
                 _plugins(config, journal, completer) as plugins,
             ):
-                await set_up_plugins(plugins, config)
                 engines = Engines(offline, count_engine_event)
-                setup = await _setup(config, engines, plugins)
-                await _know_chat_models(config, engines, completer)
+
+                async def set_up() -> Setup:
+                    await set_up_plugins(plugins, config)
+                    setup = await _setup(config, engines, plugins)
+                    await _know_chat_models(config, engines, completer)
+                    return setup
+
+                setup = await signals.unless_stopped(set_up)
+                if setup is None or signals.stopped is not None:
+                    assert signals.stopped is not None
+                    log.info("stopping", signal=signals.stopped.name, calls=0)
+                    signals.close()
+                    offline.cancel_scope.cancel()
+                    return
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
                 await _remember(switchboard.budget, journal)
-                house = _House(config, config_path, engines, switchboard, plugins, completer)
+                house = _House(
+                    config, config_path, engines, switchboard, plugins, completer, signals
+                )
                 await house.serve(listeners, tls, task_status)
                 offline.cancel_scope.cancel()
         finally:
             journal.close()
-    log.info("stopped")
 
 
 async def _remember(budget: Budget, journal: Journal) -> None:
@@ -150,7 +176,9 @@ class _House:
         switchboard: Switchboard,
         plugins: House,
         completer: Completer,
+        signals: Signals,
     ) -> None:
+        self._signals = signals
         self._completer = completer
         self._config = config
         self._plugins = plugins
@@ -200,24 +228,25 @@ class _House:
 
     async def _until_told_to_stop(self) -> None:
         """Reload on SIGHUP; on SIGTERM or SIGINT drain, and on a second one stop draining."""
-        switchboard = self._switchboard
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    await self._reload()
-                    continue
-                log.info("stopping", signal=signal.Signals(number).name, calls=len(switchboard))
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_on_second, signals, nursery.cancel_scope)
-                    await switchboard.drain(switchboard.setup.config.daemon.drain_s, GOODBYE_S)
-                    nursery.cancel_scope.cancel()
-                return
+        signals, switchboard = self._signals, self._switchboard
+        while await signals.told_to_reload():
+            # A plugin's service may take a minute to open; who wants voiced to end does not wait.
+            await signals.unless_stopped(self._reload)
+        assert signals.stopped is not None
+        log.info("stopping", signal=signals.stopped.name, calls=len(switchboard))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_on_second, signals, nursery.cancel_scope)
+            await switchboard.drain(switchboard.setup.config.daemon.drain_s, GOODBYE_S)
+            nursery.cancel_scope.cancel()
+        signals.close()  # whatever hangs from here on can be killed
 
     async def _reload(self) -> None:
         """Check the file again; new calls follow it, live ones keep theirs."""
         switchboard = self._switchboard
         try:
-            loaded = await trio.to_thread.run_sync(configuration.load, self._config_path)
+            loaded = await trio.to_thread.run_sync(
+                configuration.load, self._config_path, abandon_on_cancel=True
+            )
             new = self._restrained(loaded.config)
             await self._take_over(new)
             prices = configuration.prices(new)
@@ -293,12 +322,10 @@ def _server(config: Config, calls: TwilioCalls, port: int, tls: ssl.SSLContext |
     return Server(app, [route], tls=tls)
 
 
-async def _cancel_on_second(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for number in signals:
-        if number != signal.SIGHUP:
-            log.warning("told again, calls are cut")
-            scope.cancel()
-            return
+async def _cancel_on_second(signals: Signals, scope: trio.CancelScope) -> None:
+    await signals.told_again()
+    log.warning("told again, calls are cut")
+    scope.cancel()
 
 
 def count_engine_event(what: str, why: str) -> None:

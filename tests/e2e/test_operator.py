@@ -301,6 +301,87 @@ async def sigterm_twice_cuts(folder: Path) -> None:
     assert "Traceback" not in "".join(daemon.lines)
 
 
+SLOW = """
+from pathlib import Path
+import trio
+from voiced.plugin import Plugin, Service
+
+
+class Opening(Service):
+    async def open(self):
+        self.host.log.info("opens")
+        while not (Path(__file__).parent / "go").exists():
+            await trio.sleep(0.02)
+
+
+class Slow(Plugin):
+    Service = Opening
+"""
+SLOW_HEAD = (
+    '[daemon]\nstate_dir = "state"\nplugin_dir = "plugins"\n[http]\nlisten = "127.0.0.1:0"\n'
+)
+
+
+def slow(folder: Path, text: str) -> Path:
+    """A configuration beside a plugin that opens when there is a file `plugins/go`."""
+    (folder / "plugins").mkdir(parents=True)
+    (folder / "plugins" / "slow.py").write_text(SLOW, "utf-8")
+    return write(folder, OFFLINE + text, SLOW_HEAD)
+
+
+async def stops_at_once(daemon: Daemon) -> None:
+    daemon.process.send_signal(signal.SIGTERM)
+    with trio.fail_after(SOON_S):
+        assert await daemon.ended() == 0
+    assert daemon.log[-1]["event"] == "stopped"
+    assert "Traceback" not in "".join(daemon.lines)
+
+
+@scenes
+async def sigterm_while_a_plugin_opens(folder: Path) -> None:
+    async with running(slow(folder / "opens", "[plugins.slow]\n")) as daemon:
+        await daemon.logged("opens")
+        await stops_at_once(daemon)
+    assert not [line for line in daemon.log if line["event"] == "listening"]
+
+
+@scenes
+async def sigterm_while_a_reload_opens_a_plugin(folder: Path) -> None:
+    file = slow(folder / "reopens", "")
+    async with running(file) as daemon:
+        await daemon.logged("listening")
+        file.write_text(file.read_text("utf-8") + "[plugins.slow]\n", "utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        await daemon.logged("opens")
+        await stops_at_once(daemon)
+
+
+@scenes
+async def sighup_while_a_plugin_opens(folder: Path) -> None:
+    """It ends nothing: the file is read again once voiced has started."""
+    async with running(slow(folder / "waits", "[plugins.slow]\n")) as daemon:
+        await daemon.logged("opens")
+        daemon.process.send_signal(signal.SIGHUP)
+        (folder / "waits" / "plugins" / "go").touch()
+        await daemon.logged("listening")
+        await daemon.logged("configuration reloaded")
+        await stops_at_once(daemon)
+
+
+@scenes
+async def a_plugin_that_holds_up_everything_can_be_killed(folder: Path) -> None:
+    file = slow(folder / "holds", "[plugins.slow]\n")
+    plugin = folder / "holds" / "plugins" / "slow.py"
+    plugin.write_text(SLOW.replace("await trio.sleep(0.02)", "pass"), "utf-8")
+    async with running(file) as daemon:
+        await daemon.logged("opens")
+        with trio.fail_after(SOON_S):
+            while daemon.process.returncode is None:
+                daemon.process.send_signal(signal.SIGTERM)
+                await trio.sleep(0.1)
+        assert await daemon.ended() == -signal.SIGTERM
+
+
 @scenes
 async def sighup_reloads(folder: Path) -> None:
     """A broken file changes nothing; a good one changes new calls, and leaves live ones theirs."""
