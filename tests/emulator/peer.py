@@ -46,7 +46,7 @@ class Peer:
 
     def respond(self, **response: Any) -> Response:
         self.send("response.create", response=response)
-        (due,) = self.dialogue.due()
+        (due,) = self.dialogue.responses.due()
         return due
 
     def spoken(self, ms: int = 1000, words: str = "Good morning") -> str:
@@ -58,7 +58,7 @@ class Peer:
         assert response.item is not None
         item_id = response.item.id
         response.finish("completed")
-        self.dialogue.released(response)
+        self.dialogue.responses.released(response)
         self.read()
         return item_id
 

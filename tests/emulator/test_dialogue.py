@@ -50,7 +50,7 @@ def test_a_turn_by_server_vad_in_the_order_of_a_real_server() -> None:
     assert {e.get("item_id", added["item"]["id"]) for e in events} == {committed["item_id"]}
     (item,) = peer.dialogue.heard()
     assert item.audio_ms == stopped["audio_end_ms"] - started["audio_start_ms"]
-    (response,) = peer.dialogue.due()
+    (response,) = peer.dialogue.responses.due()
     response.begin()
     response.open_message()
     response.speak(bytes(1600), "Hello")
@@ -126,8 +126,8 @@ def test_events_only_when_told_to_neither_answer_nor_interrupt() -> None:
     response.begin()
     peer.read()
     assert kinds(peer.append(speech()))[-1] == "conversation.item.done"
-    assert peer.dialogue.active is response
-    assert peer.dialogue.due() == []
+    assert peer.dialogue.responses.active is response
+    assert peer.dialogue.responses.due() == []
 
 
 def test_a_turn_while_an_uninterruptible_answer_runs_gets_none() -> None:
@@ -149,7 +149,7 @@ def test_manual_turns() -> None:
         "conversation.item.added",
         "conversation.item.done",
     ]
-    assert peer.dialogue.due() == []
+    assert peer.dialogue.responses.due() == []
     (item,) = peer.dialogue.heard()
     assert item.audio_ms == len(speech()) // 8
 
@@ -247,7 +247,7 @@ def test_cancel() -> None:
     assert error(peer.send("response.cancel", response_id="resp_other")) == none
     (done,) = peer.send("response.cancel", response_id=response.id)
     assert done["response"]["status_details"]["reason"] == "client_cancelled"
-    assert peer.dialogue.active is None
+    assert peer.dialogue.responses.active is None
 
 
 def test_truncate() -> None:
@@ -338,7 +338,7 @@ def test_history_can_be_given_and_a_tools_result_too() -> None:
     response.begin()
     response.call("lookup", '{"who":1}')
     response.finish("completed")
-    peer.dialogue.released(response)
+    peer.dialogue.responses.released(response)
     events = peer.read()
     done = next(e for e in events if e["type"] == "response.function_call_arguments.done")
     assert (done["name"], done["arguments"]) == ("lookup", '{"who":1}')
@@ -357,7 +357,7 @@ def test_usage_is_a_token_per_100_ms_heard_and_per_50_ms_spoken() -> None:
     response.open_message()
     response.speak(bytes(8 * 1040), "y" * 20)
     response.finish("completed")
-    peer.dialogue.released(response)
+    peer.dialogue.responses.released(response)
     usage = peer.read()[-1]["response"]["usage"]
     assert usage["input_token_details"] == {
         "text_tokens": 100,
@@ -452,7 +452,7 @@ def test_rejections_on_demand() -> None:
     refused = peer.send("conversation.item.truncate", item_id="i", content_index=0, audio_end_ms=9)
     assert "already shorter" in error(refused)[1]
     assert peer.send("response.create") == []
-    assert peer.dialogue.due() == []
+    assert peer.dialogue.responses.due() == []
 
 
 def test_an_idle_caller_is_reported_and_answered() -> None:
@@ -466,7 +466,7 @@ def test_an_idle_caller_is_reported_and_answered() -> None:
         "input_audio_buffer.committed",
     ]
     assert events[0]["audio_end_ms"] == 1000
-    assert len(peer.dialogue.due()) == 1
+    assert len(peer.dialogue.responses.due()) == 1
 
 
 def test_conversion_of_a_turn_for_recognition() -> None:

@@ -35,7 +35,7 @@ class Session(RuleBasedStateMachine):
             assert event["event_id"] not in self.event_ids
             self.event_ids.add(event["event_id"])
             self.judge(event)
-        self.waiting += self.peer.dialogue.due()
+        self.waiting += self.peer.dialogue.responses.due()
         self.peer.dialogue.heard()
         return events
 
@@ -134,7 +134,7 @@ class Session(RuleBasedStateMachine):
             response.speak(bytes(48 * 200), "word ")
         if step in ("finish", "fail"):
             response.finish("completed" if step == "finish" else "failed", "server_error")
-            self.peer.dialogue.released(response)
+            self.peer.dialogue.responses.released(response)
         self.collect()
 
     @invariant()
@@ -145,7 +145,7 @@ class Session(RuleBasedStateMachine):
     def at_most_one_response_writes_to_it(self) -> None:
         live = [r for r in self.waiting if not r.done and not r.settings.detached]
         assert len(live) <= 1
-        assert (self.peer.dialogue.active is not None) == bool(live)
+        assert (self.peer.dialogue.responses.active is not None) == bool(live)
 
 
 def test_the_rules_of_a_session_hold_in_any_order() -> None:
@@ -177,7 +177,7 @@ def test_any_json_gets_an_answer_and_nothing_breaks(kind: str, fields: dict[str,
     events = peer.send(kind, **fields)
     if events and events[0]["type"] == "error":
         assert peer.dialogue.session == before
-    peer.dialogue.active = None
+    peer.dialogue.responses.active = None
     assert peer.update(instructions="still alive")[0]["type"] == "session.updated"
 
 

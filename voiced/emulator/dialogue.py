@@ -1,6 +1,6 @@
 """The server's half of one Realtime session: client events in, server events out. No I/O.
 
-What takes time is left to the owner: it takes `due()` responses and feeds them with words, and it
+What takes time is left to the owner: it takes `responses.due()` and feeds them with words, and it
 takes `heard()` items and tells what was said in them.
 """
 
@@ -12,19 +12,17 @@ from typing import Any, Final
 
 import msgspec
 
-from voiced.emulator.answers import language_of, pieces
+from voiced.emulator.answers import pieces
 from voiced.emulator.errors import Refused, invalid_value, unknown_item
 from voiced.emulator.hearing import InputBuffer, decode_audio
-from voiced.emulator.items import Conversation, Item, Tokens, already_shorter, text_tokens
+from voiced.emulator.items import Conversation, Item, already_shorter, text_tokens
 from voiced.emulator.options import Faults
-from voiced.emulator.response import Response, Settings
+from voiced.emulator.responses import Responses, settings_of
 from voiced.emulator.session import merged
 from voiced.emulator.shapes import CLIENT_EVENTS, audio_format, default_session
 from voiced.vad import VadStarted
 
 __all__ = ["Dialogue"]
-
-SIDE_RESPONSES: Final = 8  # responses outside the conversation at one time; each is a task
 
 _json = msgspec.json.Encoder()
 
@@ -37,18 +35,12 @@ class Dialogue:
         self.session = default_session(session_id, model, expires_at)
         self.outbox: list[bytes] = []
         self.conversation = Conversation()
-        self.active: Response | None = None
+        self.responses = Responses(faults, self.conversation, self.emit, self.new_id)
         self.buffer = InputBuffer()
         self.errors = 0
         self._ids = itertools.count(1)
         self._tag = session_id.removeprefix("sess_")
-        self._side: list[Response] = []
-        self._due: list[Response] = []
         self._heard: list[Item] = []
-        self._responses = 0
-        self._spoken = False  # the voice is fixed by the first audio
-        self._cached = Tokens()
-        self._cached_for: object = None  # the instructions and tools that the cache is good for
         self._turn_item: str | None = None  # the id promised by speech_started
         self._turn_start_ms = 0
         self._configure_hearing()
@@ -73,11 +65,6 @@ class Dialogue:
         self.emit("session.created", session=self.session)
 
     # -- what the owner has to do ----------------------------------------------------------------
-
-    def due(self) -> list[Response]:
-        """Return the responses that have been asked for since the last call."""
-        due, self._due = self._due, []
-        return due
 
     def heard(self) -> list[Item]:
         """Return the callers' items that have been committed since the last call."""
@@ -117,7 +104,7 @@ class Dialogue:
 
     def caller_silent(self) -> None:
         """Turn detection's idle timeout: commit the silence and answer it."""
-        if self.buffer.speaking or self.active is not None:
+        if self.buffer.speaking or self.responses.active is not None:
             return
         item_id = self.new_id("item")
         end_ms = self.buffer.end_ms
@@ -130,16 +117,6 @@ class Dialogue:
         )
         self._commit(item_id, data, speech=False)
         self._respond_to_turn()
-
-    def released(self, response: Response) -> None:
-        """Tell that a response has ended, by itself or not: the next may begin."""
-        if response is self.active:
-            self.active = None
-        elif response in self._side:
-            self._side.remove(response)
-        self._spoken = self._spoken or response.audio_ms_sent > 0
-        if not response.settings.detached and response.begun:
-            self._cached = response.input_tokens()
 
     # -- from the client -----------------------------------------------------------------------
 
@@ -168,9 +145,9 @@ class Dialogue:
         if self.faults.reject_update:
             param = self.faults.reject_update
             raise Refused("unknown_parameter", f"Unknown parameter: '{param}'.", param)
-        session = merged(self.session, event["session"], voice_fixed=self._spoken)
+        session = merged(self.session, event["session"], voice_fixed=self.responses.voice_fixed)
         if session["instructions"] != self.session["instructions"]:
-            self._cached = Tokens()
+            self.responses.instructed_anew()
         self.session = session
         self._configure_hearing()
         self.emit("session.updated", session=session)
@@ -196,8 +173,8 @@ class Dialogue:
                     audio_start_ms=noticed.at_ms,
                     item_id=self._turn_item,
                 )
-                if self.active is not None and self._turn_detection.get("interrupt_response"):
-                    self._cancel(self.active, "turn_detected")
+                if self._turn_detection.get("interrupt_response"):
+                    self.responses.interrupt()
             elif self._turn_item is not None:
                 item_id, self._turn_item = self._turn_item, None
                 self.emit(
@@ -310,58 +287,9 @@ class Dialogue:
             self.refuse(refused)
 
     def _respond(self, given: dict[str, Any]) -> None:
-        detached = given.get("conversation") == "none"
-        if not detached and self.active is not None:
-            raise Refused(
-                "conversation_already_has_active_response",
-                "Conversation already has an active response in progress: "
-                f"{self.active.id}. Wait until the response is finished before creating a new one.",
-            )
-        if detached and len(self._side) >= SIDE_RESPONSES:
-            raise Refused("rate_limit_exceeded", "Too many responses at a time.", kind="requests")
-        settings = self._settings(given, detached=detached)
-        if self.faults.silent:
-            return
-        key = (settings.instructions or settings.session_instructions, str(settings.tools))
-        if key != self._cached_for or self.conversation.changed:
-            self._cached = Tokens()
-        self._cached_for, self.conversation.changed = key, False
-        self._responses += 1
-        response = Response(
-            id=self.new_id("resp"),
-            number=self._responses,
-            settings=settings,
-            conversation=self.conversation,
-            faults=self.faults,
-            emit=self.emit,
-            new_id=self.new_id,
-            cached=Tokens() if detached else self._cached,
-        )
-        if detached:
-            self._side.append(response)
-        else:
-            self.active = response
-        self._due.append(response)
-
-    def _settings(self, given: dict[str, Any], *, detached: bool) -> Settings:
-        own, session = given.get("audio", {}).get("output", {}), self.session
-        output = session["audio"]["output"]
-        transcription = session["audio"]["input"]["transcription"] or {}
-        modalities = given.get("output_modalities") or session["output_modalities"]
-        return Settings(
-            modality=modalities[0],
-            instructions=given.get("instructions"),
-            session_instructions=session["instructions"],
-            format=own.get("format", output["format"]),
-            voice=own.get("voice", output["voice"]),
-            max_output_tokens=given.get("max_output_tokens", session["max_output_tokens"]),
-            metadata=given.get("metadata"),
-            tools=given.get("tools", session["tools"]),
-            tool_choice=given.get("tool_choice", session["tool_choice"]),
-            language=_language(transcription, session["instructions"]),
-            detached=detached,
-            context=self._own_context(given["input"]) if "input" in given else None,
-        )
+        self.responses.check(detached=given.get("conversation") == "none")
+        context = self._own_context(given["input"]) if "input" in given else None
+        self.responses.begin(settings_of(given, self.session, context))
 
     def _own_context(self, given: list[dict[str, Any]]) -> list[Item]:
         items = []
@@ -376,27 +304,7 @@ class Dialogue:
         return items
 
     def _cancel_response(self, event: dict[str, Any]) -> None:
-        wanted = event.get("response_id")
-        running = [r for r in (self.active, *self._side) if r is not None and r.begun]
-        if wanted is None:
-            running = [r for r in running if r is self.active]
-        else:
-            running = [r for r in running if r.id == wanted]
-        if not running:
-            raise Refused(
-                "response_cancel_not_active", "Cancellation failed: no active response found"
-            )
-        self._cancel(running[0], "client_cancelled")
-
-    def _cancel(self, response: Response, reason: str) -> None:
-        response.finish("cancelled", reason)
-        self.released(response)
-
-
-def _language(transcription: dict[str, Any], instructions: str) -> str:
-    """What the session says, else what its instructions are written in."""
-    named = transcription.get("languages") or [transcription.get("language")]
-    return named[0] or language_of(instructions, "en")
+        self.responses.cancel(event.get("response_id"))
 
 
 _HANDLERS: Final[dict[str, Callable[[Dialogue, dict[str, Any]], None]]] = {

@@ -72,10 +72,10 @@ class Performer:
                 self._transcribing += 1
                 self._listening[item.id] = trio.Event()
                 self._nursery.start_soon(self._listen, item, self._listening[item.id])
-        for response in self._dialogue.due():
+        for response in self._dialogue.responses.due():
             self._scopes[response.id] = (response, trio.CancelScope())
             self._nursery.start_soon(self._respond, response, self._scopes[response.id][1])
-        if self._idle and (self._dialogue.buffer.speaking or self._dialogue.active):
+        if self._idle and (self._dialogue.buffer.speaking or self._dialogue.responses.active):
             self._idle.cancel()
 
     # -- listening -----------------------------------------------------------------------------
@@ -138,7 +138,7 @@ class Performer:
             response.finish("completed")
         else:
             await self._say(response)
-        self._dialogue.released(response)
+        self._dialogue.responses.released(response)
         self._link.wake()
 
     def _calls_functions(self, response: Response) -> bool:
@@ -211,7 +211,7 @@ class Performer:
         """Turn detection's idle timeout counts from the end of the answer's audio, as if played."""
         detection = self._dialogue.session["audio"]["input"]["turn_detection"] or {}
         idle_ms = detection.get("idle_timeout_ms")
-        if idle_ms is None or self._dialogue.active is not None:
+        if idle_ms is None or self._dialogue.responses.active is not None:
             return
         if self._idle is not None:
             self._idle.cancel()
