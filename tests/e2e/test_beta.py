@@ -17,7 +17,8 @@ from voiced.simulate import Script
 from voiced.simulate.script import HangUp, WaitForAgentSilence, WaitForAgentSpeech
 
 GREETS = 'greeting = "Greet the caller."\nsilence_prompt_s = 0\n'
-HEARS = Script("hears", "", (WaitForAgentSpeech(2500), WaitForAgentSilence(700), HangUp()))
+ONCE = WaitForAgentSpeech(300), WaitForAgentSilence(700)
+HEARS = Script("hears twice", "", (*ONCE, *ONCE, HangUp()))
 AUDIO = pcm_to_ulaw(WORDS.pcm)
 
 
