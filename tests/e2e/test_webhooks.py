@@ -9,7 +9,8 @@ from typing import Any
 
 import trio
 
-from tests.e2e.house import House, agent, announcement, house, sample, until
+from tests.e2e.house import SOON_S, House, agent, announcement, house, sample, until
+from tests.e2e.model import Conversation, engine, serve_models
 from voiced.simulate import Script
 from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
 from voiced.simulate.twiml import parse_twiml
@@ -106,6 +107,64 @@ async def test_requests_that_make_no_sense(tmp_path: Path) -> None:
         assert b"<Reject" in answer.body
         assert not here.rows()
         assert not here.tracebacks()
+
+
+async def test_the_model_is_there_at_the_webhook_and_is_let_go_without_a_stream(
+    tmp_path: Path, nursery: trio.Nursery
+) -> None:
+    """Every word for "over" that the carrier has ends a call whose stream never came."""
+    opened: list[trio.Event] = []
+
+    async def model(session: Conversation) -> None:
+        gone = trio.Event()
+        opened.append(gone)
+        try:
+            await session.configure()
+            await session.listen()
+        finally:
+            gone.set()
+
+    port = await nursery.start(serve_models, {"waits": model})
+    text = engine("waits", port) + agent("waits", "waits", 'greeting = ""')
+    async with house(tmp_path, text) as here:
+        for status, reason in (
+            ("completed", "caller_hangup"),
+            ("busy", "carrier_busy"),
+            ("failed", "carrier_failed"),
+            ("no-answer", "carrier_no_answer"),
+            ("canceled", "carrier_canceled"),
+        ):
+            ids = Identifiers()
+            await here.admit("waits", ids)
+            await until(lambda: bool(opened), "the model's session, before any stream")
+            gone = opened.pop()
+            for harmless in ("ringing", "in-progress", "a-new-one"):
+                await here.over(ids, harmless)
+            assert not gone.is_set()
+            await here.over(ids, status)
+            with trio.fail_after(SOON_S):
+                await gone.wait()
+            row = await here.row(ids.call_sid)
+            assert (row["reason"], row["states"][-2][0]) == (reason, "answering")
+        assert not here.tracebacks()
+
+
+async def test_what_the_carrier_tells_of_a_stream(tmp_path: Path) -> None:
+    """Its errors are logged beside the call, which goes on; of strangers nothing is."""
+    async with house(tmp_path, WAITS) as here, here.stream("waits") as stream:
+        ids = stream.ids
+        told = {"CallSid": ids.call_sid, "AccountSid": ids.account_sid, "StreamSid": "MZ1"}
+        for event in ("stream-started", "stream-error", "stream-stopped"):
+            error = {"StreamError": "31921"} if event == "stream-error" else {}
+            fields = {**told, "StreamEvent": event, **error}
+            assert (await here.post("/twilio/status", fields)).status == 204
+            stranger = fields | {"CallSid": Identifiers().call_sid}
+            assert (await here.post("/twilio/status", stranger)).status == 204
+        await stream.speak(5)
+        assert (await stream.hang_up())["reason"] == "caller_hangup"
+        (line,) = [line for line in here.logs if line["log_level"] == "warning"]
+        assert (line["event"], line["error"]) == ("carrier reports a stream error", "31921")
+        assert line in here.lines_of(ids.call_sid)
 
 
 async def test_one_call_too_many_is_busy(tmp_path: Path) -> None:
