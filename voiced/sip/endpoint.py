@@ -16,17 +16,17 @@ from typing import Final
 import structlog
 import trio
 
-from voiced.sip import message as sip
 from voiced.sip.addressing import Addressing
-from voiced.sip.connection import Outgoing, is_response
+from voiced.sip.connection import Outgoing
 from voiced.sip.connections import Connections
+from voiced.sip.datagrams import Datagrams
 from voiced.sip.errors import ParseError
 from voiced.sip.guard import Guard, LineBudget
-from voiced.sip.hosts import ResolveError, is_address
+from voiced.sip.hosts import is_address
 from voiced.sip.message import Message
 from voiced.sip.oversize import Oversize
 from voiced.sip.resolver import Resolver
-from voiced.sip.socket import ListenAddress, ListenError, UdpSocket
+from voiced.sip.socket import ListenAddress, ListenError
 from voiced.sip.timers import Timers
 from voiced.sip.transport import Flow, Target
 
@@ -37,24 +37,10 @@ _log = structlog.get_logger("voiced.sip.endpoint")
 MTU: Final = 1300
 """Bytes of the largest request over UDP where the path's MTU is unknown (RFC 3261 sec. 18.1.1)."""
 
-TURN_S: Final = 0.001
-"""Seconds of handling datagrams before others may run: RTP's clock ticks in the same thread."""
-
-TURN_DATAGRAMS: Final = 100
-"""Datagrams of one turn, most of them dropped unparsed, which takes a few microseconds each."""
-
-MAX_LOOKUPS: Final = 64
-"""Names being looked up for UDP at once."""
-
-MAX_WAITING: Final = 16
-"""Messages waiting for one name: the calls begun within its lookup."""
-
 STOP_GRACE_S: Final = 1.0
 """Seconds at the end for what is queued: the BYEs of the last calls."""
 
 REPORT_S: Final = 60.0
-
-_DATAGRAM: Final = memoryview(bytearray(65536))  # one for all: nothing runs while it is in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +102,19 @@ class Endpoint:
         self._addressing = Addressing(self.addresses, advertise, self.resolver)
         self._count = count
         self._oversize = Oversize(mtu, trio.current_time)
-        self._udp: dict[int, UdpSocket] = {}
-        self._waiting: dict[str, list[tuple[Outgoing, Target]]] = {}
         self._lines = LineBudget()
         self._received = self._sent = self._malformed = 0
         self._work: trio.Nursery | None = None
         self._stopping = trio.Event()
+        self._datagrams = Datagrams(
+            guard=guard,
+            resolver=self.resolver,
+            addressing=self._addressing,
+            on_message=self._deliver,
+            on_malformed=self._deliver_malformed,
+            fail=self._fail,
+            start=self._start,
+        )
         self._connections = Connections(
             guard=guard,
             resolver=self.resolver,
@@ -150,8 +143,8 @@ class Endpoint:
                 self._work = await nursery.start(self._shelter)
                 try:
                     nursery.start_soon(self._run_timers)
-                    for udp in self._udp.values():
-                        nursery.start_soon(self._drain, udp)
+                    for udp in self._datagrams.sockets:
+                        nursery.start_soon(self._datagrams.read, udp)
                     for address, listener in listeners:
                         nursery.start_soon(self._connections.accept, address, listener)
                     self.timers.call_later(REPORT_S, self._report)
@@ -161,8 +154,7 @@ class Endpoint:
                     self._stopping.set()
         finally:
             self._stopping.set()
-            for udp in self._udp.values():
-                udp.close()
+            self._datagrams.close()
             for _, listener in listeners:
                 listener.socket.close()
 
@@ -174,7 +166,7 @@ class Endpoint:
             malformed=self._malformed,
             accepted=self._connections.accepted,
             opened=self._connections.opened,
-            lookups=len(self._waiting),
+            lookups=self._datagrams.lookups,
         )
 
     # What the transaction layer asks for: see `Transport`.
@@ -187,11 +179,12 @@ class Endpoint:
         self._count("sent", to.transport)
         outgoing = Outgoing(data, failed)
         if isinstance(to, Flow):
-            self._send_flow(outgoing, to)
+            carrier = self._connections if to.reliable else self._datagrams
+            carrier.send_flow(outgoing, to)
         elif to.transport == "udp":
             tcp = self._oversize.instead(data, to)
             if tcp is None:
-                self._send_datagram(outgoing, to)
+                self._datagrams.send(outgoing, to)
             else:
                 self._send_oversize(outgoing, to, tcp)
         else:
@@ -210,64 +203,6 @@ class Endpoint:
         """Whether what is sent there arrives or fails; a request too big for UDP does not count."""
         return to.transport != "udp"
 
-    def _send_flow(self, message: Outgoing, flow: Flow) -> None:
-        if not flow.reliable:
-            udp = self._udp.get(flow.key)
-            if udp is None:
-                self._fail(message, "the socket is closed")
-            else:
-                self._send_from(udp, message, flow.remote)
-        else:
-            self._connections.send_flow(message, flow)
-
-    def _send_datagram(self, message: Outgoing, to: Target) -> None:
-        known = self.resolver.cached(to.host)
-        if not known:
-            self._look_up(message, to)
-            return
-        ip = known[0]
-        udp = self._addressing.socket_for(ip, self._udp.values())
-        if udp is None:
-            self._fail(message, f"no UDP socket for {ip}")
-            return
-        if not is_response(message.data):
-            self.guard.expect(ip)  # its answers are not a stranger's datagrams
-        self._send_from(udp, message, (ip, to.port))
-
-    def _send_from(self, udp: UdpSocket, message: Outgoing, remote: tuple[str, int]) -> None:
-        why = udp.send(message.data, remote)
-        if why is not None:
-            self._fail(message, why)
-
-    def _look_up(self, message: Outgoing, to: Target) -> None:
-        waiting = self._waiting.get(to.host)
-        if waiting is not None:
-            if len(waiting) >= MAX_WAITING:
-                self._fail(message, f"too much waits for the address of {to.host}")
-            else:
-                waiting.append((message, to))
-            return
-        if len(self._waiting) >= MAX_LOOKUPS:
-            self._fail(message, "too many names are being looked up")
-            return
-        self._waiting[to.host] = [(message, to)]
-        if not self._start(self._resolve, to.host):
-            del self._waiting[to.host]
-            self._fail(message, "the endpoint has stopped")
-
-    async def _resolve(self, host: str) -> None:
-        addresses: list[str] = []
-        why = ""
-        try:
-            addresses = await self.resolver.addresses(host)
-        except ResolveError as error:
-            why = str(error)
-        for message, to in self._waiting.pop(host):
-            if not addresses:
-                self._fail(message, why)
-                continue
-            self._send_datagram(message, Target("udp", addresses[0], to.port, to.name))
-
     def _send_oversize(self, message: Outgoing, udp: Target, tcp: Target) -> None:
         data = self._oversize.converted(message.data)
         if self._connections.holds(data, tcp):
@@ -278,47 +213,13 @@ class Endpoint:
             self._oversize.refused(message.data, tcp)
             if self._lines.take():
                 _log.warning("a big request goes by UDP, TCP failed", to=str(udp), why=why)
-            self._send_datagram(message, udp)
+            self._datagrams.send(message, udp)
 
         self._connections.send(
             Outgoing(data, fall_back), tcp, connect_timeout=self._oversize.connect_timeout
         )
 
     # What comes in
-
-    async def _drain(self, udp: UdpSocket) -> None:
-        sock = udp.socket
-        receive = sock.recvfrom_into
-        judge = self.guard.judge
-        local = udp.address.host, udp.address.port
-        key = udp.key
-        while True:
-            await trio.lowlevel.wait_readable(sock)  # a checkpoint, whatever it finds
-            end = trio.current_time() + TURN_S
-            for _ in range(TURN_DATAGRAMS):
-                try:
-                    size, peer = receive(_DATAGRAM)
-                except (BlockingIOError, InterruptedError):
-                    break
-                except OSError:
-                    continue  # an ICMP error about something sent; nothing of it is lost here
-                source = peer[0]
-                if judge(source, size) == "drop":
-                    continue
-                data = bytes(_DATAGRAM[:size])
-                if size <= 4 and not data.strip(b"\r\n\0"):
-                    continue  # keeps a NAT's binding alive (RFC 5626 section 3.5.1 over UDP)
-                flow = Flow("udp", local, (source, peer[1]), key, reliable=False)
-                try:
-                    message = sip.parse(data)
-                except ParseError as error:
-                    self._deliver_malformed(error, flow)
-                except Exception:  # one datagram must not end every call
-                    _log.exception("a SIP message could not be parsed", peer=str(flow))
-                else:
-                    self._deliver(message, flow)
-                if trio.current_time() >= end:
-                    break
 
     def _deliver(self, message: Message, flow: Flow) -> None:
         self._received += 1
@@ -397,9 +298,7 @@ class Endpoint:
         self, address: ListenAddress, listeners: list[tuple[ListenAddress, trio.SocketListener]]
     ) -> ListenAddress:
         if address.transport == "udp":
-            udp = UdpSocket(address)
-            self._udp[udp.key] = udp
-            return udp.address
+            return self._datagrams.open(address)
         try:
             (listener,) = await trio.open_tcp_listeners(address.port, host=address.host)
         except OSError as error:
