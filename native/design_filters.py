@@ -6,7 +6,8 @@
 Every filter is a windowed sinc with its 6 dB point at half the lower of the two rates. It reaches
 over 16 samples of that rate and is symmetric about the eighth, hence a delay of exactly 8 of them:
 1 ms at 8 kHz. A sinc with that cutoff is zero at every other sample of the lower rate, so when
-upsampling, phase 0 is the input itself and is left out of the table.
+upsampling, phase 0 is the input itself and is left out of the table. When downsampling, what is one
+phase there is every second, third or sixth tap, of which only the middle one is not zero.
 
 The Kaiser window's beta trades the width of the transition for its depth. From 3.25 to 4.75 kHz
 (of 8 kHz; in proportion for 16 kHz) 47 taps at 24 kHz reach 50 dB: 10 dB better than is asked for.
@@ -15,6 +16,7 @@ The Kaiser window's beta trades the width of the transition for its depth. From 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -68,14 +70,24 @@ def phases(taps: Sequence[float], up: int) -> list[list[int]]:
     return [quantise(taps[phase::up][::-1]) for phase in range(up)]
 
 
+def split(rows: list[list[int]], down: int) -> list[list[int]]:
+    """Each row as `down` rows: the taps of every `down`-th sample, from each of the first on."""
+    return [row[start::down] for row in rows for start in range(down)]
+
+
 def tables() -> dict[str, list[list[int]]]:
     """Every table of `resample.c` by its name."""
     found = {}
     for factor in (2, 3, 6):
         taps = prototype(factor)
-        found[f"UP_{factor}"] = [quantise(taps[p::factor][::-1]) for p in range(1, factor)]
-        found[f"DOWN_{factor}"] = phases(taps, 1)
-    found["UP_2_DOWN_3"] = phases(prototype(3), 2)  # both rates' multiple is 3 times the lower
+        found[f"UP_{factor}"] = phases(taps, factor)[1:]
+        found[f"DOWN_{factor}"] = split(phases(taps, 1), factor)
+    found["UP_3_DOWN_2"] = split(found["UP_3"], 2)
+    found["UP_2_DOWN_3"] = split(phases(prototype(3), 2), 3)  # the multiple is 3 times the lower
+    # `by_phases` in resample.c goes by that.
+    for row in itertools.chain.from_iterable(found.values()):
+        if not row[0] and any(tap for k, tap in enumerate(row) if k != len(row) // 2 - 1):
+            raise ArithmeticError("a row that begins with zero has more than its middle")
     return found
 
 

@@ -3,16 +3,15 @@
  * position of the next output, half a PCM sample. So it does not matter where a stream is cut. */
 #include "voiced_native.h"
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
+#include "phases.h"
+
 #include <string.h>
 
-/* Samples decoded, and resampled, at a time; on the stack. 20 ms at 24 kHz go in one turn. */
-enum { BLOCK = 480, OUT_BLOCK = 6 * BLOCK };
+/* Samples decoded, and resampled, at a time; on the stack. 20 ms at 48 kHz go in one turn. */
+enum { BLOCK = 960 };
 enum { Q14 = 14, Q15 = 15, ONE = 1 << Q15 }; /* coefficients are Q14, weights of `linear` Q15 */
 enum { MIN_RATE = 4000, MAX_RATE = 192000 };
-enum { NO_FILTER, LINEAR, FIR };
+enum { NO_SUCH, NO_FILTER, LINEAR, BY_PHASES }; /* the last: and which of RATIOS, added to it */
 
 /* tables: begin, by design_filters.py */
 static const int16_t UP_2[1][16] = {
@@ -21,11 +20,14 @@ static const int16_t UP_2[1][16] = {
         586, -326, 163, -66,
     },
 };
-static const int16_t DOWN_2[1][32] = {
+static const int16_t DOWN_2[2][16] = {
     {
-        -33, 0, 81, 0, -163, 0, 292, 0, -499, 0, 855, 0,
-        -1621, 0, 5179, 8202, 5179, 0, -1621, 0, 855, 0, -499, 0,
-        292, 0, -163, 0, 81, 0, -33, 0,
+        -33, 81, -163, 292, -499, 855, -1621, 5179, 5179, -1621, 855, -499,
+        292, -163, 81, -33,
+    },
+    {
+        0, 0, 0, 0, 0, 0, 0, 8202, 0, 0, 0, 0,
+        0, 0, 0, 0,
     },
 };
 static const int16_t UP_3[2][16] = {
@@ -38,12 +40,18 @@ static const int16_t UP_3[2][16] = {
         555, -313, 160, -68,
     },
 };
-static const int16_t DOWN_3[1][48] = {
+static const int16_t DOWN_3[3][16] = {
     {
-        -16, -23, 0, 41, 53, 0, -84, -104, 0, 154, 185, 0,
-        -264, -315, 0, 450, 543, 0, -828, -1069, 0, 2229, 4506, 5468,
-        4506, 2229, 0, -1069, -828, 0, 543, 450, 0, -315, -264, 0,
-        185, 154, 0, -104, -84, 0, 53, 41, 0, -23, -16, 0,
+        -16, 41, -84, 154, -264, 450, -828, 2229, 4506, -1069, 543, -315,
+        185, -104, 53, -23,
+    },
+    {
+        -23, 53, -104, 185, -315, 543, -1069, 4506, 2229, -828, 450, -264,
+        154, -84, 41, -16,
+    },
+    {
+        0, 0, 0, 0, 0, 0, 0, 5468, 0, 0, 0, 0,
+        0, 0, 0, 0,
     },
 };
 static const int16_t UP_6[5][16] = {
@@ -68,70 +76,104 @@ static const int16_t UP_6[5][16] = {
         351, -200, 104, -46,
     },
 };
-static const int16_t DOWN_6[1][96] = {
+static const int16_t DOWN_6[6][16] = {
     {
-        -4, -8, -11, -11, -8, 0, 10, 21, 27, 27, 17, 0,
-        -22, -42, -54, -52, -33, 0, 40, 77, 98, 93, 58, 0,
-        -70, -132, -166, -157, -99, 0, 119, 225, 285, 271, 173, 0,
-        -213, -414, -540, -534, -357, 0, 511, 1115, 1727, 2253, 2608, 2728,
-        2608, 2253, 1727, 1115, 511, 0, -357, -534, -540, -414, -213, 0,
-        173, 271, 285, 225, 119, 0, -99, -157, -166, -132, -70, 0,
-        58, 93, 98, 77, 40, 0, -33, -52, -54, -42, -22, 0,
-        17, 27, 27, 21, 10, 0, -8, -11, -11, -8, -4, 0,
+        -4, 10, -22, 40, -70, 119, -213, 511, 2608, -357, 173, -99,
+        58, -33, 17, -8,
+    },
+    {
+        -8, 21, -42, 77, -132, 225, -414, 1115, 2253, -534, 271, -157,
+        93, -52, 27, -11,
+    },
+    {
+        -11, 27, -54, 98, -166, 285, -540, 1727, 1727, -540, 285, -166,
+        98, -54, 27, -11,
+    },
+    {
+        -11, 27, -52, 93, -157, 271, -534, 2253, 1115, -414, 225, -132,
+        77, -42, 21, -8,
+    },
+    {
+        -8, 17, -33, 58, -99, 173, -357, 2608, 511, -213, 119, -70,
+        40, -22, 10, -4,
+    },
+    {
+        0, 0, 0, 0, 0, 0, 0, 2728, 0, 0, 0, 0,
+        0, 0, 0, 0,
     },
 };
-static const int16_t UP_2_DOWN_3[2][24] = {
+static const int16_t UP_3_DOWN_2[4][8] = {
     {
-        -45, 82, 0, -208, 308, 0, -629, 899, 0, -2137, 4457, 10930,
-        4457, -2137, 0, 899, -629, 0, 308, -208, 0, 82, -45, 0,
+        -68, -313, -945, -3208, 6692, 1350, 462, 124,
     },
     {
-        -32, 0, 107, -169, 0, 370, -529, 0, 1086, -1657, 0, 9017,
-        9015, 0, -1657, 1086, 0, -529, 370, 0, -169, 107, 0, -32,
+        160, 555, 1629, 13526, -2486, -793, -254, -47,
+    },
+    {
+        -47, -254, -793, -2486, 13526, 1629, 555, 160,
+    },
+    {
+        124, 462, 1350, 6692, -3208, -945, -313, -68,
+    },
+};
+static const int16_t UP_2_DOWN_3[6][8] = {
+    {
+        -45, -208, -629, -2137, 4457, 899, 308, 82,
+    },
+    {
+        82, 308, 899, 4457, -2137, -629, -208, -45,
+    },
+    {
+        0, 0, 0, 10930, 0, 0, 0, 0,
+    },
+    {
+        -32, -169, -529, -1657, 9015, 1086, 370, 107,
+    },
+    {
+        0, 0, 0, 0, 0, 0, 0, 0,
+    },
+    {
+        107, 370, 1086, 9017, -1657, -529, -169, -32,
     },
 };
 /* tables: end */
 
-static inline int16_t rounded(int32_t q14) {
-    int32_t value = (q14 + (1 << (Q14 - 1))) >> Q14;
-    return (int16_t)(value > 32767 ? 32767 : value < -32768 ? -32768 : value);
-}
+/* The weights of the sample before and the one after, `part` / `up` of the way between them. */
+#define AFTER(part, up) (((part) * ONE + (up) / 2) / (up))
+#define LINE(part, up) ONE - AFTER(part, up), AFTER(part, up)
+#define LINE_APART(part, up) {ONE - AFTER(part, up), 0}, {AFTER(part, up), 0}
+static const int16_t LINE_2[1][2] = {{LINE(1, 2)}};
+static const int16_t LINE_3[2][2] = {{LINE(1, 3)}, {LINE(2, 3)}};
+static const int16_t LINE_6[5][2] = {
+    {LINE(1, 6)}, {LINE(2, 6)}, {LINE(3, 6)}, {LINE(4, 6)}, {LINE(5, 6)},
+};
+static const int16_t LINE_2_DOWN_3[2][2] = {LINE_APART(1, 2)};
+static const int16_t LINE_3_DOWN_2[4][2] = {LINE_APART(1, 3), LINE_APART(2, 3)};
 
-/* The sum cannot overflow: design_filters.py sees to it. */
-static inline int16_t dot(const int16_t *x, const int16_t *coefficients, size_t taps) {
-    int32_t sum = 0;
-    for (size_t k = 0; k < taps; k++) {
-        sum += x[k] * coefficients[k];
-    }
-    return rounded(sum);
-}
-
-/* The same for four outputs whose inputs begin `step` apart. Compilers vectorise one sum well, but
- * then add, round and limit its parts for each output alone, which takes longer than the sum. */
-static inline void four_dots(const int16_t *x, size_t step, const int16_t *coefficients,
-                             size_t taps, int16_t out[4]) {
-#ifdef __SSE2__
-    __m128i sums[4] = {0};
-    for (size_t k = 0; k < taps; k += 8) { /* every filter has a multiple of eight taps */
-        __m128i factors = _mm_loadu_si128((const void *)(coefficients + k));
-        for (size_t o = 0; o < 4; o++) {
-            __m128i samples = _mm_loadu_si128((const void *)(x + o * step + k));
-            sums[o] = _mm_add_epi32(sums[o], _mm_madd_epi16(samples, factors));
-        }
-    }
-    __m128i a = _mm_add_epi32(_mm_unpacklo_epi32(sums[0], sums[1]),
-                              _mm_unpackhi_epi32(sums[0], sums[1]));
-    __m128i b = _mm_add_epi32(_mm_unpacklo_epi32(sums[2], sums[3]),
-                              _mm_unpackhi_epi32(sums[2], sums[3]));
-    __m128i all = _mm_add_epi32(_mm_unpacklo_epi64(a, b), _mm_unpackhi_epi64(a, b));
-    all = _mm_srai_epi32(_mm_add_epi32(all, _mm_set1_epi32(1 << (Q14 - 1))), Q14);
-    _mm_storel_epi64((void *)out, _mm_packs_epi32(all, all)); /* limits to 16 bits */
-#else
-    for (size_t o = 0; o < 4; o++) {
-        out[o] = dot(x + o * step, coefficients, taps);
-    }
-#endif
-}
+/* What `by_phases` does for one ratio; `shift` tells whether that is `fir` or `linear`. Outputs of
+ * the phase `copied` are samples of the input, `from` after where a filter would begin. `rows` has
+ * the taps of all other phases: `runs` rows of `taps` each, the s-th of which goes over every
+ * down-th sample from the s-th on. */
+struct ratio {
+    const int16_t *rows;
+    uint8_t up, down, runs, taps, shift, copied, from;
+};
+enum { NONE = 255 };
+static const struct ratio RATIOS[] = {
+    {UP_2[0], 2, 1, 1, 16, Q14, 0, 7},
+    {UP_3[0], 3, 1, 1, 16, Q14, 0, 7},
+    {UP_6[0], 6, 1, 1, 16, Q14, 0, 7},
+    {DOWN_2[0], 1, 2, 2, 16, Q14, NONE, 0},
+    {DOWN_3[0], 1, 3, 3, 16, Q14, NONE, 0},
+    {DOWN_6[0], 1, 6, 6, 16, Q14, NONE, 0},
+    {UP_3_DOWN_2[0], 3, 2, 2, 8, Q14, 0, 7},
+    {UP_2_DOWN_3[0], 2, 3, 3, 8, Q14, NONE, 0},
+    {LINE_2[0], 2, 1, 1, 2, Q15, 1, 1},
+    {LINE_3[0], 3, 1, 1, 2, Q15, 2, 1},
+    {LINE_6[0], 6, 1, 1, 2, Q15, 5, 1},
+    {LINE_3_DOWN_2[0], 3, 2, 2, 2, Q15, 2, 1},
+    {LINE_2_DOWN_3[0], 2, 3, 2, 2, Q15, 1, 1},
+};
 
 /* Outputs that n more samples make: every multiple of `down` below n * up, from position on. */
 static inline size_t outputs(const voiced_converter *c, size_t n, size_t up, size_t down) {
@@ -143,34 +185,44 @@ static inline void advance(voiced_converter *c, size_t n, size_t count, size_t u
     c->position = (uint32_t)(c->position + count * down - n * up);
 }
 
-/* By up/down; x holds taps - 1 samples of history, then n fresh ones. Compiled once per ratio, with
- * all sizes constant. Every up-th output has the same phase: one phase at a time keeps its
- * coefficients in registers. The table leaves out the phases before `first`, which are the input
- * itself, eight samples late. */
-static inline __attribute__((always_inline)) size_t
-polyphase(voiced_converter *c, const int16_t *restrict x, size_t n, int16_t *restrict out,
-          size_t up, size_t down, const int16_t *table, size_t taps, size_t first) {
-    size_t count = outputs(c, n, up, down);
-    for (size_t turn = 0; turn < up; turn++) {
-        size_t at = c->position + turn * down, i = at / up, phase = at % up;
-        if (phase < first) {
-            for (size_t o = turn; o < count; o += up, i += down) {
-                out[o] = x[i + taps / 2 - 1];
-            }
-        } else {
-            const int16_t *row = table + (phase - first) * taps;
-            size_t o = turn;
-            for (; o + 3 * up < count; o += 4 * up, i += 4 * down) {
-                int16_t four[4];
-                four_dots(x + i, down, row, taps, four);
-                for (size_t k = 0; k < 4; k++) {
-                    out[o + k * up] = four[k];
-                }
-            }
-            for (; o < count; o += up, i += down) {
-                out[o] = dot(x + i, row, taps);
-            }
+/* By r->up / r->down; x holds c->past samples of history, then n fresh ones. Every up-th output has
+ * the same phase and lies `down` samples after the one before: with the input split by `down` a
+ * phase is a filter over neighbours, and the phases in turn are the output. */
+static size_t by_phases(voiced_converter *c, const struct ratio *r, const int16_t *x, size_t n,
+                        int16_t *out) {
+    const uint32_t up = r->up, down = r->down;
+    const size_t count = outputs(c, n, up, down), each = (count + up - 1) / up;
+    int16_t streams[6][LONGEST], results[6][LONGEST];
+    const int16_t *sorted[6] = {x}, *phases[6];
+    if (down > 1) {
+        split(x, (c->past + n + down - 1) / down, down, streams);
+        for (size_t s = 0; s < down; s++) {
+            sorted[s] = streams[s];
         }
+    }
+    uint32_t at = c->position;
+    for (uint32_t turn = 0; turn < up; turn++, at += down) {
+        const uint32_t i = at / up, phase = at % up;
+        if (phase == r->copied) {
+            const uint32_t k = i + r->from;
+            phases[turn] = sorted[k % down] + k / down;
+            continue;
+        }
+        const int16_t *taps = r->rows + (phase - (phase > r->copied)) * r->runs * r->taps;
+        struct run runs[6];
+        for (uint32_t s = 0; s < r->runs; s++, taps += r->taps) {
+            /* A row that begins with zero has no other tap than its middle. */
+            const uint32_t k = i + s, middle = taps[0] ? 0 : r->taps / 2 - 1;
+            runs[s].x = sorted[k % down] + k / down + middle;
+            runs[s].taps = taps + middle;
+            runs[s].count = taps[0] ? r->taps : 2;
+        }
+        int16_t *result = up > 1 ? results[turn] : out;
+        filter(c->avx2, runs, r->runs, r->shift, each, result);
+        phases[turn] = result;
+    }
+    if (up > 1) {
+        weave(phases, each, up, out);
     }
     advance(c, n, count, up, down);
     return count;
@@ -189,54 +241,31 @@ static size_t interpolate(voiced_converter *c, const int16_t *restrict x, size_t
     for (size_t turn = 0; turn < up && turn < count; turn++) {
         size_t at = c->position + turn * down, i = at / up, phase = at % up;
         int32_t weight = (int32_t)((((uint64_t)phase + 1) * ONE + up / 2) / up);
-        if (down == 1) { /* inputs side by side: worth computing so, and spreading afterwards */
-            int16_t side_by_side[BLOCK];
-            size_t many = (count - turn + up - 1) / up;
-            for (size_t k = 0; k < many; k++) {
-                side_by_side[k] = between(x[i + k], x[i + k + 1], weight);
-            }
-            for (size_t k = 0; k < many; k++) {
-                out[turn + k * up] = side_by_side[k];
-            }
-        } else {
+        if (weight == ONE) { /* all there is where `up` is 1 */
             for (size_t o = turn; o < count; o += up, i += down) {
-                out[o] = between(x[i], x[i + 1], weight);
+                out[o] = x[i + 1];
             }
+            continue;
+        }
+        for (size_t o = turn; o < count; o += up, i += down) {
+            out[o] = between(x[i], x[i + 1], weight);
         }
     }
     advance(c, n, count, up, down);
     return count;
 }
 
-static size_t resample(voiced_converter *c, const int16_t *x, size_t n, int16_t *out) {
-    if (c->filter == LINEAR) {
-        return interpolate(c, x, n, out);
+static uint8_t filter_for(uint32_t up, uint32_t down, int fir) {
+    if (up == down) {
+        return NO_FILTER;
     }
-    switch (c->up * 8 + c->down) {
-        case 2 * 8 + 1: return polyphase(c, x, n, out, 2, 1, UP_2[0], 16, 1);
-        case 3 * 8 + 1: return polyphase(c, x, n, out, 3, 1, UP_3[0], 16, 1);
-        case 6 * 8 + 1: return polyphase(c, x, n, out, 6, 1, UP_6[0], 16, 1);
-        case 1 * 8 + 2: return polyphase(c, x, n, out, 1, 2, DOWN_2[0], 32, 0);
-        case 1 * 8 + 3: return polyphase(c, x, n, out, 1, 3, DOWN_3[0], 48, 0);
-        case 1 * 8 + 6: return polyphase(c, x, n, out, 1, 6, DOWN_6[0], 96, 0);
-        case 3 * 8 + 2: return polyphase(c, x, n, out, 3, 2, UP_3[0], 16, 1);
-        default: return polyphase(c, x, n, out, 2, 3, UP_2_DOWN_3[0], 24, 0);
+    for (size_t k = 0; k < sizeof RATIOS / sizeof *RATIOS; k++) {
+        const struct ratio *r = RATIOS + k;
+        if (r->up == up && r->down == down && r->shift == (fir ? Q14 : Q15)) {
+            return (uint8_t)(BY_PHASES + k);
+        }
     }
-}
-
-/* Coefficients per output of the filter for up/down; 0 where there is none. */
-static uint32_t taps_of(uint32_t up, uint32_t down) {
-    switch (up * 8 + down) {
-        case 2 * 8 + 1:
-        case 3 * 8 + 1:
-        case 6 * 8 + 1:
-        case 3 * 8 + 2: return 16;
-        case 1 * 8 + 2: return 32;
-        case 1 * 8 + 3: return 48;
-        case 1 * 8 + 6: return 96;
-        case 2 * 8 + 3: return 24;
-        default: return 0;
-    }
+    return fir ? NO_SUCH : LINEAR;
 }
 
 static uint32_t greatest_common_divisor(uint32_t a, uint32_t b) {
@@ -260,21 +289,20 @@ int voiced_converter_init(voiced_converter *c, uint32_t source, uint32_t source_
     c->target = (uint8_t)target;
     c->up = target_rate / divisor;
     c->down = source_rate / divisor;
-    if (c->up == c->down) {
-        c->filter = NO_FILTER;
-    } else if (fir) {
-        uint32_t taps = c->up < 8 && c->down < 8 ? taps_of(c->up, c->down) : 0;
-        if (!taps) {
-            return 0;
-        }
-        c->filter = FIR;
-        c->past = (uint8_t)(taps - 1);
-        c->tail = (uint8_t)(taps / 2);
-    } else {
-        c->filter = LINEAR;
-        c->past = 1;
+    c->filter = filter_for(c->up, c->down, fir);
+    if (c->filter == NO_SUCH) {
+        return 0;
     }
-    uint64_t most = (uint64_t)OUT_BLOCK * c->down / c->up;
+    if (c->filter != NO_FILTER && fir) {
+        const struct ratio *r = RATIOS + (c->filter - BY_PHASES);
+        c->past = (uint8_t)(r->runs * r->taps - 1);
+        c->tail = (uint8_t)(r->runs * r->taps / 2);
+    } else if (c->filter != NO_FILTER) {
+        c->past = 1;
+        c->first = c->down - 1;
+    }
+    c->avx2 = HAS_AVX2;
+    uint64_t most = (uint64_t)BLOCK * c->down / c->up;
     c->block = most < BLOCK ? (uint32_t)most : BLOCK;
     voiced_converter_reset(c);
     return 1;
@@ -282,8 +310,15 @@ int voiced_converter_init(voiced_converter *c, uint32_t source, uint32_t source_
 
 void voiced_converter_reset(voiced_converter *c) {
     memset(c->history, 0, sizeof c->history);
-    c->position = c->filter == LINEAR ? c->down - 1 : 0;
+    c->position = c->first;
     c->halved = 0;
+}
+
+static size_t resample(voiced_converter *c, const int16_t *x, size_t n, int16_t *out) {
+    if (c->filter == LINEAR) {
+        return interpolate(c, x, n, out);
+    }
+    return by_phases(c, RATIOS + (c->filter - BY_PHASES), x, n, out);
 }
 
 static void decode(const voiced_converter *c, const uint8_t *in, size_t n, int16_t *out) {
@@ -310,7 +345,7 @@ static size_t convert_block(voiced_converter *c, int16_t *x, size_t n, uint8_t *
         encode(c, x, n, out);
         return n * bytes_of(c->target);
     }
-    int16_t resampled[OUT_BLOCK];
+    int16_t resampled[BLOCK + SLACK];
     memcpy(x, c->history, c->past * sizeof *x);
     size_t count = resample(c, x, n, resampled);
     memcpy(c->history, x + n, c->past * sizeof *x);
@@ -320,7 +355,7 @@ static size_t convert_block(voiced_converter *c, int16_t *x, size_t n, uint8_t *
 
 ptrdiff_t voiced_convert(voiced_converter *c, const uint8_t *in, size_t size, uint8_t *out,
                          size_t room) {
-    int16_t x[VOICED_HISTORY + BLOCK];
+    int16_t x[VOICED_HISTORY + BLOCK + SLACK];
     size_t width = bytes_of(c->source), held = c->halved, samples = (size + held) / width;
     if (outputs(c, samples, c->up, c->down) > room / bytes_of(c->target)) {
         return -1;
@@ -349,7 +384,7 @@ ptrdiff_t voiced_convert(voiced_converter *c, const uint8_t *in, size_t size, ui
 }
 
 ptrdiff_t voiced_converter_flush(voiced_converter *c, uint8_t *out, size_t room) {
-    int16_t x[VOICED_HISTORY + VOICED_HISTORY] = {0};
+    int16_t x[VOICED_HISTORY + VOICED_HISTORY + SLACK] = {0};
     if (outputs(c, c->tail, c->up, c->down) > room / bytes_of(c->target)) {
         return -1;
     }

@@ -31,10 +31,11 @@ void voiced_interleave(const uint8_t *left, const uint8_t *right, size_t samples
 #define VOICED_HISTORY 96
 
 /* One stream from one format to another. up/down: the ratio of the rates in lowest terms.
- * position: of the next output, in 1/up of a source sample after the last one taken. */
+ * position: of the next output, in 1/up of a source sample after the last one taken; first: that
+ * of a stream's first output. avx2: the processor has it; 0 forgoes it, and changes no result. */
 typedef struct {
-    uint32_t up, down, position, block;
-    uint8_t source, target, filter, past, tail, halved, half;
+    uint32_t up, down, position, first, block;
+    uint8_t source, target, filter, past, tail, halved, half, avx2;
     int16_t history[VOICED_HISTORY];
 } voiced_converter;
 

@@ -89,6 +89,23 @@ def test_frames_in_make_frames_out(
         assert len(stream.convert(noise(source.frame_bytes, seed))) == target.frame_bytes
 
 
+@pytest.mark.parametrize(("source", "target", "quality"), PAIRS, ids=str)
+def test_wider_vectors_make_the_same(
+    source: AudioFormat, target: AudioFormat, quality: Quality
+) -> None:
+    """Which the processor has does not matter, from one call to the next."""
+    narrow, mixed = make(source, target, quality), make(source, target, quality)
+    if not mixed._state.avx2:
+        pytest.skip("this processor has no AVX2")
+    narrow._state.avx2 = 0
+    data = noise(12_000) + array("h", ([32767] * 13 + [-32768] * 13) * 100).tobytes()
+    for i, start in enumerate(range(0, len(data), 1001)):
+        mixed._state.avx2 = i % 2 == 0
+        part = data[start : start + 1001]
+        assert mixed.convert(part) == narrow.convert(part)
+    assert mixed.flush() == narrow.flush()
+
+
 def test_longer_than_the_native_room_is_the_same_as_frames() -> None:
     data = noise(3 * 64 * 1024 + 1)
     whole = make(PCM16_8K, PCM16_48K).convert(data)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 static uint64_t state = 88172645463325252u;
+static uint64_t heard = 14695981039346656037u; /* FNV-1a of all that was made */
 
 static uint32_t draw(uint32_t below) { /* xorshift64 */
     state ^= state << 13;
@@ -20,6 +21,12 @@ static void expect(int holds, const char *what) {
     if (!holds) {
         fprintf(stderr, "audio: %s\n", what);
         exit(1);
+    }
+}
+
+static void hear(const uint8_t *data, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        heard = (heard ^ data[i]) * 1099511628211u;
     }
 }
 
@@ -61,11 +68,17 @@ static void check_codecs(size_t samples) {
     voiced_pcm_to_alaw(wide, samples, narrow);
     expect(!memcmp(narrow, codes, samples), "an A-law code does not come back");
     voiced_ulaw_to_alaw(codes, samples, narrow);
+    hear(narrow, samples);
     voiced_alaw_to_ulaw(codes, samples, narrow);
+    hear(narrow, samples);
     voiced_pcm_to_ulaw(pcm, samples, narrow);
+    hear(narrow, samples);
     voiced_pcm_to_alaw(pcm, samples, narrow);
+    hear(narrow, samples);
     voiced_mix(pcm, wide, samples, stereo);
+    hear(stereo, 2 * samples);
     voiced_interleave(pcm, wide, samples, stereo);
+    hear(stereo, 4 * samples);
     size_t frame = 1 + draw(200), frames = samples / frame;
     double *powers = (double *)(void *)room(frames * sizeof *powers);
     voiced_mean_squares(pcm, frames, frame, powers);
@@ -80,7 +93,8 @@ static size_t most_output(size_t size, uint32_t from, uint32_t to) {
     return (size_t)(((uint64_t)size + 1) * to / from + 2) * 2;
 }
 
-/* One stream whole and in pieces; both must make the same bytes. */
+/* One stream whole and in pieces, some of those without the processor's wider vectors; both must
+ * make the same bytes. */
 static void check_stream(uint32_t source, uint32_t from, uint32_t target, uint32_t to, int fir) {
     voiced_converter whole, parts;
     expect(voiced_converter_init(&whole, source, from, target, to, fir), "no such converter");
@@ -91,6 +105,7 @@ static void check_stream(uint32_t source, uint32_t from, uint32_t target, uint32
     expect(count >= 0, "too little room for the whole");
     ptrdiff_t tail = voiced_converter_flush(&whole, expected + count, most - (size_t)count);
     expect(tail >= 0, "too little room for the end");
+    hear(expected, (size_t)(count + tail));
 
     size_t at = 0;
     ptrdiff_t done = 0;
@@ -100,6 +115,7 @@ static void check_stream(uint32_t source, uint32_t from, uint32_t target, uint32
         uint8_t *exact = room(piece); /* so that reading past a piece is seen */
         memcpy(exact, data + at, piece);
         uint8_t *out = room(most_output(piece, from, to));
+        parts.avx2 = draw(2) ? whole.avx2 : 0;
         voiced_converter before = parts;
         ptrdiff_t got = voiced_convert(&parts, exact, piece, out, most_output(piece, from, to));
         expect(got >= 0 && done + got <= count, "a piece makes too much");
@@ -146,5 +162,6 @@ int main(void) {
         uint32_t to = draw(2) ? rates[draw(4)] : odd_rates[draw(5)];
         check_stream(draw(3), from, draw(3), to, 0);
     }
+    printf("%016llx\n", (unsigned long long)heard);
     return 0;
 }
