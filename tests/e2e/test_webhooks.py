@@ -6,13 +6,16 @@ import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import trio
 
+from tests.e2e import raw
 from tests.e2e.house import SOON_S, House, agent, announcement, house, sample, until
 from tests.e2e.model import Conversation, engine, serve_models
 from voiced.simulate import Script
 from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
+from voiced.simulate.signature import sign
 from voiced.simulate.twiml import parse_twiml
 from voiced.simulate.wire import Identifiers
 
@@ -54,6 +57,39 @@ async def test_signed_requests_only(tmp_path: Path) -> None:
                 assert (line["event"], line["why"], line["path"]) == ("webhook refused", why, path)
         await here.idle()
         assert len(here.rows()) == 2
+
+
+async def test_signed_streams_only(tmp_path: Path) -> None:
+    """A handshake that is not signed is refused, and leaves the token for the one that is."""
+    async with house(tmp_path, SIGNED + WAITS, auth_token=TOKEN, public_url=PUBLIC) as here:
+        ids = Identifiers()
+        told = await here.admit("waits", ids)  # behind the proxy: wss, and no port
+        url = here.address.replace("http", "ws", 1) + urlsplit(told).path
+
+        async def handshake(*headers: str) -> tuple[int, list[Mapping[str, Any]]]:
+            before = len(here.logs)
+            stream, status = await raw.upgrade(url, *headers)
+            async with stream:
+                return status, refusals(here, before)
+
+        local = sign(TOKEN, url, ())  # what a reader of `Host` would believe
+        for headers, why in (
+            ([], "no signature"),
+            (["X-Twilio-Signature: AAAAAAAAAAAAAAAAAAAAAAAAAAA="], "wrong signature"),
+            ([f"X-Twilio-Signature: {local}"], "wrong signature"),
+            ([f"X-Twilio-Signature: {sign('another', told, ())}"], "wrong signature"),
+        ):
+            counted = sample("voiced_refused_total", what="stream", why=why)
+            status, lines = await handshake(*headers)
+            assert status == 403
+            assert sample("voiced_refused_total", what="stream", why=why) == counted + 1
+            (line,) = lines
+            assert (line["event"], line["why"]) == ("stream refused", why)
+            assert urlsplit(told).path not in str(line)
+        # Twilio may sign with a slash at the end, and writes the header's name in lower case.
+        status, lines = await handshake(f"x-twilio-signature: {sign(TOKEN, told + '/', ())}")
+        assert (status, lines) == (101, [])
+        await here.over(ids)
 
 
 async def test_without_a_token_loopback_only(tmp_path: Path) -> None:
