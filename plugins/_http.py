@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -20,7 +20,16 @@ from msgspec import Meta, field
 
 from voiced.plugin import Settings, check_schema
 
-__all__ = ["Failed", "Header", "HttpTool", "build", "checked_url", "new_client", "perform"]
+__all__ = [
+    "Failed",
+    "Header",
+    "HttpTool",
+    "build",
+    "checked_url",
+    "new_client",
+    "new_request",
+    "perform",
+]
 
 Seconds = Annotated[float, Meta(gt=0, le=120)]
 
@@ -184,7 +193,7 @@ def build(tool: HttpTool, arguments: Mapping[str, Any], call: Mapping[str, str])
     headers.setdefault("User-Agent", "voiced")
     headers["Accept-Encoding"] = "identity"  # what unpacks to more than it weighs is not read
     try:
-        return httpx.Request(tool.method, url, headers=headers, content=content or None)
+        return new_request(tool.method, url, headers, content, tool.timeout_s)
     except httpx.InvalidURL:
         raise Failed("the arguments are too long for an address") from None
 
@@ -245,6 +254,44 @@ def new_client() -> httpx.AsyncClient:
     """What all tools share. Each request has its own time limit, set by its tool."""
     limits = httpx.Limits(max_connections=100, max_keepalive_connections=20)
     return httpx.AsyncClient(trust_env=False, timeout=None, limits=limits)  # noqa: S113
+
+
+class _Whole(httpx.AsyncByteStream):
+    """A body in one piece.
+
+    httpx's own is a generator, and a request that is cancelled leaves it behind, unfinished.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self._left = [content]
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Whole(*self._left)
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
+
+
+def new_request(
+    method: str, url: str, headers: Mapping[str, str], content: bytes, limit_s: float
+) -> httpx.Request:
+    """A request that is cut off after `limit_s`, by its sender.
+
+    Raises httpx.InvalidURL. Connecting ends a little before: cut off in the midst of a TLS
+    handshake, httpcore would leave the socket open until it is collected.
+    """
+    request = httpx.Request(
+        method,
+        url,
+        headers=headers,
+        content=content or None,
+        extensions={"timeout": {"connect": 0.9 * limit_s}},
+    )
+    if content:
+        request.stream = _Whole(content)
+    return request
 
 
 async def perform(client: httpx.AsyncClient, tool: HttpTool, request: httpx.Request) -> str:

@@ -48,7 +48,7 @@ import msgspec
 import trio
 from msgspec import Meta
 from voiced_plugins._courier import Again, Limits, Outcome
-from voiced_plugins._http import Header, checked_url, new_client
+from voiced_plugins._http import Header, checked_url, new_client, new_request
 from voiced_plugins._receiver import judge, sign
 from voiced_plugins._spool import Item, Stored
 from voiced_plugins._spooling import MIB, Spooler
@@ -202,9 +202,11 @@ class Deliveries(Spooler):
 
     async def close(self) -> None:
         """Leave the rest to the next start."""
-        await super().close()
-        if self._client is not None:
-            await self._client.aclose()
+        try:
+            await super().close()
+        finally:  # also where the time for it is over
+            if self._client is not None:
+                await self._client.aclose()
 
     async def deliver(self, stored: Stored) -> Outcome:
         """Send an event once; the answer decides what becomes of it."""
@@ -236,7 +238,7 @@ class Deliveries(Spooler):
             headers["Voiced-Signature"] = sign(config.secrets, int(time.time()), item.body)
         for each in config.secret_headers:
             headers[each.name] = each.prefix + (each.value or "")
-        return httpx.Request("POST", config.url, headers=headers, content=item.body)
+        return new_request("POST", config.url, headers, item.body, config.timeout_s)
 
 
 async def _skim(response: httpx.Response) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,8 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voiced_plugins import webhook
 from voiced_plugins._courier import Again, Done, Never
+from voiced_plugins._http import new_client
 from voiced_plugins._receiver import judge, sign, verify
-from voiced_plugins._spool import Item
+from voiced_plugins._spool import Item, Stored
 from voiced_plugins.dtmf import Dtmf
 from voiced_plugins.transcript import Transcript
 from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings
@@ -452,6 +456,88 @@ async def test_nothing_is_lost_to_a_kill_in_the_middle(tmp_path: Path) -> None:
     assert len(server.requests) <= count + 7  # those that were on the way, of each lane one
     for lane, numbers in order.items():
         assert numbers == list(range(lane, count, 7))
+
+
+# ---- sockets ----
+
+
+class Cut(trio.abc.Instrument):
+    """Cancels after so many steps of all tasks."""
+
+    def __init__(self, steps: int, scope: trio.CancelScope) -> None:
+        self.left = steps
+        self._scope = scope
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.left -= 1
+        if self.left == 0:
+            self._scope.cancel()
+
+
+async def one_cut_off(folder: Path, steps: int) -> bool:
+    """Send an event, cut off after so many steps; whether it was."""
+    async with serving(Answer(200, b"x" * 70_000)) as server:
+        service = service_in(folder, server.url)
+        service._client = httpx.AsyncClient(verify=False, trust_env=False)
+        with trio.CancelScope() as scope:
+            cut = Cut(steps, scope)
+            trio.lowlevel.add_instrument(cut)
+            await service.deliver(Stored(1, item("one"), 0))
+        trio.lowlevel.remove_instrument(cut)
+        await service.close()
+        return cut.left <= 0
+
+
+def test_wherever_a_delivery_is_cut_off_nothing_stays_open(tmp_path: Path) -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always", ResourceWarning)
+        steps = 1
+        while trio.run(one_cut_off, tmp_path, steps):
+            steps += 1
+            gc.collect()
+    assert steps > 20
+    assert [str(each.message) for each in seen] == []
+
+
+async def test_a_service_that_runs_out_of_time_closes_its_connections(tmp_path: Path) -> None:
+    async with serving(Answer(204)) as server:
+        service = service_in(tmp_path, server.url)
+        await service.open()
+        await service.deliver(Stored(1, item("one"), 0))
+        assert service._client is not None
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await service.close()
+        assert service._client.is_closed
+        assert service.courier is not None
+        await service.courier.close()
+
+
+async def test_a_receiver_that_hangs_in_the_handshake_keeps_no_socket(tmp_path: Path) -> None:
+    gone = trio.Event()
+
+    async def say_nothing(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            while await stream.receive_some():
+                pass
+        gone.set()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, say_nothing, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        service = service_in(tmp_path, f"https://127.0.0.1:{port}/", timeout_s=0.3)
+        service._client = new_client()
+        gc.disable()
+        try:
+            outcome = await service.deliver(Stored(1, item("one"), 0))
+            assert isinstance(outcome, Again)
+            assert "ConnectTimeout" in outcome.why
+            with trio.fail_after(2):
+                await gone.wait()
+        finally:
+            gc.enable()
+        await service.close()
+        nursery.cancel_scope.cancel()
 
 
 # ---- sizes and settings ----

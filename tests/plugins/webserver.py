@@ -44,8 +44,8 @@ class WebServer:
             try:
                 while await self._one(stream, connection):
                     connection.start_next_cycle()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                return  # the client does not want to hear more
+            except (trio.BrokenResourceError, trio.ClosedResourceError, h11.RemoteProtocolError):
+                return  # the client is gone, perhaps in the middle of a request
 
     async def _one(self, stream: trio.SocketStream, connection: h11.Connection) -> bool:
         head: h11.Request | None = None
