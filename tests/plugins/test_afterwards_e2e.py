@@ -6,9 +6,7 @@ second makes up for both.
 
 from __future__ import annotations
 
-import importlib
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +21,6 @@ from tests.e2e.test_sip_calls import place
 from tests.plugins.scenery import GREETED, HEAD, fallback
 from tests.plugins.test_webhook import documented
 from tests.plugins.webserver import Answer, Request, serving
-from voiced.config import load
 from voiced.simulate import CallResult, Script
 from voiced.simulate.script import HangUp, Say
 
@@ -159,14 +156,3 @@ def test_nothing_went_wrong_and_no_words_are_in_the_log(outcome: Outcome) -> Non
         "delivery failed, and is tried again"
     }
     assert not [each for each in said if "opening hours" in repr(each)]
-
-
-@pytest.mark.parametrize("name", ["transcript", "webhook", "summary"])
-def test_the_example_of_each_plugin_passes_the_check(name: str, tmp_path: Path) -> None:
-    text = importlib.import_module(f"voiced_plugins.{name}").__doc__ or ""
-    example = text.partition("    [plugins.")[2].partition("\n\n")[0]
-    table = "[plugins." + example.replace("\n    ", "\n")
-    file = tmp_path / "voiced.toml"
-    file.write_text(table)
-    loaded = load(file, environ={"WEBHOOK_SECRET": "a secret of sixteen and more"})
-    assert set(loaded.config.plugins) == set(tomllib.loads(table)["plugins"]) == {name}

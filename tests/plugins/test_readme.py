@@ -33,6 +33,7 @@ def test_the_plugin_of_the_page_works_as_its_test_and_its_file_say(tmp_path: Pat
     file.write_text(block("toml", 0))
     loaded = load(file, environ={})
     assert loaded.warnings == ()
+    assert README.count("```toml") == 1  # a further one wants a test
     assert loaded.config.plugins["regulars"]["help_number"] == "+4930123456"
 
 

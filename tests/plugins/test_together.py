@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
 import json
-import tomllib
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -238,27 +236,6 @@ async def test_a_key_leads_to_voicemail(tmp_path: Path) -> None:
 
 
 # ---- settings, as an operator writes them ----
-
-NAMES = ("dtmf", "tools", "prompts", "voicemail", "knowledge")
-
-
-def example(name: str) -> str:
-    """The TOML in a plugin's own text."""
-    text = importlib.import_module(f"voiced_plugins.{name}").__doc__ or ""
-    return "\n".join(line[4:] for line in text.splitlines() if line.startswith("    "))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_the_example_of_each_plugin_passes_the_check(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SHOP_TOKEN", "s3cret-token")
-    file = tmp_path / "voiced.toml"
-    file.write_text(example(name), "utf-8")
-    tables = load(file).config.plugins
-    assert name in tables
-    assert set(tables) == set(tomllib.loads(example(name))["plugins"])
-
 
 BAD = """\
 [plugins.dtmf.menu.main.keys]
