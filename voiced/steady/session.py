@@ -8,7 +8,7 @@ everything that the last one told has been acted on before the history is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, final
+from typing import Literal, final
 
 import structlog
 import trio
@@ -25,25 +25,18 @@ from voiced.engine import (
     ToolSpec,
 )
 from voiced.formats import AudioFormat
+from voiced.steady.asking import Asking
 from voiced.steady.course import PROVEN_S
-from voiced.steady.director import LOOK_S, Director
+from voiced.steady.director import Director
 from voiced.steady.guard import Guarded
-from voiced.steady.held import CRASHED, Held
-from voiced.steady.ledger import NEVER, Ledger
+from voiced.steady.held import Held
+from voiced.steady.ledger import Ledger
 from voiced.steady.names import Names
-from voiced.steady.owed import Ask
+from voiced.steady.waiting import Waiting
 
 __all__ = ["SteadySession"]
 
 log = structlog.get_logger("voiced.steady")
-
-LIMITED_S: Final = 1.5  # until an answer refused by a server's rate limit is asked for again
-MAX_TRIES: Final = 2  # of one answer that fails, with one session
-
-BROKE_OFF: Final = (
-    'Your last answer was cut off by a fault of the line. The caller hears it up to: "{begun}" '
-    "Go on from exactly there, without a greeting, an apology or a repetition."
-)
 
 
 @final
@@ -65,17 +58,16 @@ class SteadySession:
         self._ledger = Ledger(plan, trio.current_time, self._count_answer)
         self._keep_audio = self._ledger.utterance.add
         self._director = Director(plan, sides, nursery, self)
+        self._asking = Asking(self._ledger, self._lose, self._other_is_free, self._director.wake)
         self._active: Held | None = None
         self._live: Session | None = None  # the active one's
         self._sessions = 0  # that have talked
         self._talking_since = 0.0
         self._announce = False  # tell of a fallback that was there from the beginning
         self._delayed = False  # the first session, which has been told
-        self._ask_at = 0.0  # no answer is asked for before
         self._over = False
         self._out: list[EngineEvent] = []  # of our own; a handful between two receives
-        self._bell = trio.Event()  # for a `receive` that has no session to wait for
-        self._waiting: Callable[[], None] | None = None  # ends the wait, where it has one
+        self._waiting = Waiting(plan.call_id)
         self._log = log.bind(call_id=plan.call_id)
 
     # ---- the call's side -------------------------------------------------------------------
@@ -98,38 +90,18 @@ class SteadySession:
             elif self._director.candidate is not None and self._may_swap(self._director.candidate):
                 self._take_over(self._director.candidate)
             elif active is None or live is None:
-                await self._bell.wait()
-                self._bell = trio.Event()
+                await self._waiting.for_ring()
             else:
                 events: Sequence[EngineEvent] = active.late
                 if events:
                     active.late = []
                 else:
-                    events = await self._receive(active, live)
+                    events = await self._waiting.for_events(active, live)
                 # A command given while they travelled may have ended the session.
                 if events and self._active is active:
                     events = self._pass_on(active, events)
                     if events:
                         return events
-
-    async def _receive(self, active: Held, live: Session) -> Sequence[EngineEvent]:
-        """What the session brings; nothing where `ring` ended the wait."""
-        events: Sequence[EngineEvent] = ()
-        try:
-            if active.interrupt is not None:
-                self._waiting = active.interrupt
-                events = await live.receive()
-            else:
-                with trio.CancelScope() as scope:
-                    self._waiting = scope.cancel
-                    events = await live.receive()
-        except Exception as error:
-            # A fault of ours or of a plugin's provider: it costs the session, not the call.
-            log.exception("engine failed: a bug, please report it", call_id=self._plan.call_id)
-            events = [Lost(CRASHED, str(error)[:200], retryable=True)]
-        finally:
-            self._waiting = None
-        return events
 
     def send_audio(self, payload: bytes) -> None:
         """The caller's audio; kept for the next session while there is none."""
@@ -210,10 +182,19 @@ class SteadySession:
             else:
                 ledger.note(event)
         if ledger.failed is not None:
-            self._on_failure(active, *ledger.failed)
+            assert active.session is not None
+            self._asking.failed(active, active.session, *ledger.failed)
         elif ledger.owed.waiting:
             self._pump()
         return [*events, *self._take_out()] if self._out else events
+
+    def _pump(self) -> None:
+        """Ask the session that talks for what is wanted."""
+        if self._active is not None and self._live is not None:
+            self._asking.ask(self._active, self._live)
+
+    def _other_is_free(self, active: Held) -> bool:
+        return self._director.other_side_is_free(active.side)
 
     def _take_out(self) -> list[EngineEvent]:
         out, self._out = self._out, []
@@ -223,29 +204,13 @@ class SteadySession:
         if self._active is not None:
             self._active.guarded.guard.record()
 
-    def _on_failure(self, active: Held, code: str, ask: Ask) -> None:
-        """An answer has failed, and its session does nothing about it."""
-        limited = code == "rate_limit_exceeded"
-        enough = ask.tries + 1 >= MAX_TRIES
-        elsewhere = (limited or enough) and self._director.other_side_is_free(active.side)
-        if elsewhere or enough:
-            loss = Lost(code, "the server does not answer", retryable=True)
-            self._lose(active, loss, leave=elsewhere)
-            return
-        self._ledger.failed = None
-        self._ledger.owed.again(ask)
-        if limited:
-            self._ask_at = trio.current_time() + LIMITED_S
-            self._director.wake()
-        self._pump()
-
     # ---- losing one session, taking the next -----------------------------------------------
 
     def _lose(self, active: Held, loss: Lost, *, leave: bool = False) -> None:
         """The session that talks is no more; `leave`: it is ours to leave."""
         self._active = self._live = None
         self._announce = False  # who talks next is told in any case
-        self._ask_at = 0.0
+        self._asking.anew()
         proven = self._ledger.answered or trio.current_time() - self._talking_since >= PROVEN_S
         self._ledger.lost()
         self._ledger.utterance.lost()
@@ -316,44 +281,6 @@ class SteadySession:
             billed.speech,
         )
 
-    # ---- answers, within what the engine allows --------------------------------------------
-
-    def _pump(self) -> None:
-        """Ask the session that talks for what is wanted."""
-        owed = self._ledger.owed
-        while owed.waiting and self._active is not None and self._live is not None:
-            if trio.current_time() < self._ask_at:
-                return
-            if not self._active.guarded.guard.request():
-                self._starve(self._active)
-                return
-            self._ask(self._live, owed.next())
-
-    def _ask(self, live: Session, ask: Ask) -> None:
-        if ask.begun is None:
-            live.respond(ask.instructions)
-            return
-        note = BROKE_OFF.format(begun=ask.begun)
-        if ask.instructions is None:
-            live.add_message("system", note)
-            live.respond(None)
-        else:  # they stand in place of the session's, so the note belongs with them
-            live.respond(f"{ask.instructions}\n{note}")
-
-    def _starve(self, active: Held) -> None:
-        """The engine has given its answers for this minute: the other one gives ours, or it waits.
-
-        An answer that is being given is heard out first.
-        """
-        guard = active.guarded.guard
-        guard.count("no_request", guard.name)
-        if not self._ledger.owed.running and self._director.other_side_is_free(active.side):
-            loss = Lost("requests_per_minute", "the engine is at its limit", retryable=True)
-            self._lose(active, loss, leave=True)
-            return
-        self._ask_at = trio.current_time() + max(guard.request_wait_s(), LOOK_S)
-        self._director.wake()
-
     # ---- for the director and the engine ---------------------------------------------------
 
     @property
@@ -372,7 +299,7 @@ class SteadySession:
 
     def due(self) -> float:
         """When something is due by the clock."""
-        return min(self._ledger.turn_at, self._ask_at if self._ledger.owed.waiting else NEVER)
+        return min(self._ledger.turn_at, self._asking.due)
 
     def on_time(self) -> None:
         """Do what is due."""
@@ -384,9 +311,7 @@ class SteadySession:
 
     def ring(self) -> None:
         """Have `receive` look around."""
-        self._bell.set()
-        if self._waiting is not None:
-            self._waiting()
+        self._waiting.ring()
 
     def broke_down(self, held: Held, loss: Lost) -> None:
         """The session that talks has failed from within."""
