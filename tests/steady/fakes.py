@@ -35,6 +35,14 @@ from voiced.steady import Guard, Guarded, SteadyEngine
 REFUSED = Lost("http_503", "refused", retryable=True)
 BAD_KEY = Lost("invalid_api_key", "no", retryable=False)
 
+HELLO = b"\x11" * 160
+"""20 ms of what a caller says."""
+
+
+def tool(name: str) -> ToolSpec:
+    """A function that a model may call."""
+    return ToolSpec(name, "does it", {"type": "object"})
+
 
 class Misused(BaseException):
     """What no session may be used for. No Exception: those cost a session, and a test goes on."""
