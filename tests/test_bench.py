@@ -224,6 +224,32 @@ def test_every_part_can_be_started() -> None:
         assert callable(importlib.import_module(f"tests.bench.{name}").main)
 
 
+def test_the_native_bench_prints_a_table_and_writes_what_it_says(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Costs beside the peers', which are the machine's; and the figures of quality, ours."""
+    results = tmp_path / "native.json"
+    assert bench.main(["native", "--quick", "--json", str(results)]) == 0
+    said = capsys.readouterr().out
+    document = msgspec.json.decode(results.read_bytes())
+    costs = {row["step"]: row for row in document["ns_per_frame"]}
+    peers = {"mu-law decode": "g711", "A-law encode": "g711", "pcm16/8000 to pcm16/24000": "soxr"}
+    for step, peer in peers.items():
+        assert costs[step]["voiced"] > 0
+        assert costs[step][peer] > 0
+    for law in ("pcmu", "pcma"):  # fused
+        assert {f"{law}/8000 to pcm16/24000", f"pcm16/24000 to {law}/8000"} <= set(costs)
+    filtered = [row for row in document["quality"] if row["by"] == "voiced fir"]
+    assert len(filtered) == 12
+    for row in filtered:
+        assert row["ripple_db"] < 1
+        assert row["unwanted_db"] < -40
+        assert row["delay_ms"] < 3
+    for row in document["ns_per_frame"]:
+        assert row["step"] in said
+    assert "soxr HQ" in said
+
+
 def test_an_unknown_part_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench.main(["loud"]) == 2
     assert "playclock" in capsys.readouterr().err
