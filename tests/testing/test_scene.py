@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import trio
 
-from voiced.config import ConfigError
 from voiced.config.types import Agent
 from voiced.plugin import (
     Host,
@@ -23,7 +22,7 @@ from voiced.plugin import (
     Unsupported,
     Words,
 )
-from voiced.testing import PluginFailed, call_with, virtual_time
+from voiced.testing import ConfigError, PluginFailed, call_with, virtual_time
 
 
 class Config(Settings, frozen=True):
@@ -137,6 +136,43 @@ async def test_what_a_test_finds_wrong_comes_out_as_it_is(autojump_clock: object
     with pytest.raises(AssertionError, match="says the test"):
         async with call_with(Plugin):
             raise AssertionError("says the test")
+
+
+async def test_a_test_that_fails_says_what_the_plugin_did_wrong_before(
+    autojump_clock: object,
+) -> None:
+    class Broken(Plugin):
+        async def on_call_start(self) -> None:
+            self.call.register_tool(Tool("look", "Looks.", self._look))
+
+        async def _look(self, arguments: Mapping[str, Any]) -> str:
+            return arguments["where"]  # type: ignore[no-any-return]
+
+    async def look() -> None:
+        async with call_with(Broken) as call:
+            told = await call.model_calls("look")
+            assert told == "found", "no answer"
+
+    with pytest.raises(AssertionError, match="no answer") as caught:
+        await look()
+    assert caught.value.__notes__ == ["the plugin has failed before:\ntool: KeyError: 'where'"]
+
+
+async def test_a_tool_whose_call_ends_tells_the_model_nothing(autojump_clock: object) -> None:
+    class Desk(Plugin):
+        async def on_call_start(self) -> None:
+            self.call.register_tool(Tool("put_through", "Transfers.", self._put_through))
+
+        async def _put_through(self, arguments: Mapping[str, Any]) -> str:
+            outcome = await self.call.transfer("+4930123456")
+            return "nobody answers" if outcome.status == 486 else "it is odd"
+
+    async with call_with(Desk) as call:
+        call.transfers_fail()
+        assert await call.model_calls("put_through") == "nobody answers"
+        call.transfers_succeed()
+        assert await call.model_calls("put_through") == ""
+        assert (await call.ended()).reason == "transferred"
 
 
 async def test_what_a_call_passes_over_fails_the_test(autojump_clock: object) -> None:

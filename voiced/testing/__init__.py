@@ -6,6 +6,7 @@ seconds take no time. `plugins/README.md` shows both at work.
 
 from __future__ import annotations
 
+from voiced.config import ConfigError
 from voiced.config.types import Agent
 from voiced.leg import CallFacts
 from voiced.testing.clock import virtual_time
@@ -17,6 +18,7 @@ __all__ = [
     "FACTS",
     "Agent",
     "CallFacts",
+    "ConfigError",
     "FakeEngine",
     "FakeLeg",
     "FakeSession",

@@ -157,7 +157,10 @@ class Scene:
         await trio.sleep(ms / 1000 + 0.05 if wait else 0.05)
 
     async def model_calls(self, tool: str, arguments: Mapping[str, Any] | None = None) -> str:
-        """Have the model call a tool, and wait for what it is told."""
+        """Have the model call a tool, and wait for what it is told.
+
+        Where the call ends instead, as it does after a transfer that succeeds, that is nothing: "".
+        """
         call_id = self._new("use")
         response = self._new("response")
         text = msgspec.json.encode(arguments or {}).decode()
@@ -166,7 +169,7 @@ class Scene:
             ToolCall(call_id, self._new("item"), tool, text),
             ResponseDone(response, "completed"),
         )
-        await self.until(lambda: self._result_of(call_id) is not None)
+        await self.until(lambda: self._result_of(call_id) is not None or self.call.ended.is_set())
         return self._result_of(call_id) or ""
 
     def _result_of(self, call_id: str) -> str | None:
@@ -240,12 +243,21 @@ class Scene:
         return self.summary
 
     def transfers_succeed(self) -> None:
-        """Have every transfer succeed from here on; before, none does."""
+        """Have every transfer succeed from here on.
 
-        async def taken(target: str) -> Transferred:
-            return Transferred(True)
+        Before, the telephone has no way to transfer: `Call.transfer` raises `Unsupported`.
+        """
+        self._transfers_end(Transferred(True))
 
-        self.leg.outcome = taken  # type: ignore[method-assign]
+    def transfers_fail(self, status: int = 486) -> None:
+        """Have nobody answer where callers are transferred to, from here on; the call goes on."""
+        self._transfers_end(Transferred(False, status))
+
+    def _transfers_end(self, how: Transferred) -> None:
+        async def outcome(target: str) -> Transferred:
+            return how
+
+        self.leg.outcome = outcome  # type: ignore[method-assign]
 
     def _new(self, kind: str) -> str:
         self._made += 1
@@ -320,6 +332,8 @@ async def call_with(
                         yield scene
                     except Exception as error:
                         failed = error
+                        if scene.failures:  # why it is not as the test expects, perhaps
+                            error.add_note(f"the plugin has failed before:\n{_said(scene)}")
                     call.end("test_over")
     if failed is not None:
         raise failed
@@ -329,6 +343,9 @@ async def call_with(
 def _raise_failures(scene: Scene) -> None:
     if not scene.failures:
         return
-    lines = [f"{hook or 'plugin'}: {why}" for hook, why, _ in scene.failures]
     causes = [error for _, _, error in scene.failures if error is not None]
-    raise PluginFailed("\n".join(lines)) from (causes[0] if causes else None)
+    raise PluginFailed(_said(scene)) from (causes[0] if causes else None)
+
+
+def _said(scene: Scene) -> str:
+    return "\n".join(f"{hook or 'plugin'}: {why}" for hook, why, _ in scene.failures)
