@@ -9,8 +9,9 @@ from typing import Final
 from voiced.formats import AudioFormat
 from voiced.leg import CallerAudio, Digit
 from voiced.rtp import codec
+from voiced.rtp.agreed import Codecs, check, codecs_of
 from voiced.rtp.control import Control
-from voiced.rtp.latch import Latch, Verdict
+from voiced.rtp.gate import Gate
 from voiced.rtp.media import (
     Address,
     MediaClosed,
@@ -28,7 +29,6 @@ from voiced.rtp.statistics import collect
 __all__ = ["MediaStream"]
 
 _HEADER: Final = 12
-_PTIMES: Final = range(10, 61, 10)
 
 
 class MediaStream:
@@ -73,21 +73,22 @@ class MediaStream:
         self._timeout_s = timeout_s
         self._parameters: MediaParameters | None = None
         self._format: AudioFormat | None = None
-        self._latch = Latch()
+        self._gate = Gate()
+        self._latch = self._gate.latch
         self._receiver = Receiver(reorder_ms / 1000, at)
         self._sender = Sender(
             secrets.randbits(32), secrets.randbits(16), secrets.randbits(32), max_queued_ms
         )
         self._control = Control(transport, self._latch, self._sender, self._receiver, cname, at)
         self._srtp: Srtp | None = None
-        self._encode: Callable[[bytes], bytes] | None = None
+        self._codecs: Codecs | None = None
         self._grid: Grid | None = None
         self._lateness = Lateness()
         self._began = self._closed = self._paused = False
         self._taking = self._sending = False
         self._told = False  # on_media has been called since the last take
         self._told_timeout = False
-        self._strangers = self._noise = self._skipped_ms = 0
+        self._noise = self._skipped_ms = 0
 
     def configure(self, parameters: MediaParameters) -> None:
         """Take what was agreed, at first and after every re-negotiation.
@@ -98,24 +99,12 @@ class MediaStream:
         CodecUnavailable where the package is missing; then everything stays as it was.
         """
         new, old, at = parameters, self._parameters, self._now()
-        if new.ptime_ms not in _PTIMES:
-            raise ValueError(f"packets of {new.ptime_ms} ms: 10 to 60 in steps of 10 are possible")
-        if new.codec not in codec.FORMATS:
-            raise ValueError(f"voiced speaks {', '.join(codec.FORMATS)}, not {new.codec!r}")
+        check(new)
         form = self._format or codec.FORMATS[new.codec]
-        accepted = new.types()
-        main = next((t for t, name in accepted.items() if name == new.codec), None)
-        if main is None:
-            raise ValueError(f"{new.codec} is sent but not among what is accepted")
         # A codec's state goes on where nothing has changed: decoders are adaptive.
-        fresh = old is None or (old.codec, old.accepted) != (new.codec, new.accepted)
-        if fresh:
-            decoders = {
-                number: codec.decoder(name, form)
-                for number, name in accepted.items()
-                if name in codec.FORMATS
-            }
-            encode = codec.encoder(form, new.codec)
+        fresh, codecs = None, self._codecs
+        if codecs is None or old is None or (old.codec, old.accepted) != (new.codec, new.accepted):
+            fresh = codecs = codecs_of(new, form)
         if new.srtp is None:
             self._srtp = None
         elif self._srtp is None:
@@ -123,13 +112,13 @@ class MediaStream:
         else:
             self._srtp.rekey(new.srtp)
         self._format, self._parameters = form, new
+        self._gate.srtp = self._srtp
         self._control.parameters, self._control.srtp = new, self._srtp
-        if fresh:
-            others = {t: name for t, name in accepted.items() if name not in codec.FORMATS}
-            self._receiver.configure(form, main, decoders, others)
-            self._encode = encode
+        if fresh is not None:
+            self._receiver.configure(form, fresh.main, fresh.decoders, fresh.others)
+        self._codecs = codecs
         self._sender.configure(
-            form, new.payload_type, self._encode, new.ptime_ms, new.telephone_event
+            form, new.payload_type, codecs.encode, new.ptime_ms, new.telephone_event
         )
         if self._grid is not None and old is not None and old.ptime_ms != new.ptime_ms:
             self._grid = Grid(self._grid.due, new.ptime_ms / 1000)
@@ -294,7 +283,7 @@ class MediaStream:
             self._sender,
             self._control,
             self._lateness,
-            strangers=self._strangers,
+            strangers=self._gate.strangers,
             malformed=self._noise,
             undecryptable=self._srtp.failures if self._srtp else 0,
             skipped_ms=self._skipped_ms,
@@ -324,47 +313,21 @@ class MediaStream:
             else:  # STUN, DTLS, noise
                 self._noise += 1
         elif source == self._latch.source:
-            self._accept(data, now)
+            plain = data if self._srtp is None else self._srtp.unprotect(data)
+            if plain is not None:
+                self._hear(plain, now)
+        elif self._parameters is None:
+            self._gate.strangers += 1
         else:
-            self._from_elsewhere(data, source, now)
-
-    def _accept(self, data: bytes, now: float) -> None:
-        if self._srtp is not None:
-            plain = self._srtp.unprotect(data)
-            if plain is None:
-                return
-            data = plain
-        self._hear(data, now)
+            heard_at = self._receiver.heard_at
+            for each in self._gate.from_elsewhere(data, source, now, heard_at):
+                self._hear(each, now)
 
     def _hear(self, data: bytes, now: float) -> None:
         if self._taking:
             self._receiver.receive(data, now)
             if self._receiver.waiting:
                 self._tell()
-
-    def _from_elsewhere(self, data: bytes, source: Address, now: float) -> None:
-        latch = self._latch
-        if self._parameters is None or not latch.open(now):
-            self._strangers += 1
-            return
-        if self._srtp is not None:
-            # Who knows the key is the peer, wherever it is.
-            plain = self._srtp.unprotect(data)
-            if plain is None:
-                self._strangers += 1
-                return
-            latch.authenticated(source)
-            self._hear(plain, now)
-            return
-        sequence, ssrc = int.from_bytes(data[2:4], "big"), int.from_bytes(data[8:12], "big")
-        latch.heard(self._receiver.heard_at)
-        verdict = latch.judge(source, ssrc, sequence, data, now)
-        if verdict is Verdict.STRANGER:
-            self._strangers += 1
-        elif verdict is Verdict.ACCEPT:
-            for held in latch.release():
-                self._accept(held, now)
-            self._accept(data, now)
 
     def rtcp_received(self, data: bytes, source: Address, now: float) -> None:
         """A datagram came to the RTCP port."""
