@@ -71,16 +71,26 @@ class Plays:
 
         return add
 
-    def play(self, folder: Path, more: str = "", *, of_daemon: str = "") -> Outcomes:
-        """Play all of them side by side, then see that nothing stays."""
+    def play(
+        self,
+        folder: Path,
+        more: str = "",
+        *,
+        of_daemon: str = "",
+        ping_s: float = client.PING_INTERVAL_S,
+    ) -> Outcomes:
+        """Play all of them side by side, then see that nothing stays.
+
+        `ping_s`: between two pings. A model that is half open is found out after two of them; with
+        a short time a machine that stands still for so long is found out as well.
+        """
 
         async def main() -> Outcomes:
             async with stage(folder, self.plots, more, of_daemon=of_daemon) as there:
                 return await self.scenes.play(there, nothing_stays)
 
         with pytest.MonkeyPatch.context() as patch:
-            # Half-open is found out after two intervals; 40 s of that teach no more than 2 s.
-            patch.setattr(client, "PING_INTERVAL_S", 1.0)
+            patch.setattr(client, "PING_INTERVAL_S", ping_s)
             return run_strictly(main)
 
 
