@@ -38,7 +38,7 @@ async def test_control_frames_between_fragments() -> None:
         peer.send(0x80, b"o")
         assert await ws.receive() == [b"hello"]
         assert await peer.receive() == [frames.Pong(b"are you there")]
-        assert ws.last_pong is None  # an unsolicited pong answers nothing
+        assert ws.pings.last_pong is None  # an unsolicited pong answers nothing
         await close_as_peer(ws, peer)
 
 
@@ -445,7 +445,7 @@ async def test_it_must_be_entered() -> None:
     other.close()
 
 
-# ---- keep-alive
+# ---- pings
 
 
 async def test_pings_are_timed(autojump_clock: trio.testing.MockClock) -> None:
@@ -457,29 +457,7 @@ async def test_pings_are_timed(autojump_clock: trio.testing.MockClock) -> None:
         await trio.sleep(0.25)
         peer.send(frames.PONG_FRAME, ping.payload)
         await answered.wait()
-        assert ws.latency == pytest.approx(0.25)
-        assert ws.last_pong == pytest.approx(trio.current_time())
+        assert ws.pings.latency == pytest.approx(0.25)
+        assert ws.pings.last_pong == pytest.approx(trio.current_time())
         nursery.cancel_scope.cancel()
         ws.abort("done")
-
-
-async def test_a_half_open_connection_is_found(autojump_clock: trio.testing.MockClock) -> None:
-    async with server_and_peer() as (ws, peer):
-        start = trio.current_time()
-
-        async def answer_twice() -> None:
-            for _ in range(2):
-                (ping,) = await peer.receive()
-                assert isinstance(ping, frames.Ping)
-                peer.send(frames.PONG_FRAME, ping.payload)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(answer_twice)
-
-            async def keep_alive() -> None:
-                await ws.keep_alive(interval=20, timeout=5)
-
-            nursery.start_soon(keep_alive)
-            with pytest.raises(WebSocketClosed, match="did not answer a ping within 5 s"):
-                await ws.receive()
-        assert trio.current_time() - start == pytest.approx(65)

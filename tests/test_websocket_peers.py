@@ -173,7 +173,7 @@ async def echo_through(url: str, client_tls: ssl.SSLContext) -> None:
                 nursery.start_soon(ws.receive)
                 await answered.wait()
                 scope.cancel()
-        assert ws.latency is not None
+        assert ws.pings.latency is not None
 
 
 async def test_websockets_client_to_our_server(

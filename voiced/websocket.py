@@ -12,7 +12,6 @@ exists only while there is a backlog. One task may receive; any number may send.
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Final, NoReturn, Self, cast
@@ -20,7 +19,9 @@ from typing import Final, NoReturn, Self, cast
 import trio
 
 from voiced import frames, handshake
+from voiced.flusher import Flusher
 from voiced.frames import RECEIVE_BUFFER, BinaryMessage, Close, Event, Ping, Pong, Violation
+from voiced.pings import Pings
 from voiced.socket import TcpTransport
 
 __all__ = [
@@ -92,21 +93,17 @@ class WebSocket:
         "_early",
         "_ended",
         "_finished",
-        "_flushed",
+        "_flusher",
         "_is_client",
         "_manager",
         "_max_backlog",
         "_nursery",
-        "_ping_sent",
-        "_pings",
-        "_pong",
         "_reader",
         "_receiver_left",
         "_receiving",
         "_transport",
         "headers",
-        "last_pong",
-        "latency",
+        "pings",
     )
 
     def __init__(
@@ -122,8 +119,7 @@ class WebSocket:
     ) -> None:
         """Speak over `transport`, whose handshake is done; `early` came right behind that."""
         self.headers = headers  # of the peer's handshake
-        self.last_pong: float | None = None  # trio.current_time() of the last answered ping
-        self.latency: float | None = None  # seconds that it took
+        self.pings = Pings()
         self._transport = transport
         self._is_client = is_client
         self._reader = frames.FrameReader(expect_masked=not is_client, max_message=max_message)
@@ -132,19 +128,17 @@ class WebSocket:
         self._close_timeout = close_timeout
         self._manager: AbstractAsyncContextManager[trio.Nursery] | None = None
         self._nursery: trio.Nursery | None = None
-        self._flushed: trio.Event | None = None  # there while the flusher runs
+        self._flusher: Flusher | None = None  # there while it is entered
         self._close_sent = False
         self._receiving = False
         self._ended: tuple[int, str] | None = None  # why nothing more is received
         self._receiver_left: trio.Event | None = None  # there while aclose waits for a receiver
         self._finished = False
-        self._pings = 0
-        self._ping_sent = -math.inf
-        self._pong: trio.Event | None = None
 
     async def __aenter__(self) -> Self:
         self._manager = trio.open_nursery()
         self._nursery = await self._manager.__aenter__()
+        self._flusher = Flusher(self._transport, self._nursery, self._cannot_send)
         return self
 
     async def __aexit__(
@@ -240,7 +234,7 @@ class WebSocket:
                 case Ping(payload):
                     self._send_control(frames.PONG_FRAME, payload)
                 case Pong(payload):
-                    self._answered(payload)
+                    self.pings.answered(payload)
                 case Close(code, reason):
                     self._end(code, reason)
                     self._send_close(code, "")
@@ -299,53 +293,29 @@ class WebSocket:
         A checkpoint only where it waits. When cancelled, nothing of `data` was sent.
         """
         room = min(HIGH_WATER, self._max_backlog - len(data))
-        while self._transport.backlog > room and self._flushed is not None:
-            await self._flushed.wait()
+        flusher = self._flusher
+        while self._transport.backlog > room and flusher is not None and flusher.running:
+            await flusher.wait()
         self.send_nowait(data, binary=binary)
 
     async def drain(self) -> None:
         """Wait until the kernel has taken everything. Raises WebSocketClosed if it cannot."""
         await trio.lowlevel.checkpoint()
-        while self._flushed is not None:
-            await self._flushed.wait()
+        await self._flushing()
         if self._transport.backlog or self._finished:
             raise self._closed()
 
     def ping(self) -> trio.Event:
-        """Send a ping; its answer sets the event, `last_pong` and `latency`.
+        """Send a ping; its answer sets the event, and what `pings` tells.
 
         Answers come in through `receive`. Raises WebSocketClosed.
         """
         if self._close_sent or self._nursery is None:
             self._check_entered()
             raise self._closed()
-        self._pings += 1
-        self._ping_sent = trio.current_time()
-        self._pong = trio.Event()
-        self._send_control(frames.PING_FRAME, self._pings.to_bytes(8, "big"))
-        return self._pong
-
-    async def keep_alive(self, *, interval: float, timeout: float) -> None:  # noqa: ASYNC109
-        """Ping every `interval` seconds; abort the connection if no pong comes in `timeout`.
-
-        For the owner's nursery; returns when the WebSocket has ended. Someone must be receiving.
-        """
-        while self._ended is None and not self._close_sent:
-            await trio.sleep(interval)
-            try:
-                answered = self.ping()
-            except WebSocketClosed:
-                return
-            with trio.move_on_after(timeout) as waiting:
-                await answered.wait()
-            if waiting.cancelled_caught:
-                self.abort(f"the peer did not answer a ping within {timeout:g} s")
-
-    def _answered(self, payload: bytes) -> None:
-        if self._pong is not None and payload == self._pings.to_bytes(8, "big"):
-            self.last_pong = trio.current_time()
-            self.latency = self.last_pong - self._ping_sent
-            self._pong.set()
+        payload, answered = self.pings.next()
+        self._send_control(frames.PING_FRAME, payload)
+        return answered
 
     def _send_control(self, first: int, payload: bytes) -> None:
         if self._close_sent:
@@ -367,21 +337,15 @@ class WebSocket:
         self._close_sent = True
 
     def _start_flusher(self) -> None:
-        if self._flushed is None and self._nursery is not None:
-            self._flushed = trio.Event()
-            self._nursery.start_soon(self._flush, self._flushed)
+        if self._flusher is not None and self._nursery is not None:
+            self._flusher.start()
 
-    async def _flush(self, flushed: trio.Event) -> None:
-        try:
-            # Shielded, so that no Cancelled comes out of the nursery. It ends all the same: the
-            # owner's cancellation leaves the context, and aclose closes the transport in time.
-            with trio.CancelScope(shield=True):
-                await self._transport.flush()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._close_sent = True  # nothing can be sent any more
-        finally:
-            self._flushed = None
-            flushed.set()
+    async def _flushing(self) -> None:
+        while self._flusher is not None and self._flusher.running:
+            await self._flusher.wait()
+
+    def _cannot_send(self) -> None:
+        self._close_sent = True
 
     # ---- closing
 
@@ -403,8 +367,7 @@ class WebSocket:
 
     async def _close_handshake(self, code: int, reason: str) -> None:
         self._send_close(code, reason)
-        while self._flushed is not None:
-            await self._flushed.wait()
+        await self._flushing()
         try:
             if self._receiving:
                 self._receiver_left = trio.Event()

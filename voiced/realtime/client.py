@@ -292,7 +292,7 @@ class RealtimeSession:
         if not self._waiting:  # the call takes no events: nothing heard means nothing
             self._last_data = trio.current_time()
             return
-        heard = max(self._last_data, ws.last_pong or 0.0)
+        heard = max(self._last_data, ws.pings.last_pong or 0.0)
         if trio.current_time() - heard >= SILENT_INTERVALS * PING_INTERVAL_S:
             self.lose("half_open", "the server answers neither pings nor events", retryable=True)
             ws.abort("half-open")
