@@ -27,6 +27,7 @@ from voiced.simulate import call as call_over_twilio
 from voiced.simulate.line import Line
 from voiced.simulate.script import Step
 from voiced.simulate.sip_caller import call as call_over_sip
+from voiced.simulate.speech import FRAME_BYTES, is_loud
 
 __all__ = [
     "CARRIERS",
@@ -45,7 +46,7 @@ __all__ = [
 
 MS: Final = PCMU_8K.bytes_per_ms
 SILENCE: Final = PCMU_8K.silence(1)[0]
-AT_ONCE: Final = (5, 3, 2)
+AT_ONCE: Final = (6, 3, 2)
 """Each call costs this process what it costs the daemon, the caller and the tap; and the same for
 those that are held again."""
 AGAIN_S: Final = 100.0
@@ -147,6 +148,12 @@ def _shift(piece: bytes, sent: bytes, at: int) -> int | None:
     return next((by for by in sorted(reach, key=abs) if sent.startswith(piece, at + by)), None)
 
 
+def _quiet(sound: bytes) -> bool:
+    """Whether there is something, and nothing is said in it."""
+    frames = (sound[at : at + FRAME_BYTES] for at in range(0, len(sound), FRAME_BYTES))
+    return bool(sound) and not any(map(is_loud, frames))
+
+
 @dataclass
 class Held:
     """A call that is over."""
@@ -197,8 +204,19 @@ class Held:
         ]
 
     def off_ms(self) -> float:
-        """How far from where it stopped playback went on after a pause, at worst."""
-        return max((abs(pause.shift) / MS for pause in self.followed.pauses), default=0.0)
+        """How far from where it stopped playback went on after a pause, at worst.
+
+        A telephone that lags behind what comes over RTP leaves out frames in which nothing is said.
+        """
+        sent = b"".join(self.items())
+        return max(
+            (
+                abs(pause.shift) / MS
+                for pause in self.followed.pauses
+                if self.result.sip is None or not _quiet(sent[pause.at :][: max(0, pause.shift)])
+            ),
+            default=0.0,
+        )
 
     def all_was_heard(self) -> None:
         """Whole and in order, but for pauses, after which it goes on where it stopped.

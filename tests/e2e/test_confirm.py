@@ -153,10 +153,10 @@ def interruption(held: Held) -> None:
 
 
 def key(held: Held) -> None:
-    """Gone on with, whole; a key is told, a tone that nobody declares to be one is not."""
+    """Reported as speech and told at once, within a frame perhaps: hardly a pause is heard."""
     held.all_was_heard()
     held.nobody_was_cut()
-    assert held.pauses_within(0, least_ms=10)
+    assert not held.pauses_within(0, least_ms=300)
     assert kinds_of(held.session).count(STARTED) == 2
     assert kinds_of(held.session).count(ASKED) == 1
     assert held.said("caller") == text("hello")
