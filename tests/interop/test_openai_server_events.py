@@ -78,12 +78,12 @@ def turns(seen: set[str], session: dict[str, Any]) -> None:
         peer.append(speech())
         (item,) = peer.dialogue.heard()
         peer.dialogue.transcribed(item, transcript)
-        (due,) = peer.dialogue.due()
+        (due,) = peer.dialogue.responses.due()
         due.begin()
         due.open_message()
         due.speak(bytes(8000), "At nine")
         due.finish("completed")
-        peer.dialogue.released(due)
+        peer.dialogue.responses.released(due)
         peer.read()
     peer.send("conversation.item.retrieve", item_id=item.id)
     peer.dialogue.caller_silent()
@@ -112,7 +112,7 @@ def answers(seen: set[str], faults: Faults) -> None:
                 response.write("Good morning")
             response.call("look_up", '{"what": 1}')
             response.finish(status, reason)
-            peer.dialogue.released(response)
+            peer.dialogue.responses.released(response)
             peer.read()
 
 
