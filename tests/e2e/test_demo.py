@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import trio
 
+from voiced import clips
 from voiced.commands import demo as command
 from voiced.demo import SCENARIOS
 from voiced.demo.scenarios import Place
@@ -50,6 +51,25 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
+BROKEN = {
+    "deaf": ("[agent.reception]", '[agent.reception]\nbarge_in = "off"', "interruption"),
+    "mute": (f'greeting_text = "{clips.load("greeting").text}"', 'greeting = ""', "greeting"),
+}
+"""Agents that do not do what the first scenario promises: what is changed in its configuration, and
+which promise it breaks."""
+
+WITH_ANOTHER_AGENT = """
+import dataclasses, pathlib, sys
+from voiced.demo import SCENARIOS, main
+folder, old, new = sys.argv[1:]
+scenario = SCENARIOS["conversation"]
+assert old in scenario.config
+changed = {"config": scenario.config.replace(old, new), "calls": scenario.calls[:1]}
+SCENARIOS["conversation"] = dataclasses.replace(scenario, **changed)
+sys.exit(main(pathlib.Path(folder)))
+"""
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a scenario has left behind."""
@@ -65,6 +85,9 @@ async def show(name: str, folder: Path, shown: dict[str, Shown]) -> None:
     arguments = ["demo", "--scenario", scenario, "--directory", str(folder / name)]
     command = [sys.executable, "-P", "-m", "voiced", *arguments]
     environment = dict(os.environ)
+    if name in BROKEN:
+        old, new, _ = BROKEN[name]
+        command = [sys.executable, "-P", "-c", WITH_ANOTHER_AGENT, str(folder / name), old, new]
     if alone:
         command = [*NO_NETWORK, sys.executable, "-c", LOOPBACK_UP, *command]
         environment["PATH"] = ""  # no espeak-ng, nor anything else
@@ -103,13 +126,14 @@ async def show_all(folder: Path) -> dict[str, Shown]:
             for _ in range(TRIES):
                 before = watch.stalled_ms
                 await show(name, folder, shown)
-                if shown[name].code == 0 or watch.stalled_ms - before < DISTURBED_MS:
+                stalled_ms = watch.stalled_ms - before
+                if name in BROKEN or shown[name].code == 0 or stalled_ms < DISTURBED_MS:
                     break
 
     async with trio.open_nursery() as watching:
         watching.start_soon(watch.run)
         async with trio.open_nursery() as nursery:
-            for name in [*SCENARIOS, *([ALONE] if MAY_LEAVE_THE_NETWORK else [])]:
+            for name in [*SCENARIOS, *BROKEN, *([ALONE] if MAY_LEAVE_THE_NETWORK else [])]:
                 nursery.start_soon(one, name)
         watching.cancel_scope.cancel()
     return shown
@@ -134,6 +158,17 @@ def test_all_that_it_shows_was_heard(name: str, shown: dict[str, Shown]) -> None
     assert "Traceback" not in done.said
     carriers = [place.over for place in SCENARIOS[name].calls]
     assert {"twilio", "sip"} <= set(carriers)
+
+
+@pytest.mark.timeout(ALL_S)
+@pytest.mark.parametrize("name", BROKEN)
+def test_what_was_not_heard_makes_it_fail(name: str, shown: dict[str, Shown]) -> None:
+    done = shown[name]
+    assert done.code == 1, done.said
+    checks = [line for line in done.said.splitlines() if line.startswith(("  yes  ", "  NO   "))]
+    (found,) = [check for check in checks if BROKEN[name][2] in check]
+    assert found.startswith("  NO ")
+    assert "Traceback" not in done.said
 
 
 @pytest.mark.timeout(ALL_S)
