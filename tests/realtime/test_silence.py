@@ -127,6 +127,25 @@ async def test_a_call_that_takes_no_events_hears_no_silence() -> None:
         assert not any(isinstance(event, Lost) for event in await opened.receive())
 
 
+async def test_what_waits_to_be_read_is_no_silence() -> None:
+    """The call takes events again in the moment in which the server would have been too silent."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.configure()
+        await peer.hear("response.create")
+        await peer.say("response.created", response={"id": "r", "conversation_id": "c"})
+        await peer.say("response.done", response={"id": "r", "status": "completed"})
+        await peer.last()
+
+    for _ in range(10):  # which of two tasks that are due goes first is left to chance
+        async with server(handler) as port, session(port, silent_s=0.05) as opened:
+            await until(opened, Ready)
+            opened.respond()
+            await trio.sleep(0.02)
+            time.sleep(0.1)  # noqa: ASYNC251 (the whole process stands still)
+            assert not any(isinstance(event, Lost) for event in await opened.receive())
+
+
 async def expiry(server_says: float | None, **settings: Any) -> float | None:
     """The `expires_in_s` of a session whose server names `server_says` seconds."""
 

@@ -6,6 +6,7 @@ call, and a call that cannot take more lets TCP push back on the model.
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -32,6 +33,8 @@ PING_INTERVAL_S: Final = 20.0
 """The service documents no idle limit; gateways and address translators in between have theirs."""
 
 SILENT_INTERVALS: Final = 2  # without any data after which the connection is taken for half-open
+
+LAST_LOOK_S: Final = 0.02  # at a server that seems to be silent: what is there can be read in that
 
 MAX_MESSAGE: Final = 4 * 1024 * 1024
 """Bytes. A delta of 1 MiB, which clones without streaming do send, is 1.4 MiB in base64."""
@@ -271,6 +274,7 @@ class RealtimeSession:
     async def _watch(self, ws: WebSocket) -> None:
         """Ping, and end a session whose server is gone or silent, until it is over."""
         ping_at = trio.current_time() + PING_INTERVAL_S
+        suspected = -math.inf  # the last data of a server that seems to be silent
         while not self._over.is_set():
             now = trio.current_time()
             if now >= ping_at:
@@ -280,11 +284,16 @@ class RealtimeSession:
             due = now + self._silent_s
             if self._owed_since is not None and self._waiting:
                 due = max(self._owed_since, self._last_data) + self._silent_s
-                if now >= due:
+                if now >= due and suspected != self._last_data:
+                    # What came while the call took no events is being read at this moment.
+                    suspected, due = self._last_data, now + LAST_LOOK_S
+                elif now >= due:
                     text = f"no event for {self._silent_s:g} s while an answer is owed"
                     self.lose("silent", text, retryable=True)
                     ws.abort("silent")
                     return
+            else:
+                suspected = -math.inf
             with trio.move_on_at(min(due, ping_at)):
                 await self._over.wait()
 
