@@ -17,12 +17,15 @@ WORD = recorded()[: 16 * WORD_MS]
 
 @pytest.mark.xfail(strict=True, reason="speech_started after the last sample is taken for a turn")
 @pytest.mark.parametrize("gain", [0.1, 0.25])
-async def test_the_echo_of_a_short_answer_is_no_turn(autojump_clock: object, gain: float) -> None:
+@pytest.mark.parametrize("silence_ms", [500, 1500])
+async def test_the_echo_of_a_short_answer_is_no_turn(
+    autojump_clock: object, gain: float, silence_ms: int
+) -> None:
     """Its echo is reported when nothing is to be heard any more; the model must not answer it."""
     async with speaking(WORD) as (s, leg):
         await leg.echo(gain, 320)
         s.model.emit(SpeechStarted("u2", 120))
-        await leg.echo(gain, 600)
+        await leg.echo(gain, 100 + silence_ms)
         assert s.at(CallState.LISTENING)
         s.model.emit(SpeechStopped("u2", 900), Committed("u2"))
         await trio.sleep(TICK)
@@ -35,6 +38,7 @@ async def test_the_echo_of_a_short_answer_is_no_turn(autojump_clock: object, gai
 async def test_who_speaks_right_after_the_answer_is_answered(
     autojump_clock: object, gain: float, who: int
 ) -> None:
+    """Though an echo is looked for."""
     async with speaking(WORD) as (s, leg):
         await leg.echo(gain, 320)
         said = caller(who)
