@@ -103,6 +103,7 @@ def test_mistakes_are_said_and_the_plugins_listed_all_the_same(tmp_path: Path) -
 def test_one_plugin_is_shown_with_its_keys(tmp_path: Path) -> None:
     file = written(tmp_path, "", mine=MINE)
     result = run("-c", str(file), "mine")
+    assert run("mine", "-c", str(file)).output == result.output  # as all other commands take it
     assert result.exit_code == 0
     assert result.stdout.splitlines() == [
         f"mine ({tmp_path}/own/mine.py)",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tomli_w
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiced.config import ConfigError, Mistake, load, paths
@@ -283,11 +283,13 @@ def loads_or_says_why(content: bytes) -> None:
 
 
 @given(st.binary(max_size=80))
+@settings(deadline=None)  # a busy machine is no defect
 def test_no_bytes_raise_anything_but_config_error(content: bytes) -> None:
     loads_or_says_why(content)
 
 
 @given(DOCUMENTS)
+@settings(deadline=None)  # a busy machine is no defect
 def test_no_document_raises_anything_but_config_error(document: dict[str, Any]) -> None:
     loads_or_says_why(tomli_w.dumps(document).encode("utf-8", "replace"))
 

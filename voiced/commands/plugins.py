@@ -121,11 +121,12 @@ def _list(config_path: Path | None) -> None:
 
 def _show(name: str) -> click.Command:
     @click.command(name, add_help_option=False)
+    @config_option
     @click.pass_obj
-    def show(config_path: Path | None) -> None:
+    def show(before: Path | None, config_path: Path | None) -> None:
         from voiced.hooks.registry import Registry, Unusable
 
-        config, wrong = _configuration(config_path)
+        config, wrong = _configuration(config_path or before)
         registry = Registry(None if config is None else config.daemon.plugin_dir)
         try:
             plugin = registry.load(name)

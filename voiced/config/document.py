@@ -131,6 +131,8 @@ def parse(content: bytes, path: Path) -> Document:
     return Document(data, path.parent, [path], places)
 
 
+_TWICE: Final = re.compile(r"Cannot declare \((.*)\) twice")  # tomllib shows a tuple
+
 _REMEDIES: Final[Sequence[tuple[str, str]]] = (
     ("Invalid value", 'write text in "quotes", and switches as true or false'),
     ("Cannot overwrite a value", "the key is there twice: remove one"),
@@ -162,6 +164,10 @@ def _syntax(path: Path, text: str, error: str) -> ConfigError:
             break
     else:
         remedy = "see toml.io for how TOML is written"
+    if twice := _TWICE.match(message):
+        table = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        message = f"[{table}] is there twice"
+        remedy = f"join the two, or write [[{table}]] both times where it is a list"
     column = f", column {position[2]}" if position and position[2] else ""
     return _refused(path, f"is not TOML{column}: {message[:1].lower()}{message[1:]}", remedy, line)
 

@@ -34,6 +34,9 @@ def check_listeners(config: Config, findings: Findings) -> None:
             path = ("http", "trusted_proxies", index)
             findings.mistake(path, message, 'write e.g. "192.0.2.7" or "10.0.0.0/8"')
     _twilio(config, findings, public=public)
+    if config.admin.listen == config.http.listen and not config.http.listen.endswith(":0"):
+        remedy = 'write another port, such as "127.0.0.1:9180"'
+        findings.mistake(("admin", "listen"), "is the address of [http] listen, too", remedy)
 
 
 def _folders(config: Config, findings: Findings) -> None:

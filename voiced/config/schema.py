@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -100,7 +100,7 @@ class _Checker:
                     if not _fits(kind.key_type, key):
                         self._mistake((*path, key), "has no name", "write one between the quotes")
                 items = (
-                    (key, self.value(kind.value_type, item, (*path, key)))
+                    (key, self._item(kind, item, (*path, key)))
                     for key, item in value.items()
                     if _fits(kind.key_type, key)
                 )
@@ -119,6 +119,13 @@ class _Checker:
                     return value
         return self._unexpected(kind, value, path)
 
+    def _item(self, kind: inspect.DictType, item: Any, path: KeyPath) -> Any:
+        if not isinstance(item, dict | list) and wording.is_table(kind.value_type):
+            table = key_name((*path[:-1], "NAME"))
+            self._mistake(path, "stands in no table of its own", f"write it below [{table}]")
+            return _INVALID
+        return self.value(kind.value_type, item, path)
+
     def _union(self, kind: inspect.UnionType, value: Any, path: KeyPath) -> Any:
         members = [member for member in kind.types if not isinstance(member, inspect.NoneType)]
         if len(members) == 1:
@@ -134,7 +141,7 @@ class _Checker:
         tags = {str(struct.tag): struct for struct in structs}
         tag = value.get(tag_field)
         if isinstance(tag, str) and tag in tags:
-            return self._struct(tags[tag], value, path)
+            return self._struct(tags[tag], value, path, structs)
         choice = wording.one_of(tags)
         if tag is None:
             self._mistake(path, f"has no {tag_field}", f"add {tag_field} = {choice}")
@@ -142,7 +149,14 @@ class _Checker:
             self._wrong_choice(tags, tag, (*path, tag_field))
         return _INVALID
 
-    def _struct(self, kind: inspect.StructType, value: Any, path: KeyPath) -> Any:
+    def _struct(
+        self,
+        kind: inspect.StructType,
+        value: Any,
+        path: KeyPath,
+        others: Sequence[inspect.StructType] = (),
+    ) -> Any:
+        """`others`: the kinds of tables that might stand there as well."""
         if not isinstance(value, dict):
             return self._unexpected(kind, value, path)
         fields = {field.encode_name: field for field in kind.fields}
@@ -156,11 +170,15 @@ class _Checker:
                 checked = self.value(fields[key].type, item, (*path, key))
                 if checked is not _INVALID:
                     valid[key] = checked
+            elif tags := [str(o.tag) for o in others if key in {f.encode_name for f in o.fields}]:
+                remedy = f"remove it, or write {kind.tag_field} = {wording.one_of(tags)}"
+                message = f'unknown key where {kind.tag_field} is "{kind.tag}"'
+                self._mistake((*path, key), message, remedy)
             else:
                 self._unknown(fields, key, path)
         for name, field in fields.items():
             if field.required and name not in value:
-                self._mistake(path, f"has no {name}", f'add {name} = "…"')
+                self._mistake(path, f"has no {name}", wording.addition(field.type, (*path, name)))
             whole = whole and (not field.required or name in valid)
         return valid if whole else _INVALID
 
@@ -185,7 +203,8 @@ class _Checker:
             secret = is_secret(path) or path in self._secrets
             found = wording.found(value, secret=secret)
             message = f"expected {wording.expected(kind)}, found {found}"
-            self._mistake(path, message, wording.remedy(kind, value, secret=secret))
+            remedy = wording.remedy(kind, value, str(path[-1]) if path else "", secret=secret)
+            self._mistake(path, message, remedy)
         return _INVALID
 
     def _wrong_choice(self, choices: Iterable[str | int], value: Any, path: KeyPath) -> None:

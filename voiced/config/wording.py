@@ -9,9 +9,13 @@ from typing import Any, Final
 
 from msgspec import inspect
 
-__all__ = ["expected", "found", "one_of", "remedy", "without_none"]
+from voiced.config.mistakes import KeyPath, key_name
+
+__all__ = ["addition", "expected", "found", "is_table", "one_of", "remedy", "without_none"]
 
 _SHOWN: Final = 40  # characters of a wrong text that are repeated in the message
+
+_UNITS: Final = {"_ms": "milliseconds", "_s": "seconds", "_days": "days", "_usd": "US dollars"}
 
 
 def without_none(kind: inspect.Type) -> inspect.Type:
@@ -21,6 +25,32 @@ def without_none(kind: inspect.Type) -> inspect.Type:
         if len(members) == 1:
             return members[0]
     return kind
+
+
+def is_table(kind: inspect.Type) -> bool:
+    """Say whether a value of this type is a table with keys of its own."""
+    kind = without_none(kind)
+    if isinstance(kind, inspect.UnionType):
+        return all(is_table(member) for member in kind.types)
+    return isinstance(kind, inspect.StructType)
+
+
+def addition(kind: inspect.Type, path: KeyPath) -> str:
+    """Say how to write what is missing at `path`."""
+    match without_none(kind):
+        case inspect.StructType():
+            return f"add [{key_name(path)}]"
+        case inspect.DictType(value_type=value) if is_table(value):
+            return f"add [{key_name((*path, 'NAME'))}]"
+        case inspect.DictType():
+            return f"add [{key_name(path)}]"
+        case inspect.VarTupleType() | inspect.ListType():
+            return f"add {path[-1]} = […]"
+        case inspect.BoolType():
+            return f"add {path[-1]} = true, or false"
+        case inspect.IntType() | inspect.FloatType():
+            return f"add {path[-1]} = NUMBER"
+    return f'add {path[-1]} = "…"'
 
 
 def expected(kind: inspect.Type) -> str:
@@ -87,8 +117,8 @@ def _number(value: float) -> str:
     return str(value)
 
 
-def remedy(kind: inspect.Type, value: Any, *, secret: bool) -> str:
-    """Say what to do with a `value` that `kind` does not take."""
+def remedy(kind: inspect.Type, value: Any, key: str, *, secret: bool) -> str:
+    """Say what to do with a `value` of a key that `kind` does not take."""
     kind = without_none(kind)
     if isinstance(kind, inspect.UnionType):
         number = next((m for m in kind.types if isinstance(m, inspect.FloatType)), None)
@@ -102,6 +132,8 @@ def remedy(kind: inspect.Type, value: Any, *, secret: bool) -> str:
             return f"write {value.lower()} without quotes"
         case ((inspect.IntType() | inspect.FloatType()), str()) if _is_number(value):
             return f"write {value.strip()} without quotes"
+        case ((inspect.IntType() | inspect.FloatType()), str()) if unit := _unit(key):
+            return f"write a number of {unit}, without quotes"
         case ((inspect.StrType() | inspect.CustomType()), _) if scalar:
             return "write it in quotes"
         case inspect.VarTupleType(), str() if not secret:
@@ -114,6 +146,10 @@ def remedy(kind: inspect.Type, value: Any, *, secret: bool) -> str:
             return "name a file, or remove the key"
         case _:
             return "change it, or remove it for the default"
+
+
+def _unit(key: str) -> str | None:
+    return next((unit for end, unit in _UNITS.items() if key.endswith(end)), None)
 
 
 def _is_number(text: str) -> bool:
