@@ -43,6 +43,7 @@ from voiced.starting import (
     http_listeners,
     http_tls,
     leaves,
+    only_daemon,
     open_journal,
     sip_service,
     start_admin,
@@ -103,7 +104,7 @@ async def serve(
     Told so before it listens, it ends at once. Raises StartError, perhaps in a group, as nurseries
     do.
     """
-    with Signals.open() as signals:
+    with only_daemon(loaded.config), Signals.open() as signals:
         await _serve(loaded, config_path, signals, task_status)
     log.info("stopped")
 

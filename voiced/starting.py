@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import sqlite3
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -33,6 +36,7 @@ __all__ = [
     "http_listeners",
     "http_tls",
     "leaves",
+    "only_daemon",
     "open_journal",
     "sip_service",
     "start_admin",
@@ -42,11 +46,44 @@ __all__ = [
 
 log = structlog.get_logger("voiced.daemon")
 
+LOCK_NAME: Final = "daemon.lock"
+
 BACKLOG: Final = 512  # connections that wait to be accepted: a burst of callers, not a queue
 
 
 class StartError(Exception):
     """The daemon cannot start; the text is for the operator, with the remedy."""
+
+
+@contextmanager
+def only_daemon(config: Config) -> Iterator[None]:
+    """Have the state directory for this daemon alone. Raises StartError where another has it.
+
+    Two would take each other's live calls for cut ones, and neither would know what the other has
+    spent. The kernel lets go of the lock when the process ends, whatever ends it.
+    """
+    state_dir = configuration.state_dir(config)
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        lock = (state_dir / LOCK_NAME).open("a+")
+    except OSError:  # the journal cannot be used there either, and says what to do
+        yield
+        return
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StartError(
+                f"another voiced uses {state_dir} (process {lock.read(20).strip() or 'unknown'}); "
+                "stop it, or name another folder as [daemon] state_dir"
+            ) from None
+        except OSError as error:  # a file system without locks
+            log.warning("nothing keeps a second daemon out", folder=str(state_dir), why=str(error))
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
 
 
 def open_journal(config: Config) -> Journal:

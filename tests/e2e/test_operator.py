@@ -425,6 +425,26 @@ async def sighup_reloads(folder: Path) -> None:
 
 
 @scenes
+async def a_second_daemon_is_refused(folder: Path) -> None:
+    """It would take the live calls of the first for cut ones."""
+    head = '[daemon]\nstate_dir = "state"\n[http]\nlisten = "127.0.0.1:0"\n'
+    file = write(folder / "both", OFFLINE + GREETS, head)
+    async with running(file) as daemon, trio.open_nursery() as nursery:
+        heard = trio.Event()
+        stays = Script("stays", "", (WaitForHangUp(),))
+        nursery.start_soon(daemon.call, stays, "greets", when(AgentStarted, heard))
+        await heard.wait()
+        await mistaken(folder, "both", OFFLINE + GREETS, head, [f"process {daemon.process.pid}"])
+        assert [row["reason"] for row in daemon.rows()] == [None]
+        daemon.process.send_signal(signal.SIGKILL)
+        await daemon.ended()
+    async with running(file) as daemon:  # what a crash leaves keeps nobody out
+        await daemon.logged("listening")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert await daemon.ended() == 0
+
+
+@scenes
 async def a_reload_changes_what_the_journal_keeps(folder: Path) -> None:
     """A call of a year ago stays for ever, until the file says otherwise."""
     keeps = 'journal_keep_days = "forever"\n'
