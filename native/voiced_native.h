@@ -55,7 +55,7 @@ ptrdiff_t voiced_convert(voiced_converter *converter, const uint8_t *in, size_t 
 /* Writes what the filter still holds back, and resets. Returns as voiced_convert does. */
 ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size_t room);
 
-/* ---- echo of what was played, in what came back: echo.c; called by voiced/audio.py alone ---- */
+/* ---- echo of what was played, in what came back: echo*.c; called by voiced/audio.py alone ---- */
 
 #define VOICED_ECHO_RATE 4000 /* Hz, of both signals */
 #define VOICED_ECHO_FRAME 80 /* samples judged together, 20 ms */
@@ -64,11 +64,15 @@ ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size
 #define VOICED_ECHO_LAGS 3200 /* delays searched, 0.8 s */
 #define VOICED_ECHO_PAST 240 /* samples before the span that windows reach back to */
 #define VOICED_ECHO_TAPS 96 /* of a path, in a run, 24 ms */
+#define VOICED_ECHO_HOP 20 /* samples from one measure of pitch to the next, 5 ms */
+#define VOICED_ECHO_HOPS 220 /* in a span */
+#define VOICED_ECHO_PERIODS 48 /* of pitch */
 #define VOICED_ECHO_RUNS 3 /* of taps; reflections, and parts of a room's tail */
 #define VOICED_ECHO_POINTS 8192 /* of the transform; not less than span and delays together */
 #define VOICED_ECHO_NEAR 8192 /* samples remembered, 2 s; a power of two */
 #define VOICED_ECHO_FAR 16384 /* 4 s */
 #define VOICED_ECHO_STARTS 4 /* beginnings of playback remembered */
+#define VOICED_ECHO_FRESH 640 /* 160 ms */
 #define VOICED_ECHO_REACH 320 /* how much later or earlier than told playback may begin, 80 ms */
 
 /* A path: runs of taps, the first of which takes far sample i + shift for near sample i. */
@@ -99,14 +103,21 @@ typedef struct {
 
 /* Room to work in; holds nothing from call to call but the transform's factors. */
 typedef struct {
-    float turn_re[VOICED_ECHO_POINTS], turn_im[VOICED_ECHO_POINTS];
-    float re[VOICED_ECHO_POINTS], im[VOICED_ECHO_POINTS];
+    float turn_re[VOICED_ECHO_POINTS / 2], turn_im[VOICED_ECHO_POINTS / 2];
+    float other_re[VOICED_ECHO_POINTS / 2], other_im[VOICED_ECHO_POINTS / 2];
+    float far_re[VOICED_ECHO_POINTS / 2 + 1], far_im[VOICED_ECHO_POINTS / 2 + 1];
+    float re[VOICED_ECHO_POINTS], im[VOICED_ECHO_POINTS], real[VOICED_ECHO_POINTS];
     float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS + VOICED_ECHO_REACH];
     float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    float kept[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float smooth[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], hum[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     uint32_t pieces, piece_from[VOICED_ECHO_FRAMES], piece_to[VOICED_ECHO_FRAMES];
     voiced_echo_taps found;
+    double squares[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + 1];
+    double hum_squares[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + 1];
+    float voice[VOICED_ECHO_HOPS][VOICED_ECHO_PERIODS];
+    uint8_t alike[VOICED_ECHO_HOPS];
     double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
 } voiced_echo_work;
 
@@ -119,12 +130,13 @@ typedef struct {
 } voiced_echo_path;
 
 /* One frame. Mean squares of what came back, of the echo in it and of the rest, after an emphasis
- * of high frequencies; of the rest also how periodic it is (0 to 1) with which period in samples,
- * and with the echo's period (0 if the echo has none); and which share of its power two digit tones
- * hold, with the digit as 4 * row + column. */
+ * of high frequencies; the same below 700 Hz, with less of that emphasis; and which share of the
+ * rest's power two digit tones hold, with the digit as 4 * row + column. Where a path makes things
+ * worse it takes nothing off: the rest is what came back. `fresh`: playback that began anew, whose
+ * place may not be known yet, is heard since VOICED_ECHO_FRESH samples at the most. */
 typedef struct {
-    float near, echo, rest, voice, alike, tone;
-    int32_t period, digit;
+    float near, echo, rest, low_near, low_echo, low_rest, tone;
+    int32_t digit, fresh;
 } voiced_echo_frame;
 
 void voiced_echo_init(voiced_echo *echo);
@@ -143,6 +155,12 @@ void voiced_echo_clear(voiced_echo *echo, int64_t at);
 size_t voiced_echo_analyse(voiced_echo *echo, voiced_echo_work *work, int64_t from, size_t samples,
                            int64_t offset, int32_t earliest, voiced_echo_path *path,
                            voiced_echo_frame *frames);
+
+/* How much of a voice the rest holds in the frames analysed last: the sum, over the best stretch whose
+ * pitch glides as voices do, of how much more periodic than noise it is, each 5 ms. counts[i] says of
+ * frame i: 0 it does not count, 1 not where the rest has the echo's pitch, 2 it does. No more than
+ * VOICED_ECHO_FRAMES. */
+float voiced_echo_voice(const voiced_echo_work *work, const uint8_t *counts, size_t frames);
 
 /* ---- WebSocket framing, RFC 6455: frames.c; called by voiced/frames.py alone ---- */
 

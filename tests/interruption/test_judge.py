@@ -4,61 +4,96 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from voiced.audio import EchoFrame
-from voiced.interruption.judge import find
+from voiced.interruption.judge import Findings, find
 
-QUIET = EchoFrame(
-    near=100.0, echo=0.0, rest=100.0, voice=0.2, alike=0.0, tone=0.0, period=30, digit=0
-)
-VOICE = EchoFrame(near=1e6, echo=0.0, rest=1e6, voice=0.9, alike=0.0, tone=0.0, period=30, digit=0)
-HISS = VOICE._replace(voice=0.3)
-TONE = VOICE._replace(tone=0.95)
-ECHO = EchoFrame(near=1e6, echo=1e6, rest=2e4, voice=0.9, alike=0.0, tone=0.0, period=30, digit=0)
+
+def frame(near: float, echo: float, rest: float, tone: float = 0.0) -> EchoFrame:
+    """One whose powers are the same in both bands."""
+    return EchoFrame(near, echo, rest, near, echo, rest, tone, digit=0, fresh=0)
+
+
+QUIET = frame(100.0, 0.0, 100.0)
+VOICE = frame(1e6, 0.0, 1e6)
+TONE = frame(1e6, 0.0, 1e6, tone=0.95)
+ECHO = frame(1e6, 1e6, 2e4)
+OVER = frame(2e6, 1e6, 1e6)
 START = [QUIET] * 10
 
 
-def test_a_voice_counts_from_its_second_frame_on_with_the_first() -> None:
-    assert find([*START, VOICE], 0).voiced_ms == 0
-    assert find([*START, VOICE, VOICE], 0).voiced_ms == 40
-    assert find([*START, *[VOICE] * 5], 0).voiced_ms == 100
+def judged(frames: list[EchoFrame], count_from: int = 0) -> tuple[bytes, Findings]:
+    """Which frames may speak for the caller, and what is found; all of them are a voice."""
+    asked: list[bytes] = []
+
+    def voice(counts: bytes) -> float:
+        asked.append(counts)
+        return float(sum(count > 0 for count in counts))
+
+    found = find(frames, count_from, voice)
+    return asked[0], found
+
+
+def test_loud_frames_on_a_quiet_line_speak_for_the_caller() -> None:
+    counts, found = judged([*START, *[VOICE] * 5, QUIET])
+    assert counts == bytes([0] * 10 + [2] * 5 + [0])
+    assert (found.voice, found.rest_ms, found.tone_ms, found.echo_share) == (5.0, 100, 0, 0.0)
 
 
 def test_what_lies_before_the_window_does_not_count() -> None:
-    assert find([*START, *[VOICE] * 5, *START], 15).voiced_ms == 0
+    counts, found = judged([*START, *[VOICE] * 5, *START], 15)
+    assert not any(counts)
+    assert found.rest_ms == 0
 
 
-def test_a_pitch_that_jumps_is_no_voice_but_an_octave_is_an_error() -> None:
-    other = VOICE._replace(period=40)
-    octave = VOICE._replace(period=57)
-    assert find([*START, VOICE, other], 0).voiced_ms == 0
-    assert find([*START, VOICE, octave, VOICE], 0).voiced_ms == 60
+def test_tones_are_no_voice() -> None:
+    counts, found = judged([*START, *[TONE] * 10])
+    assert not any(counts)
+    assert found.tone_ms == 200
 
 
-def test_hiss_and_tones_are_no_voice() -> None:
-    assert find([*START, *[HISS] * 10], 0).voiced_ms == 0
-    found = find([*START, *[TONE] * 10], 0)
-    assert (found.voiced_ms, found.tone_ms) == (0, 200)
+def test_hiss_above_the_band_of_pitch_is_no_voice() -> None:
+    hiss = VOICE._replace(low_near=5e3, low_rest=5e3)
+    counts, found = judged([*START, *[hiss] * 10])
+    assert not any(counts)
+    assert found.rest_ms == 200
 
 
 def test_what_an_echo_leaves_unexplained_is_no_voice() -> None:
-    found = find([*START, *[ECHO] * 20], 0)
-    assert found.voiced_ms == 0
+    counts, found = judged([*START, *[ECHO] * 20])
+    assert not any(counts)
     assert found.echo_share > 0.95
 
 
-def test_a_voice_over_an_echo_counts() -> None:
-    over = ECHO._replace(near=2e6, rest=1e6)
-    found = find([*START, *[ECHO] * 20, *[over] * 5, *[ECHO] * 5], 0)
-    assert found.voiced_ms == 100
+def test_a_voice_over_an_echo_counts_and_over_a_good_path_whatever_its_pitch() -> None:
+    frames = [*START, *[ECHO] * 20, *[OVER] * 5, *[ECHO] * 5]
+    assert judged(frames)[0][30:35] == bytes([2, 2, 2, 2, 2])
+    worse = [f._replace(rest=1e5, low_rest=1e5) if f is ECHO else f for f in frames]
+    assert judged(worse)[0][30:35] == bytes([1, 1, 1, 1, 1])
 
 
-def test_a_voice_after_the_echo_is_clear() -> None:
-    found = find([*START, *[ECHO] * 20, *[QUIET] * 10, *[VOICE] * 5], 0)
-    assert found.clear_ms == 100
+def test_a_voice_after_the_echo_counts() -> None:
+    counts, _ = judged([*START, *[ECHO] * 20, *[QUIET] * 10, *[VOICE] * 5])
+    assert counts[-5:] == bytes([2] * 5)
 
 
 def test_a_room_that_rings_on_is_no_voice() -> None:
-    tail = [QUIET._replace(near=p, rest=p, voice=0.9) for p in (3e5, 1e5, 3e4, 1e4)]
-    assert find([*START, *[ECHO._replace(rest=1e5)] * 20, *tail], 0).clear_ms == 0
+    tail = [frame(p, 0.0, p) for p in (3e5, 1e5, 3e4, 1e4)]
+    loud = ECHO._replace(rest=1e5, low_rest=1e5)
+    assert not any(judged([*START, *[loud] * 20, *tail])[0])
+
+
+def test_an_echo_that_is_not_where_it_was_looked_for_is_no_voice() -> None:
+    missed = frame(1e6, 1e6, 1e6)
+    assert not any(judged([*START, *[ECHO] * 20, *[missed] * 5])[0])
+    fresh = OVER._replace(fresh=1)
+    assert not any(judged([*START, *[ECHO] * 20, *[fresh] * 5])[0])
+    louder = frame(6e6, 1e6, 6e6)
+    assert sum(judged([*START, *[ECHO] * 20, *[louder] * 5])[0]) == 10
+
+
+def test_what_is_far_weaker_than_the_echo_was_is_no_voice() -> None:
+    weak = frame(1e4, 0.0, 1e4)
+    assert not any(judged([*START, *[ECHO] * 20, *[QUIET] * 20, *[weak] * 5])[0])
+    assert sum(judged([*START, *[weak] * 5])[0]) == 10
 
 
 power = st.floats(0, 2.0**30, width=32)
@@ -68,11 +103,12 @@ frames = st.lists(
         near=power,
         echo=power,
         rest=power,
-        voice=st.floats(0, 1),
-        alike=st.floats(0, 1),
+        low_near=power,
+        low_echo=power,
+        low_rest=power,
         tone=st.floats(0, 1),
-        period=st.integers(0, 57),
         digit=st.integers(0, 15),
+        fresh=st.integers(0, 1),
     ),
     max_size=55,
 )
@@ -81,16 +117,18 @@ frames = st.lists(
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frames, st.integers(0, 60))
 def test_any_frames_are_judged_within_their_length(some: list[EchoFrame], count_from: int) -> None:
-    found = find(some, count_from)
+    counts, found = judged(some, count_from)
     most = 20 * max(0, len(some) - count_from)
-    assert 0 <= found.clear_ms <= found.voiced_ms <= most
-    assert found.voiced_ms + found.tone_ms <= found.rest_ms + 20
+    assert len(counts) == len(some)
+    assert not any(counts[:count_from])
+    assert 20 * found.voice <= most
+    assert 0 <= found.tone_ms <= found.rest_ms <= most
     assert 0 <= found.echo_share <= 1
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(frames)
 def test_a_louder_rest_is_never_less_voice(some: list[EchoFrame]) -> None:
-    alone = [f._replace(echo=0.0, tone=0.0, near=max(f.rest, 1.0)) for f in some]
-    louder = [f._replace(rest=2 * f.rest, near=2 * f.near) for f in alone]
-    assert find([*START, *louder], 10).voiced_ms >= find([*START, *alone], 10).voiced_ms
+    alone = [frame(max(f.rest, 1.0), 0.0, f.rest) for f in some]
+    louder = [frame(2 * f.near, 0.0, 2 * f.rest) for f in alone]
+    assert judged([*START, *louder], 10)[1].voice >= judged([*START, *alone], 10)[1].voice

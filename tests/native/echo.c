@@ -61,10 +61,18 @@ static void judge(voiced_echo *echo, voiced_echo_work *work) {
     for (size_t i = 0; i < count; i++) {
         voiced_echo_frame *f = &frames[i];
         expect(f->near >= 0 && f->echo >= 0 && f->rest >= 0, "a power is negative or no number");
-        expect(f->voice >= 0 && f->voice < 1.1f, "periodicity is out of range");
+        expect(f->low_near >= 0 && f->low_echo >= 0 && f->low_rest >= 0, "a low power is wrong");
         expect(f->tone >= 0 && f->digit >= 0 && f->digit < 16, "a tone is out of range");
     }
-    free(frames);
+    uint8_t *counts = room(count);
+    for (size_t i = 0; i < count; i++) {
+        counts[i] = (uint8_t)draw(3);
+    }
+    float voice = voiced_echo_voice(work, counts, count);
+    expect(voice >= 0 && voice < 0.6f * VOICED_ECHO_HOPS, "a voice is out of range");
+    memset(counts, 0, count);
+    expect(voiced_echo_voice(work, counts, count) == 0, "a voice where nothing counts");
+    free(counts), free(frames);
 }
 
 static void check_anything(voiced_echo_work *work) {

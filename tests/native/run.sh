@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 
 drivers=(
     "tests/native/audio.c native/g711.c native/resample.c"
-    "tests/native/echo.c native/echo.c"
+    "tests/native/echo.c $(echo native/echo*.c)"
     "tests/native/frames_driver.c native/frames.c"
 )
 

@@ -14,12 +14,13 @@ __all__ = ["Confirmation", "Verdict"]
 Verdict = Literal["interruption", "cough", "echo", "digit"]
 
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
-SURE_MS: Final = 160  # of voice over a known echo: an interruption before the time is over
-SURE_WITHOUT_ECHO_MS: Final = 240  # an echo that has just begun cannot be told yet
-ENOUGH_MS: Final = 80  # of clear voice: an interruption when it is
-ENOUGH_CLEAN_MS: Final = 60  # of such as coughs do not end with
-ENOUGH_OVER_ECHO_MS: Final = 100  # an echo is never explained whole
-KEPT_MS: Final = 40
+SURE: Final = 6.0  # of `Findings.voice`: an interruption before the time is over
+SURE_WITHOUT_ECHO: Final = 12.0  # an echo that has just begun cannot be told yet
+ENOUGH: Final = 2.7  # when the time is over; coughs reach 2.5
+ENOUGH_AGAIN: Final = 3.2  # while playback, and an echo of it, goes on
+SEEN: Final = 4.5  # in an earlier look, of which one idea of the echo's path left ...
+SEEN_STILL: Final = 1.2  # ... so much at least: it was not the echo
+ECHO_PEAK: Final = 6.0  # of a correlation: there may be an echo, though none is believed
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
@@ -49,7 +50,7 @@ class Confirmation:
         self._echoing = False
         self._doubtful = False
         self._over = False
-        self._clear_ms = self._clean_ms = 0  # the most of any look since `begin`
+        self._seen = 0.0
         self.findings: Findings | None = None
 
     def played(self, payload: bytes, at_s: float) -> None:
@@ -76,7 +77,7 @@ class Confirmation:
         self._count_from = max(self._judged_to, end - BEFORE_MS * MS)
         self._looked_at = end if self._again else -1
         self._over = False
-        self._clear_ms = self._clean_ms = 0
+        self._seen = 0.0
         self.findings = None
 
     def speech_stopped(self, at_s: float) -> None:
@@ -110,26 +111,22 @@ class Confirmation:
         start = echo.near_end - echo.SPAN
         path, frames = echo.analyse(start, echo.SPAN, self._timeline.offset, EARLIEST_MS * MS)
         self._echoing = path.runs > 0
-        self._doubtful = path.runs == 0 and path.peak > 7
-        self.findings = find(frames, max(0, (self._count_from - start) // echo.FRAME))
+        self._doubtful = path.runs == 0 and path.peak > ECHO_PEAK
+        self.findings = find(frames, max(0, (self._count_from - start) // echo.FRAME), echo.voice)
         return self.findings
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:
         assert self._began_s is not None
-        sure = SURE_MS if self._echoing else SURE_WITHOUT_ECHO_MS
-        if found.voiced_ms >= sure and not self._doubtful:
+        sure = SURE if self._echoing else SURE_WITHOUT_ECHO
+        if found.voice >= sure and not self._doubtful:
             return "interruption"
         if found.tone_ms >= TONE_MS or self._digit_s >= self._began_s - DIGIT_S:
             return "digit"
-        told = found.clear_ms if self._echoing else found.voiced_ms
-        self._clear_ms = max(self._clear_ms, told)
-        self._clean_ms = max(self._clean_ms, found.clean_ms)
+        if not self._doubtful:
+            self._seen = max(self._seen, found.voice)
         if not due:
             return None
-        # What one look made out the next may lose in part to another idea of the echo's path; but
-        # not all of it, unless it was the echo.
-        if told >= KEPT_MS and (self._clear_ms >= ENOUGH_MS or self._clean_ms >= ENOUGH_CLEAN_MS):
-            return "interruption"
-        if found.voiced_ms >= ENOUGH_OVER_ECHO_MS and not self._again:
+        enough = ENOUGH_AGAIN if self._again else ENOUGH
+        if found.voice >= enough or (self._seen >= SEEN and found.voice >= SEEN_STILL):
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"
