@@ -24,7 +24,8 @@ from voiced.simulate.sip_events import (
     Transferred,
 )
 from voiced.simulate.sip_message import BadMessage, Message, parse, parse_address, uri_of
-from voiced.simulate.sip_sdp import Direction, Media, SdpError
+from voiced.simulate.sip_offers import Offers
+from voiced.simulate.sip_sdp import Direction, SdpError
 from voiced.simulate.sip_transaction import Outgoing
 
 __all__ = ["Agent"]
@@ -38,7 +39,6 @@ class Agent:
     def __init__(self, settings: Settings) -> None:
         self._is = settings
         self._dialog = Dialog(settings)
-        self._offer: Media | None = None
         self._again: tuple[float, Direction] | None = None  # a re-INVITE that met another
         self._out: list[Outgoing] = []
         self._events: list[AgentEvent] = []
@@ -48,6 +48,7 @@ class Agent:
         self.direction: Direction = "sendrecv"
         self.authenticated = False
         """A challenge was answered."""
+        self._offers = Offers(self._dialog, self._complain)
         self._requests = Requests(settings, self._out, self._complain, self._forked)
         self._answers = Answers(settings, self._dialog, self._out, self._complain)
 
@@ -86,8 +87,7 @@ class Agent:
         """Offer the media with another direction, as a telephone does that holds its call."""
         if self.state != "confirmed":
             return
-        body = self._dialog.describe(direction)
-        self._offer = sip_sdp.read(body)
+        body = self._offers.make(direction)
         self._requests.send(
             now_s,
             "INVITE",
@@ -145,8 +145,7 @@ class Agent:
     # --- requests of ours -----------------------------------------------------------------------
 
     def _invite(self, now_s: float, more: tuple[tuple[str, str], ...]) -> None:
-        body = self._dialog.describe(self.direction)
-        self._offer = sip_sdp.read(body)
+        body = self._offers.make(self.direction)
         headers = (*self._is.headers, *more)
         self._requests.send(
             now_s, "INVITE", dialog=self._dialog, body=body, headers=headers, done=self._invited
@@ -163,7 +162,7 @@ class Agent:
             if response.status > 100:
                 if "100rel" in response.all("require"):
                     self._complain(now_s, 421, "100rel is required, which was not offered")
-                self._tell(Provisional(now_s, response.status, self._early(now_s, response)))
+                self._tell(Provisional(now_s, response.status, self._offers.early(now_s, response)))
             if self._cancelled:
                 self._requests.cancel(now_s)
         elif response.status < 300:
@@ -188,21 +187,12 @@ class Agent:
         self._invite(now_s, (header,))
         return True
 
-    def _early(self, now_s: float, response: Message) -> Media | None:
-        if not response.body or response.get("content-type") != "application/sdp":
-            return None
-        try:
-            return sip_sdp.read(response.body)
-        except SdpError as error:
-            self._complain(now_s, 488, str(error))
-            return None
-
     def _confirmed(self, now_s: float, response: Message) -> None:
         self._dialog.establish(response)
         self._retarget(now_s, self._dialog, response)
         self._requests.acknowledge(response, self._dialog.ack(response))
         self.state = "confirmed"
-        media = self._answer_of(now_s, response)
+        media = self._offers.answer(now_s, response)
         if media is not None:
             self._tell(Answered(now_s, media))
         if media is None or self._cancelled:
@@ -219,24 +209,10 @@ class Agent:
         elif response.status >= 200:
             self._retarget(now_s, self._dialog, response)
             self._requests.acknowledge(response, self._dialog.ack(response))
-            media = self._answer_of(now_s, response)
+            media = self._offers.answer(now_s, response)
             if media is not None:
                 self.direction = sip_sdp.REVERSED[media.direction]
                 self._tell(MediaChanged(now_s, media, self.direction, asked))
-
-    def _answer_of(self, now_s: float, response: Message) -> Media | None:
-        content_type = (response.get("content-type") or "").partition(";")[0].strip().lower()
-        if content_type != "application/sdp":
-            self._complain(now_s, 488, f"the 2xx has no SDP but {content_type or 'nothing'!r}")
-            return None
-        assert self._offer is not None
-        try:
-            media = sip_sdp.read(response.body)
-            sip_sdp.agree(self._offer, media)
-        except SdpError as error:
-            self._complain(now_s, 488, str(error))
-            return None
-        return media
 
     def _retarget(self, now_s: float, dialog: Dialog, message: Message) -> None:
         contact = message.get("contact")
