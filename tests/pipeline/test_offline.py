@@ -24,6 +24,7 @@ from tests.e2e.house import (
 from tests.e2e.test_sip_calls import STALL_MS, WORDS, place
 from tests.pipeline.house import House as Ear
 from tests.pipeline.house import Stt, Thinker, Voice, plan
+from tests.plugins.scenery import undisturbedly
 from voiced import audio, clips
 from voiced.config import types
 from voiced.config.types import Agent, OwnVad
@@ -209,6 +210,7 @@ def went_well(result: CallResult, row: Mapping[str, Any]) -> None:
 
 
 @scenes
+@undisturbedly
 async def a_whole_conversation_over_twilio(here: House) -> None:
     result = await here.call(SCRIPTS["conversation"], "talks")
     went_well(result, await here.row(result.call_sid))

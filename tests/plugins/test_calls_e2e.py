@@ -23,7 +23,7 @@ from tests.e2e.house import (
     run_strictly,
 )
 from tests.e2e.test_sip_calls import place
-from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of
+from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of, undisturbedly
 from tests.plugins.test_wavfile import read_stereo, sox_ms
 from voiced.audio import ulaw_to_pcm
 from voiced.simulate import SCRIPTS, CallResult, Script
@@ -141,24 +141,28 @@ def compare(row: Mapping[str, Any], result: CallResult) -> None:
 
 
 @scenes
+@undisturbedly
 async def over_twilio(here: House) -> None:
     result, row = await held(here, "recorded", fact=KEPT)
     compare(row, result)
 
 
 @scenes
+@undisturbedly
 async def over_twilio_at_another_rate(here: House) -> None:
     result, row = await held(here, "wide", fact=KEPT)
     compare(row, result)
 
 
 @scenes
+@undisturbedly
 async def over_sip(here: House) -> None:
     result = await place(here, SCRIPTS["interruption"], codecs=("pcmu",))
     compare(await row_of(here, result, KEPT), result)
 
 
 @scenes
+@undisturbedly
 async def over_sip_in_a_law(here: House) -> None:
     result = await place(here, SCRIPTS["interruption"], codecs=("pcma",))
     compare(await row_of(here, result, KEPT), result)
