@@ -25,6 +25,7 @@ from tests.e2e.house import (
     nothing_is_left,
     run_strictly,
 )
+from tests.e2e.stalls import undisturbed
 from voiced import metrics, twiliocalls
 from voiced.simulate import Script
 from voiced.simulate.client import SocketClosed
@@ -81,6 +82,10 @@ def ended(why: str, times: int = 1) -> None:
 
 @scenes
 async def the_call_beside_goes_on(here: House) -> None:
+    await undisturbed(here, _goes_on)
+
+
+async def _goes_on(here: House) -> None:
     result = await here.call(Script("hears", "", (Pause(8000), HangUp())), "talks")
     assert result.failure is None
     assert not result.violations
