@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from voiced.record import CallRecord
+
+settings.register_profile("voiced", deadline=None)  # how busy the machine is proves nothing
+settings.load_profile("voiced")
 
 
 @pytest.fixture(autouse=True)
