@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import pytest
@@ -53,6 +54,16 @@ def faulty(name: str, faults: str, settings: str) -> None:
         f'[engine.{name}]\nkind = "emulator"\nspeech = "clips"\nfaults = {{ {faults} }}\n'
     )
     agents[name] = agent(name, name, settings)
+
+
+def add(name: str, scene: Callable[[House], Awaitable[None]]) -> None:
+    """A scene that may be played again: its faults come in every session."""
+    scenes[name] = partial(undisturbed, scenario=scene)
+
+
+def played_again(scene: Callable[[House], Awaitable[None]]) -> None:
+    """The same, under the function's own name."""
+    add(getattr(scene, "__name__", ""), scene)
 
 
 def losses(here: House, result: CallResult) -> list[tuple[str, bool]]:
@@ -114,7 +125,7 @@ for name, faults, reason, code, again in (
     ("fails", 'fail_all = true, fail_code = "server_error"', LOST, "server_error", True),
 ):
     faulty(name, faults, GREETS)
-    scenes[name] = partial(lost, name=name, reason=reason, code=code, again=again)
+    add(name, partial(lost, name=name, reason=reason, code=code, again=again))
 
 
 # ---- the model is lost once: what it owed is heard all the same
@@ -155,7 +166,7 @@ scenes["refused_once"] = partial(once, name="refused_once", code="http_429")
 faulty("silent", "silent = true", IMPATIENT)
 
 
-@scenes
+@played_again
 async def silent(here: House) -> None:
     """A filler, patience, the message."""
     result = await here.call(Script("asks", "", (Say("thanks"), WaitForHangUp())), "silent")
@@ -171,7 +182,7 @@ async def silent(here: House) -> None:
 faulty("one_refused", 'fail_response = 1, fail_code = "rate_limit_exceeded"', IMPATIENT)
 
 
-@scenes
+@played_again
 async def one_refused(here: House) -> None:
     """An answer that fails for once is covered by the filler, and the caller may ask again."""
     steps = (Say("thanks"), WaitForAgentSpeech(300), Say("interrupt"), *HEARS, HangUp())
@@ -188,10 +199,6 @@ async def one_refused(here: House) -> None:
 
 
 async def unnoticed(here: House, name: str) -> None:
-    await undisturbed(here, partial(_unnoticed, name=name))
-
-
-async def _unnoticed(here: House, name: str) -> None:
     result = await here.call(Script("asks", "", ASKS), name)
     assert result.failure is None
     assert not result.violations
@@ -217,13 +224,13 @@ for name, faults in (
     ("creates_late", "late_created_ms = 900"),
 ):
     faulty(name, faults, SILENT)
-    scenes[name] = partial(unnoticed, name=name)
+    add(name, partial(unnoticed, name=name))
 
 
 faulty("late", "late_response_ms = 2000", IMPATIENT)
 
 
-@scenes
+@played_again
 async def late(here: House) -> None:
     """A slow answer: the filler first, then the answer."""
     result = await here.call(Script("asks", "", ASKS), "late")
@@ -255,7 +262,7 @@ async def interrupts(here: House, name: str) -> None:
 
 
 for name in ("rejects_truncate", "late_deltas"):
-    scenes[name] = partial(interrupts, name=name)
+    add(name, partial(interrupts, name=name))
 
 
 @pytest.fixture(scope="module")
