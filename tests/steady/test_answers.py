@@ -10,6 +10,7 @@ from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudio,
     CallerTranscript,
+    EngineEvent,
     EngineFault,
     Lost,
     Ready,
@@ -93,18 +94,21 @@ async def test_a_failed_answer_is_asked_for_once_more_then_elsewhere(
         assert call.events[-1] == Resumed("two", "model-two", fallback=True, answering=True)
 
 
+async def greeting_fails(engine: FakeEngine, call: Call, then: EngineEvent) -> None:
+    """It is asked for and fails; `then` comes right behind that."""
+    await trio.sleep(1)
+    call.session.respond("Greet.")
+    failed = ResponseDone("r1", "failed", "server_error")
+    engine.newest.emit(ResponseStarted("r1"), failed, then)
+    await trio.sleep(1)
+    assert engine.newest.asked() == ["Greet."]
+
+
 async def test_an_answer_that_the_session_repeats_itself(autojump_clock: MockClock) -> None:
     engine = FakeEngine()
     async with Call(engine).talk() as call:
-        await trio.sleep(1)
-        call.session.respond("Greet.")
-        engine.newest.emit(
-            ResponseStarted("r1"),
-            ResponseDone("r1", "failed", "server_error"),
-            EngineFault("server_error", "oops", "retry"),
-        )
-        await trio.sleep(1)
-        assert engine.newest.asked() == ["Greet."]
+        await greeting_fails(engine, call, EngineFault("server_error", "oops", "retry"))
+        assert len(engine.sessions) == 1
         engine.newest.lose()
         await trio.sleep(1)
         assert engine.newest.asked() == ["Greet."], "still owed"
@@ -113,15 +117,7 @@ async def test_an_answer_that_the_session_repeats_itself(autojump_clock: MockClo
 async def test_failed_and_lost_at_once(autojump_clock: MockClock) -> None:
     engine = FakeEngine()
     async with Call(engine).talk() as call:
-        await trio.sleep(1)
-        call.session.respond("Greet.")
-        engine.newest.emit(
-            ResponseStarted("r1"),
-            ResponseDone("r1", "failed", "server_error"),
-            Lost("server_error", "oops", retryable=True),
-        )
-        await trio.sleep(1)
-        assert engine.newest.asked() == ["Greet."]
+        await greeting_fails(engine, call, Lost("server_error", "oops", retryable=True))
         assert call.events[-1] == Resumed("one", "model-one", fallback=False, answering=True)
 
 
