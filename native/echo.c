@@ -87,6 +87,18 @@ static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, voiced_ec
     path->kept = kept;
 }
 
+/* The echo's power beside that of what was played, both without the emphasis. */
+static float gain_of(const voiced_echo_work *w, const float *far, size_t n) {
+    float echo = 0, played = 0, echo_sum = 0, played_sum = 1.0f;
+    for (size_t i = 0; i < n; i++) {
+        echo = EMPHASIS * echo + w->echo[PAST + i];
+        played = EMPHASIS * played + far[i];
+        echo_sum += echo * echo;
+        played_sum += played * played;
+    }
+    return echo_sum / played_sum;
+}
+
 /* Marks the frames in which what began anew is first heard, by the path that was chosen. */
 static void mark_fresh(const voiced_echo *e, int64_t from, int64_t offset,
                        const voiced_echo_path *path, voiced_echo_frame *frames, size_t count) {
@@ -122,6 +134,12 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
             find_path(w, n, offset, base, path);
             choose_path(e, w, n, path);
         }
+    }
+    if (path->runs) {
+        int64_t shift = path->kept ? e->known.shift[0] : w->found.shift[0];
+        int64_t first = shift - (offset - earliest - LAGS - PAST) - BEFORE;
+        first = first < 0 ? 0 : first > PAST + LAGS ? PAST + LAGS : first;
+        path->gain = gain_of(w, w->far + first, n);
     }
     echo_spare(w, n);
     echo_listen(w, n, frames);

@@ -261,6 +261,7 @@ class EchoPath(NamedTuple):
     kept: bool  # they are those that explained an earlier echo
     peak: float  # how far the correlation at `lag` stands out over that at all lags
     share: float  # of the power that came back, explained by what was found now
+    gain: float  # the echo's power beside that of what was played; 0 without an echo
 
 
 class EchoFrame(NamedTuple):
@@ -350,7 +351,9 @@ class Echo:
             self._state, work.memory, start, samples, offset, earliest, work.path, work.frames
         )
         found = work.path
-        path = EchoPath(found.lag, found.runs, bool(found.kept), found.peak, found.share)
+        path = EchoPath(
+            found.lag, found.runs, bool(found.kept), found.peak, found.share, found.gain
+        )
         raw = work.view[: count * _ECHO_FRAME.size]
         return path, [EchoFrame._make(fields) for fields in _ECHO_FRAME.iter_unpack(raw)]
 

@@ -15,9 +15,12 @@ Verdict = Literal["interruption", "cough", "echo", "digit"]
 
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
 SURE: Final = 6.0  # of `Findings.voice`: an interruption before the time is over
+SURE_AGAIN: Final = 8.0  # while playback, and an echo of it, goes on
 SURE_WITHOUT_ECHO: Final = 12.0  # an echo that has just begun cannot be told yet
 ENOUGH: Final = 2.7  # when the time is over; coughs reach 2.5
-ENOUGH_AGAIN: Final = 3.2  # while playback, and an echo of it, goes on
+ENOUGH_AGAIN: Final = 3.2
+LOUD_LINE: Final = 0.16  # an echo of -8 dB: it hides so much of a caller that doubt decides for ...
+ENOUGH_ON_LOUD: Final = 2.2  # ... them
 SEEN: Final = 4.5  # in an earlier look, of which one idea of the echo's path left ...
 SEEN_STILL: Final = 1.2  # ... so much at least: it was not the echo
 ECHO_PEAK: Final = 6.0  # of a correlation: there may be an echo, though none is believed
@@ -49,7 +52,10 @@ class Confirmation:
         self._digit_s = -math.inf
         self._echoing = False
         self._doubtful = False
+        self._loud_line = False
+        self._found = self._lost = False  # an echo, by an earlier look since `begin`; and not now
         self._over = False
+        self._found = self._lost = False
         self._seen = 0.0
         self.findings: Findings | None = None
 
@@ -77,6 +83,7 @@ class Confirmation:
         self._count_from = max(self._judged_to, end - BEFORE_MS * MS)
         self._looked_at = end if self._again else -1
         self._over = False
+        self._found = self._lost = False
         self._seen = 0.0
         self.findings = None
 
@@ -111,13 +118,20 @@ class Confirmation:
         start = echo.near_end - echo.SPAN
         path, frames = echo.analyse(start, echo.SPAN, self._timeline.offset, EARLIEST_MS * MS)
         self._echoing = path.runs > 0
+        self._loud_line = path.gain > LOUD_LINE
         self._doubtful = path.runs == 0 and path.peak > ECHO_PEAK
+        self._lost = self._again and self._found and self._doubtful
+        self._found = self._found or path.runs > 0
         self.findings = find(frames, max(0, (self._count_from - start) // echo.FRAME), echo.voice)
         return self.findings
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:
         assert self._began_s is not None
-        sure = SURE if self._echoing else SURE_WITHOUT_ECHO
+        sure, enough = (SURE_AGAIN, ENOUGH_AGAIN) if self._again else (SURE, ENOUGH)
+        if self._loud_line:
+            sure, enough = SURE, ENOUGH_ON_LOUD
+        elif not self._echoing:
+            sure = SURE_WITHOUT_ECHO
         if found.voice >= sure and not self._doubtful:
             return "interruption"
         if found.tone_ms >= TONE_MS or self._digit_s >= self._began_s - DIGIT_S:
@@ -126,7 +140,8 @@ class Confirmation:
             self._seen = max(self._seen, found.voice)
         if not due:
             return None
-        enough = ENOUGH_AGAIN if self._again else ENOUGH
+        if self._lost:  # what a look before took for an echo is one
+            return "echo"
         if found.voice >= enough or (self._seen >= SEEN and found.voice >= SEEN_STILL):
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"
