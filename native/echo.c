@@ -80,7 +80,7 @@ static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, voiced_ec
             w->rest[i] = w->near[i] - w->echo[i];
         }
     } else if ((path->peak > KEEP_PEAK && path->share > KEEP_SHARE) ||
-               (!e->known.runs && path->share > SURELY)) {
+               (!e->known.runs && path->share > KEEP_SHARE)) {
         e->known = w->found; /* for want of a plain one, the first that will do */
     }
     path->runs = (int32_t)(kept ? e->known.runs : w->found.runs);
