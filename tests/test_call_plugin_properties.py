@@ -18,7 +18,6 @@ from tests.fakes import FACTS, FakeEngine, FakeLeg
 from tests.test_call_properties import LedgerJournal, consistent
 from voiced.call import MEDIA_TIMEOUT_S, Call, Services
 from voiced.config.types import Agent
-from voiced.ending import GOODBYE_LIMIT_S, LET_FINISH_S
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -42,6 +41,7 @@ from voiced.leg import Transferred, Unsupported
 from voiced.plugin import Audio, Greeting, Playing, Plugin, Settings, Tool
 from voiced.prompts import Prompts
 from voiced.states import CallState
+from voiced.talk.ending import GOODBYE_LIMIT_S, LET_FINISH_S
 
 PROMPTS: Final = Prompts()  # converted once
 CLIP: Final = Audio(b"\x55" * 4000, PCMU_8K, "Half a second.")

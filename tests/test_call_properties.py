@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from tests.fakes import FACTS, FakeEngine, FakeLeg, FakeSession
 from voiced.call import MEDIA_TIMEOUT_S, Call, Services
 from voiced.config.types import Agent
-from voiced.ending import GOODBYE_LIMIT_S
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -33,8 +32,9 @@ from voiced.formats import PCMU_8K
 from voiced.journal import Journal, Row
 from voiced.playout import Playout
 from voiced.prompts import Prompts
-from voiced.speaker import CHUNK_MS
 from voiced.states import CallState
+from voiced.talk.ending import GOODBYE_LIMIT_S
+from voiced.talk.speaker import CHUNK_MS
 
 RATE: Final = 8  # bytes a millisecond
 MAX_ITEMS: Final = 100  # an item's audio is its number in every byte: below every code of silence

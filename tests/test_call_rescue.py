@@ -8,9 +8,9 @@ import trio
 from tests.test_call import TICK, scene
 from tests.test_call_hold import transfers
 from voiced.config.types import Agent
-from voiced.ending import HOLD_LIMIT_S
 from voiced.engine import Lost, Ready
 from voiced.states import CallState
+from voiced.talk.ending import HOLD_LIMIT_S
 
 TARGET = "+4930123456"
 RESCUED = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0, transfer_when_lost=TARGET)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import trio
 
 from voiced import wav
-from voiced.ending import LastWords
 from voiced.formats import AudioFormat
 from voiced.hooks.stepping import described, interrupts, without_cancelled
 from voiced.leg import Transferred, Unsupported
 from voiced.plugin import Audio, Clip, Json, Playing, Tool
+from voiced.talk.ending import LastWords
 
 if TYPE_CHECKING:
     from voiced.call import Call

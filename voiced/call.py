@@ -20,12 +20,8 @@ import trio
 from voiced.acting import Acting
 from voiced.briefing import instructions
 from voiced.budget import Meter
-from voiced.clipboard import Clipboard
 from voiced.config.types import Agent, Price
-from voiced.conversation import Conversation
 from voiced.costwatch import CostWatch
-from voiced.dialogue import Dialogue
-from voiced.ending import LastWords
 from voiced.engine import Engine, Plan
 from voiced.formats import AudioFormat
 from voiced.hooks.calls import NO_HOOKS, CallHooks
@@ -36,10 +32,14 @@ from voiced.plugin import Call as PluginCall
 from voiced.plugin import Tool
 from voiced.prompts import Prompts
 from voiced.record import CallRecord
-from voiced.sounds import Sounds
 from voiced.summary import summary
-from voiced.toolbox import Toolbox
-from voiced.voice import Voice
+from voiced.talk.clipboard import Clipboard
+from voiced.talk.conversation import Conversation
+from voiced.talk.dialogue import Dialogue
+from voiced.talk.ending import LastWords
+from voiced.talk.sounds import Sounds
+from voiced.talk.toolbox import Toolbox
+from voiced.talk.voice import Voice
 
 __all__ = ["MEDIA_TIMEOUT_S", "Call", "Services", "no_hooks"]
 

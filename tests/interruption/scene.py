@@ -1,7 +1,7 @@
 """A piece of a call in closed loop: the agent speaks, the line echoes, the caller makes a sound, a
 detector of speech reports it, playback pauses, and goes on as the verdict says.
 
-What `voiced.confirming`, `voiced.speaker` and `voiced.heard` do, in steps of 20 ms: audio is told
+What `confirming`, `speaker` and `heard` of `voiced.talk` do, in steps of 20 ms: audio is told
 when it is sent, up to `lead_ms` before it is heard; a pause tells that the rest is not; after it
 playback goes on where the caller stopped hearing; and as long as the detector hears speech the
 judge goes on listening.

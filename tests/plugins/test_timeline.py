@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voiced_plugins._timeline import JOIN_MS, Timeline, Track
 
-from voiced.heard import CallerClock
 from voiced.plugin import PCM16_8K, PCM16_16K, AudioFormat, Encoding, convert
+from voiced.talk.heard import CallerClock
 
 PCMU = AudioFormat(Encoding.PCMU, 8000)
 

@@ -22,7 +22,7 @@ from tests.interop.sip.peers import certificates, free_port
 from tests.interop.sip.phones import Baresip
 from tests.interop.sip.talk import AGENTS, Played, Talk, settled
 from voiced import clips
-from voiced.dialogue import Dialogue
+from voiced.talk.dialogue import Dialogue
 
 pytestmark = pytest.mark.interop
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import trio
 
-from voiced.answers import Answers
-from voiced.connection import Connection
 from voiced.engine import (
     AgentAudio,
     AgentAudioDone,
@@ -33,15 +31,17 @@ from voiced.engine import (
     ToolCall,
     exactly,
 )
-from voiced.floor import Floor
-from voiced.greeting import ModelGreeting
-from voiced.hearing import Hearing
-from voiced.intake import Intake
-from voiced.interrupting import Interruption
-from voiced.patience import Patience
-from voiced.tooling import ToolRuns
-from voiced.truth import Truth
-from voiced.turns import Turns
+from voiced.talk.answers import Answers
+from voiced.talk.connection import Connection
+from voiced.talk.floor import Floor
+from voiced.talk.greeting import ModelGreeting
+from voiced.talk.hearing import Hearing
+from voiced.talk.intake import Intake
+from voiced.talk.interrupting import Interruption
+from voiced.talk.patience import Patience
+from voiced.talk.tooling import ToolRuns
+from voiced.talk.truth import Truth
+from voiced.talk.turns import Turns
 
 if TYPE_CHECKING:
     from voiced.call import Call

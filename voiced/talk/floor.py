@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from voiced.patience import Patience
 from voiced.playout import Playout
 from voiced.record import CallRecord
 from voiced.states import CallState
+from voiced.talk.patience import Patience
 
 __all__ = ["Floor"]
 

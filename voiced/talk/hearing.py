@@ -6,14 +6,14 @@ from typing import Final
 
 import trio
 
-from voiced.clipboard import Clipboard
-from voiced.floor import Floor
-from voiced.greeting import CLIP, GREETING, LOCAL
-from voiced.patience import Patience
 from voiced.record import CallRecord
 from voiced.states import CallState
-from voiced.truth import Truth
-from voiced.turns import Turns
+from voiced.talk.clipboard import Clipboard
+from voiced.talk.floor import Floor
+from voiced.talk.greeting import CLIP, GREETING, LOCAL
+from voiced.talk.patience import Patience
+from voiced.talk.truth import Truth
+from voiced.talk.turns import Turns
 
 __all__ = ["Hearing"]
 
@@ -21,7 +21,7 @@ _S: Final = CallState
 
 
 class Hearing:
-    """One call's (`voiced.speaker.Listener`)."""
+    """One call's (`voiced.talk.speaker.Listener`)."""
 
     def __init__(
         self,

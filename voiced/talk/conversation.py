@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from voiced.absence import Absence
-from voiced.caller import Caller
-from voiced.dialogue import Dialogue
-from voiced.ending import Ending
 from voiced.engine import Session
-from voiced.greeting import GREETING, Opening
-from voiced.heard import Ears
 from voiced.hooks.calls import NO_HOOKS
 from voiced.leg import Leg
 from voiced.plugin import Greeting
-from voiced.speaker import Speaker
 from voiced.states import CallState
-from voiced.transferring import Transfers
+from voiced.talk.absence import Absence
+from voiced.talk.caller import Caller
+from voiced.talk.dialogue import Dialogue
+from voiced.talk.ending import Ending
+from voiced.talk.greeting import GREETING, Opening
+from voiced.talk.heard import Ears
+from voiced.talk.speaker import Speaker
+from voiced.talk.transferring import Transfers
 
 if TYPE_CHECKING:
     from voiced.call import Call

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from voiced import metrics
-from voiced.answers import Answers
 from voiced.engine import Billed, EngineFault, Lost, ModelState, Reconnecting, Resumed, Session
-from voiced.floor import Floor
-from voiced.greeting import ModelGreeting
 from voiced.hooks.calls import CallHooks
-from voiced.intake import Intake
-from voiced.patience import Patience, WindDown
 from voiced.record import CallRecord
-from voiced.turns import Turns
+from voiced.talk.answers import Answers
+from voiced.talk.floor import Floor
+from voiced.talk.greeting import ModelGreeting
+from voiced.talk.intake import Intake
+from voiced.talk.patience import Patience, WindDown
+from voiced.talk.turns import Turns
 
 __all__ = ["Connection"]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from voiced.engine import ToolCall
 from voiced.plugin import Tool, ToolUse
-from voiced.toolbox import MAX_RESULT, MAX_RUNNING, Toolbox
+from voiced.talk.toolbox import MAX_RESULT, MAX_RUNNING, Toolbox
 
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 

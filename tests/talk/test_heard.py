@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiced.heard import OVERHEARD_S, SHIFT_S, WINDOW_S, CallerClock, Ears, Overheard
+from voiced.talk.heard import OVERHEARD_S, SHIFT_S, WINDOW_S, CallerClock, Ears, Overheard
 
 RATE = 8000
 

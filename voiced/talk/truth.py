@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from voiced.clipboard import Clipboard
 from voiced.engine import Session
 from voiced.hooks.calls import CallHooks
 from voiced.playout import Cut, Playout
 from voiced.plugin import Words
 from voiced.record import CallRecord
+from voiced.talk.clipboard import Clipboard
 
 __all__ = ["Truth"]
 

@@ -7,12 +7,12 @@ from typing import Final
 import trio
 
 from voiced.engine import ResponseDone, ResponseStarted, Session
-from voiced.floor import Floor
-from voiced.greeting import ModelGreeting
 from voiced.hooks.calls import CallHooks
-from voiced.intake import Intake
-from voiced.patience import Patience
 from voiced.record import CallRecord
+from voiced.talk.floor import Floor
+from voiced.talk.greeting import ModelGreeting
+from voiced.talk.intake import Intake
+from voiced.talk.patience import Patience
 
 __all__ = ["Answers"]
 

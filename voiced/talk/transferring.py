@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import trio
 
-from voiced.absence import Absence
 from voiced.leg import Leg, LegClosed, Transferred, Unsupported
 from voiced.record import CallRecord
+from voiced.talk.absence import Absence
 
 __all__ = ["Transfers"]
 

@@ -12,9 +12,9 @@ from typing import Final, Protocol
 
 import trio
 
-from voiced.heard import Ears
 from voiced.leg import Leg, LegClosed
 from voiced.playout import Cut, Playout
+from voiced.talk.heard import Ears
 
 __all__ = ["Listener", "Speaker"]
 

@@ -7,16 +7,16 @@ from typing import Final
 
 import trio
 
-from voiced.answers import Answers
-from voiced.clipboard import Clipboard
 from voiced.engine import Session, ToolCall
-from voiced.floor import Floor
 from voiced.leg import Unsupported
-from voiced.patience import Patience
 from voiced.playout import Playout
 from voiced.plugin import Clip
-from voiced.toolbox import Asked, Toolbox
-from voiced.turns import Turns
+from voiced.talk.answers import Answers
+from voiced.talk.clipboard import Clipboard
+from voiced.talk.floor import Floor
+from voiced.talk.patience import Patience
+from voiced.talk.toolbox import Asked, Toolbox
+from voiced.talk.turns import Turns
 
 __all__ = ["ToolRuns"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import trio
 
-from voiced.answers import Answers
 from voiced.hooks.calls import CallHooks
-from voiced.intake import Intake
 from voiced.playout import Cut
 from voiced.record import CallRecord
-from voiced.truth import Truth
-from voiced.voice import Voice
+from voiced.talk.answers import Answers
+from voiced.talk.intake import Intake
+from voiced.talk.truth import Truth
+from voiced.talk.voice import Voice
 
 __all__ = ["Interruption"]
 

@@ -5,10 +5,10 @@ Before media everything waits in the playout; what concerns the speaker then cha
 
 from __future__ import annotations
 
-from voiced.greeting import LOCAL
 from voiced.playout import Cut, Playout
-from voiced.sounds import Sounds
-from voiced.speaker import Speaker
+from voiced.talk.greeting import LOCAL
+from voiced.talk.sounds import Sounds
+from voiced.talk.speaker import Speaker
 
 __all__ = ["Voice"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from voiced import audio
-from voiced.absence import Absence
-from voiced.dialogue import Dialogue
-from voiced.ending import Ending
 from voiced.engine import Session
-from voiced.heard import CallerClock, Overheard
 from voiced.leg import CallerAudio, Digit, Held, Leg, LegClosed, Stopped
+from voiced.talk.absence import Absence
+from voiced.talk.dialogue import Dialogue
+from voiced.talk.ending import Ending
+from voiced.talk.heard import CallerClock, Overheard
 
 if TYPE_CHECKING:
     from voiced.call import Call

@@ -10,20 +10,20 @@ from typing import Final
 
 import trio
 
-from voiced.answers import Answers
 from voiced.config.types import Agent, OwnVad, ServerVad
-from voiced.confirming import Confirming
 from voiced.engine import Session, SpeechStarted
-from voiced.floor import Floor
 from voiced.formats import AudioFormat
-from voiced.greeting import ModelGreeting
 from voiced.hooks.calls import CallHooks
-from voiced.interrupting import Interruption
 from voiced.interruption.confirmation import Confirmation
-from voiced.patience import Patience
 from voiced.record import CallRecord
 from voiced.states import CallState
-from voiced.voice import Voice
+from voiced.talk.answers import Answers
+from voiced.talk.confirming import Confirming
+from voiced.talk.floor import Floor
+from voiced.talk.greeting import ModelGreeting
+from voiced.talk.interrupting import Interruption
+from voiced.talk.patience import Patience
+from voiced.talk.voice import Voice
 
 __all__ = ["Turns"]
 

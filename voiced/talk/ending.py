@@ -7,14 +7,14 @@ from typing import Final, Literal
 
 import trio
 
-from voiced.absence import Absence
 from voiced.config.types import Agent
-from voiced.dialogue import Dialogue
 from voiced.engine import ModelState, exactly
 from voiced.leg import Transferred, Unsupported
 from voiced.record import CallRecord
 from voiced.states import CallState
-from voiced.voice import Voice
+from voiced.talk.absence import Absence
+from voiced.talk.dialogue import Dialogue
+from voiced.talk.voice import Voice
 
 __all__ = ["GOODBYE_LIMIT_S", "HOLD_LIMIT_S", "LET_FINISH_S", "Ending", "LastWords"]
 

@@ -10,10 +10,10 @@ import structlog
 import trio
 
 from voiced import wav
-from voiced.greeting import CLIP
 from voiced.leg import Unsupported
 from voiced.playout import Playout
 from voiced.plugin import Clip
+from voiced.talk.greeting import CLIP
 
 __all__ = ["Clipboard"]
 

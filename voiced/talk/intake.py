@@ -6,7 +6,7 @@ from voiced import audio
 from voiced.config.types import Agent
 from voiced.engine import AgentAudio, Session
 from voiced.formats import AudioFormat
-from voiced.voice import Voice
+from voiced.talk.voice import Voice
 
 __all__ = ["Intake"]
 

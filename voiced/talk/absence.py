@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from voiced.dialogue import Dialogue
 from voiced.record import CallRecord
 from voiced.states import CallState
-from voiced.voice import Voice
+from voiced.talk.dialogue import Dialogue
+from voiced.talk.voice import Voice
 
 __all__ = ["Absence"]
 
