@@ -141,6 +141,7 @@ class Engines:
             config = types.RealtimeEngine(
                 url=f"ws://127.0.0.1:{port}/v1/realtime",
                 model="emulator",
+                dialect=options.faults.dialect,
                 server="other",
                 max_session_s=config.max_session_s,
             )

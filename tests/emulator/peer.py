@@ -16,18 +16,21 @@ PCMU = {"format": {"type": "audio/pcmu"}}
 
 class Peer:
     def __init__(self, faults: Faults | None = None) -> None:
+        faults = faults or Faults()
+        ga = faults.dialect == "ga"
+        self._check = sdk.check if ga else sdk.check_beta
         self.dialogue = Dialogue(
-            model="gpt-realtime-2.1",
+            model="gpt-realtime-2.1" if ga else "gpt-4o-realtime-preview",
             session_id="sess_1",
             expires_at=1_900_000_000,
-            faults=faults or Faults(),
+            faults=faults,
         )
 
     def read(self) -> list[dict[str, Any]]:
         events = [json.loads(message) for message in self.dialogue.outbox]
         self.dialogue.outbox.clear()
         for event in events:
-            sdk.check(event)
+            self._check(event)
         return events
 
     def send(self, kind: str, **fields: Any) -> list[dict[str, Any]]:

@@ -6,17 +6,42 @@ import textwrap
 import tomllib
 from collections.abc import Iterator
 from functools import partial
+from typing import get_args
 
 import click
+import msgspec
 import trio
 
 from voiced.config import parse_listen
 from voiced.emulator.options import EmulatorOptions, Faults, OptionsError, parse_faults
 
-_FAULTS = textwrap.fill(", ".join(Faults.__struct_fields__), 78, break_on_hyphens=False)
+
+def _choices(field: msgspec.structs.FieldInfo) -> str:
+    """A fault's name, and its values where those are words: the first is the usual one."""
+    words = [value for value in get_args(field.type) if isinstance(value, str)]
+    return f"{field.name} ({'|'.join(words)})" if words else field.name
 
 
-@click.command("emulator", epilog=f"\b\nFaults:\n{_FAULTS}")
+_FAULTS = textwrap.fill(
+    ", ".join(map(_choices, msgspec.structs.fields(Faults))), 78, break_on_hyphens=False
+)
+_HELP = f"""\b
+Faults:
+{_FAULTS}
+
+\b
+dialect=beta speaks the interface of 2024: other names, a flat session, and
+a handshake with `OpenAI-Beta: realtime=v1`.
+unnamed_calls=true leaves `name` out of a function call's last event.
+half_calls=N cuts the first N function calls half-way until they are cancelled.
+order=... sends an answer's events as other servers do: created_late
+(response.created behind the first delta), items_first (an item is done before
+its parts are), items_late (it joins the conversation last), words_first and
+words_last (the transcript before or behind the audio).
+"""
+
+
+@click.command("emulator", epilog=_HELP)
 @click.option(
     "--listen",
     metavar="HOST:PORT",

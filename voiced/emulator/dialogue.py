@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import msgspec
 
+from voiced.emulator import beta
 from voiced.emulator.answers import pieces
 from voiced.emulator.errors import Refused, invalid_value, unknown_item
 from voiced.emulator.hearing import InputBuffer, decode_audio
 from voiced.emulator.items import Conversation, Item, already_shorter, text_tokens
 from voiced.emulator.options import Faults
+from voiced.emulator.ordering import Ordering
 from voiced.emulator.responses import Responses, settings_of
 from voiced.emulator.session import merged
 from voiced.emulator.shapes import CLIENT_EVENTS, audio_format, default_session
@@ -38,6 +40,8 @@ class Dialogue:
         self.responses = Responses(faults, self.conversation, self.emit, self.new_id)
         self.buffer = InputBuffer()
         self.errors = 0
+        self._beta = faults.dialect == "beta"
+        self._ordering = Ordering(faults.order)
         self._ids = itertools.count(1)
         self._tag = session_id.removeprefix("sess_")
         self._heard: list[Item] = []
@@ -49,7 +53,10 @@ class Dialogue:
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Queue a server event; encoded at once, what it shows may change later."""
-        self.outbox.append(_json.encode({"type": kind, "event_id": self.new_id("event"), **fields}))
+        event = {"type": kind, "event_id": self.new_id("event"), **fields}
+        told = beta.from_ga(event) if self._beta else event
+        if told is not None:
+            self.outbox += self._ordering.take(kind, _json.encode(told))
 
     def new_id(self, kind: str) -> str:
         """Return an id that is used once."""
@@ -127,10 +134,21 @@ class Dialogue:
             event = self._decode(message)
             given = event.get("event_id")
             event_id = given[:512] if isinstance(given, str) else None
-            CLIENT_EVENTS.check(event, "")
-            _HANDLERS[event["type"]](self, event)
+            shapes = beta.CLIENT_EVENTS if self._beta else CLIENT_EVENTS
+            shapes.check(event, "")
+            self._handle(event)
         except Refused as refused:
             self.refuse(refused, event_id)
+
+    def _handle(self, event: dict[str, Any]) -> None:
+        handler = _HANDLERS[event["type"]]
+        if not self._beta:
+            handler(self, event)
+            return
+        try:
+            handler(self, beta.to_ga(event))
+        except Refused as refused:
+            raise beta.refused(refused) from None
 
     def _decode(self, message: str | bytes) -> dict[str, Any]:
         try:

@@ -9,11 +9,20 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-__all__ = ["EmulatorOptions", "Faults", "OptionsError", "parse_faults"]
+__all__ = ["EmulatorOptions", "Faults", "OptionsError", "Order", "parse_faults"]
 
 Ms = Annotated[int, Meta(ge=0, le=3_600_000)]
 HttpStatus = Literal[0, 400, 401, 403, 404, 429, 500, 503]
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+Order = Literal["usual", "created_late", "items_first", "items_late", "words_first", "words_last"]
+"""Of the events of an answer: as OpenAI sends them, or as others do.
+
+`created_late`: response.created after the first delta. `items_first`: an item is done before its
+parts are. `items_late`: an item joins the conversation when the response is over. `words_first`,
+`words_last`: the whole transcript before the audio, or after it.
+"""
 
 
 class OptionsError(ValueError):
@@ -28,6 +37,7 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     # Before the conversation
+    dialect: Literal["ga", "beta"] = "ga"  # names, session and header of the interface of 2024
     refuse_status: Literal[0, 401, 403, 429, 500, 503] = 0  # HTTP status in place of the upgrade
     refuse_code: str = ""  # upgrade, then an error event with this code and a close
     refuse_first: Count = 0  # only the first so many connections are refused (503, if not said) ...
@@ -55,6 +65,9 @@ class Faults(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     unknown_events: bool = False  # events of types that nobody knows in every response
     function_calls: Annotated[int, Meta(ge=0, le=8)] = 0  # tools called instead of an answer ...
     function_arguments: str = "{}"  # ... with these arguments (half JSON, perhaps), once a turn
+    unnamed_calls: bool = False  # response.function_call_arguments.done without `name`
+    half_calls: Count = 0  # the first so many calls stop half-way and wait to be cancelled
+    order: Order = "usual"  # of the events of an answer
 
     # Transcripts of the caller: usual, before the response, after it, failed, or none
     transcription: Literal["usual", "before", "after", "failed", "never"] = "usual"

@@ -59,6 +59,7 @@ class Performer:
         self._scopes: dict[str, tuple[Response, trio.CancelScope]] = {}
         self._listening: dict[str, trio.Event] = {}  # item id -> its words are known
         self._transcribing = 0
+        self._calls = 0
         self._response_over = trio.Event()
         self._idle: trio.CancelScope | None = None
 
@@ -130,16 +131,30 @@ class Performer:
             response.finish("failed", self._faults.fail_code)
         elif self._calls_functions(response):
             functions = [t["name"] for t in response.settings.tools if t["type"] == "function"]
-            for index in range(self._faults.function_calls):
-                response.call(functions[index % len(functions)], self._faults.function_arguments)
-            response.finish("completed")
+            arguments = self._faults.function_arguments
+            await self._call(
+                response,
+                [
+                    Call(functions[index % len(functions)], arguments)
+                    for index in range(self._faults.function_calls)
+                ],
+            )
         elif (call := self._wanted_call(response)) is not None:
-            response.call(call.name, call.arguments)
-            response.finish("completed")
+            await self._call(response, [call])
         else:
             await self._say(response)
         self._dialogue.responses.released(response)
         self._link.wake()
+
+    async def _call(self, response: Response, calls: list[Call]) -> None:
+        for call in calls:
+            self._calls += 1
+            half = self._calls <= self._faults.half_calls
+            response.call(call.name, call.arguments, half=half)
+            if half:
+                self._link.wake()
+                await trio.sleep_forever()  # the scope ends with the response
+        response.finish("completed")
 
     def _calls_functions(self, response: Response) -> bool:
         """Once a turn: when the results are there, words follow."""
@@ -178,6 +193,9 @@ class Performer:
         per_ms = response.format.bytes_per_ms
         step = self._faults.delta_bytes or self._options.delta_ms * per_ms
         started = trio.current_time()
+        if self._faults.order == "words_first":
+            response.spell(words)
+            words = []
         said = 0
         for start in range(0, len(sound), step):
             end = min(start + step, len(sound))

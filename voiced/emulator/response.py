@@ -61,6 +61,8 @@ class Response:
     audio_ms_sent: int = 0
     _output: list[Item] = field(default_factory=list)
     _open: Item | None = None
+    _half_call: Item | None = None  # its arguments stop half-way
+    _all_said: bool = False  # the transcript is complete before the audio is
     _spoken: str = ""  # transcript so far, or text
     _bytes: int = 0
     _text_out: int = 0
@@ -201,40 +203,59 @@ class Response:
         item.body["content"][0][key] = self._spoken
         self.emit(event, **self._place(item), delta=words)
 
-    def call(self, name: str, arguments: str) -> None:
-        """Call a function, its arguments in two pieces."""
+    def spell(self, words: list[str]) -> None:
+        """Send the whole transcript before the audio that it is of."""
+        item = self._open
+        if self.done or item is None:
+            return
+        for word in words:
+            self._say(item, "response.output_audio_transcript.delta", "transcript", word)
+        self._all_said = True
+        self._transcript_done(item)
+
+    def call(self, name: str, arguments: str, *, half: bool = False) -> None:
+        """Call a function, its arguments in two pieces; `half`: the second is left to `finish`."""
         if self.done:
             return
-        call_id = self.new_id("call")
         body = {
             "id": self.new_id("item"),
             "type": "function_call",
             "name": name,
-            "call_id": call_id,
+            "call_id": self.new_id("call"),
             "arguments": "",
         }
         item = self._add_item(body)
-        self._text_out += text_tokens(name + arguments)
-        place = self._place(item)
-        place.pop("content_index")
         middle = len(arguments) // 2
-        for piece in (arguments[:middle], arguments[middle:]):
-            if piece:
-                self.emit(
-                    "response.function_call_arguments.delta",
-                    **place,
-                    call_id=call_id,
-                    delta=piece,
-                )
-        item.body["arguments"] = arguments
+        self._argue(item, arguments[:middle])
+        if half:
+            self._half_call = item
+            return
+        self._argue(item, arguments[middle:])
+        self._end_call(item, "completed")
+
+    def _argue(self, item: Item, piece: str) -> None:
+        item.body["arguments"] += piece
+        if piece:
+            self.emit(
+                "response.function_call_arguments.delta", **self._call_place(item), delta=piece
+            )
+
+    def _end_call(self, item: Item, status: str) -> None:
+        name, arguments = item.body["name"], item.body["arguments"]
+        self._text_out += text_tokens(name + arguments)
+        named = {} if self.faults.unnamed_calls else {"name": name}
         self.emit(
             "response.function_call_arguments.done",
-            **place,
-            call_id=call_id,
-            name=name,
+            **self._call_place(item),
+            **named,
             arguments=arguments,
         )
-        self._seal(item, "completed")
+        self._seal(item, status)
+
+    def _call_place(self, item: Item) -> dict[str, Any]:
+        place = self._place(item)
+        del place["content_index"]
+        return {**place, "call_id": item.body["call_id"]}
 
     def _seal(self, item: Item, status: str) -> None:
         item.body["status"] = status
@@ -265,6 +286,8 @@ class Response:
                 self._send_delta(item, self._last_delta)
             self._close_part(item)
             self._seal(item, "completed" if status == "completed" else "incomplete")
+        if self._half_call is not None:
+            self._end_call(self._half_call, "incomplete")
         self.emit(
             "response.done",
             response=self._shape(status, _details(status, reason), self._usage(status)),
@@ -277,11 +300,17 @@ class Response:
         place = self._place(item)
         if self.settings.modality == "audio":
             self.emit("response.output_audio.done", **place)
-            self.emit("response.output_audio_transcript.done", **place, transcript=self._spoken)
+            if not self._all_said:
+                self._transcript_done(item)
             self._part("done", {"type": "audio", "transcript": self._spoken})
         else:
             self.emit("response.output_text.done", **place, text=self._spoken)
             self._part("done", {"type": "text", "text": self._spoken})
+
+    def _transcript_done(self, item: Item) -> None:
+        self.emit(
+            "response.output_audio_transcript.done", **self._place(item), transcript=self._spoken
+        )
 
     def _output_tokens(self) -> int:
         return text_tokens(self._spoken) + self._audio_tokens() + self._text_out

@@ -22,6 +22,7 @@ from trio_websocket import (
 )
 from wsproto.utilities import LocalProtocolError
 
+from voiced.emulator import beta
 from voiced.emulator.dialogue import Dialogue
 from voiced.emulator.errors import Refused, refusal
 from voiced.emulator.options import EmulatorOptions
@@ -213,7 +214,12 @@ class Server:
         faults = self._options.faults
         if faults.refuse_code and self._refuses_now():
             return Refused(faults.refuse_code, "The session is refused."), faults.refuse_close
-        if headers.get(b"openai-beta") == b"realtime=v1":
+        name, value = beta.HEADER
+        asks_for_beta = headers.get(name) == value
+        if faults.dialect == "beta":
+            if not asks_for_beta:
+                return beta.missing_header(), 4000
+        elif asks_for_beta:
             text = "The Realtime Beta API is no longer supported. Please use the GA interface."
             return Refused("beta_api_shape_disabled", text), 4000
         if not model:

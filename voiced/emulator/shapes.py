@@ -5,6 +5,7 @@ Source: OpenAI's Realtime API reference, "client events" and "session object", A
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from voiced.emulator.schema import (
@@ -28,9 +29,18 @@ __all__ = [
     "EAGERNESS_MS",
     "FORMATS",
     "MAX_AUDIO_BYTES",
+    "MAX_TOKENS",
+    "NOISE_REDUCTION",
+    "TOOL",
+    "TOOL_CHOICE",
+    "TRANSCRIPTION",
+    "TURN_DETECTION",
+    "VOICE",
     "audio_format",
+    "client_event",
     "default_session",
     "default_turn_detection",
+    "item_kind",
 ]
 
 MAX_AUDIO_BYTES: Final = 15 * 1024 * 1024  # of one append event, as documented
@@ -56,8 +66,8 @@ _FORMAT = Tagged(
         "audio/pcma": _tagged("type", "audio/pcma"),
     },
 )
-_VOICE = OneOf(Text(256), Fields({"id": Text(256)}, ("id",)))
-_TURN_DETECTION = Tagged(
+VOICE: Final = OneOf(Text(256), Fields({"id": Text(256)}, ("id",)))
+TURN_DETECTION: Final = Tagged(
     "type",
     {
         "server_vad": _tagged(
@@ -79,7 +89,7 @@ _TURN_DETECTION = Tagged(
         ),
     },
 )
-_TRANSCRIPTION = Fields(
+TRANSCRIPTION: Final = Fields(
     {
         "model": Text(256),
         "language": OrNull(Text(16)),
@@ -89,7 +99,8 @@ _TRANSCRIPTION = Fields(
         "keywords": OrNull(ListOf(Text(256), 1024)),
     }
 )
-_TOOL = Tagged(
+NOISE_REDUCTION: Final = OrNull(Fields({"type": Choice(("near_field", "far_field"))}, ("type",)))
+TOOL: Final = Tagged(
     "type",
     {
         "function": _tagged(
@@ -115,7 +126,7 @@ _TOOL = Tagged(
         ),
     },
 )
-_TOOL_CHOICE = OneOf(
+TOOL_CHOICE: Final = OneOf(
     Choice(("auto", "none", "required")),
     Tagged(
         "type",
@@ -125,7 +136,7 @@ _TOOL_CHOICE = OneOf(
         },
     ),
 )
-_MAX_TOKENS = OneOf(Choice(("inf",)), Number(1, 4096, whole=True))
+MAX_TOKENS: Final = OneOf(Choice(("inf",)), Number(1, 4096, whole=True))
 _MODALITIES = ListOf(Choice(("audio", "text")), 1)
 _EFFORT = Fields({"effort": Choice(("none", "minimal", "low", "medium", "high", "xhigh"))})
 _PROMPT = OrNull(Anything())
@@ -144,23 +155,21 @@ _SESSION = Tagged(
                     "input": Fields(
                         {
                             "format": _FORMAT,
-                            "noise_reduction": OrNull(
-                                Fields({"type": Choice(("near_field", "far_field"))}, ("type",))
-                            ),
-                            "transcription": OrNull(_TRANSCRIPTION),
-                            "turn_detection": OrNull(_TURN_DETECTION),
+                            "noise_reduction": NOISE_REDUCTION,
+                            "transcription": OrNull(TRANSCRIPTION),
+                            "turn_detection": OrNull(TURN_DETECTION),
                         }
                     ),
                     "output": Fields(
-                        {"format": _FORMAT, "voice": _VOICE, "speed": Number(0.25, 1.5)}
+                        {"format": _FORMAT, "voice": VOICE, "speed": Number(0.25, 1.5)}
                     ),
                 }
             ),
-            tools=ListOf(_TOOL, 128),
-            tool_choice=_TOOL_CHOICE,
+            tools=ListOf(TOOL, 128),
+            tool_choice=TOOL_CHOICE,
             parallel_tool_calls=Bool(),
             reasoning=OrNull(_EFFORT),
-            max_output_tokens=_MAX_TOKENS,
+            max_output_tokens=MAX_TOKENS,
             truncation=OneOf(
                 Choice(("auto", "disabled")),
                 _tagged(
@@ -197,58 +206,64 @@ def _message(role: str, **content: Fields) -> Fields:
 
 
 _TEXT = _tagged("type", "input_text", text=Text())
-_MESSAGE = Tagged(
-    "role",
-    {
-        "user": _message(
-            "user",
-            input_text=_TEXT,
-            input_audio=_tagged("type", "input_audio", audio=Text(), transcript=OrNull(Text())),
-            input_image=_tagged(
-                "type",
-                "input_image",
-                image_url=Text(),
-                detail=Choice(("auto", "low", "high")),
-            ),
-        ),
-        "system": _message("system", input_text=_TEXT),
-        "assistant": _message(
-            "assistant",
-            output_text=_tagged("type", "output_text", text=Text()),
-            output_audio=_tagged(
-                "type", "output_audio", audio=OrNull(Text()), transcript=OrNull(Text())
-            ),
-        ),
-    },
+_USER = _message(
+    "user",
+    input_text=_TEXT,
+    input_audio=_tagged("type", "input_audio", audio=Text(), transcript=OrNull(Text())),
+    input_image=_tagged(
+        "type",
+        "input_image",
+        image_url=Text(),
+        detail=Choice(("auto", "low", "high")),
+    ),
 )
 
 
+@dataclass(frozen=True)
 class _Item(Tagged):
     """An item: by `type`, and a message by its `role` as well."""
 
+    messages: Tagged | None = None
+
     def check(self, value: Any, path: str) -> None:
-        if isinstance(value, dict) and value.get("type") == "message":
-            _MESSAGE.check(value, path)
+        if self.messages and isinstance(value, dict) and value.get("type") == "message":
+            self.messages.check(value, path)
         else:
             super().check(value, path)
 
 
-_ITEM = _Item(
-    "type",
-    {
-        "message": Fields({}),
-        "function_call": _item(
-            "function_call",
-            ("name", "arguments"),
-            name=Text(64),
-            call_id=Text(64),
-            arguments=Text(),
+def item_kind(**assistant: Fields) -> Kind:
+    """Return the shape of an item; `assistant` are the parts that an assistant's message has."""
+    return _Item(
+        "type",
+        {
+            "message": Fields({}),
+            "function_call": _item(
+                "function_call",
+                ("name", "arguments"),
+                name=Text(64),
+                call_id=Text(64),
+                arguments=Text(),
+            ),
+            "function_call_output": _item(
+                "function_call_output", ("call_id", "output"), call_id=Text(64), output=Text()
+            ),
+            "item_reference": _tagged("type", "item_reference", id=Text(32)),
+        },
+        messages=Tagged(
+            "role",
+            {
+                "user": _USER,
+                "system": _message("system", input_text=_TEXT),
+                "assistant": _message("assistant", **assistant),
+            },
         ),
-        "function_call_output": _item(
-            "function_call_output", ("call_id", "output"), call_id=Text(64), output=Text()
-        ),
-        "item_reference": _tagged("type", "item_reference", id=Text(32)),
-    },
+    )
+
+
+_ITEM = item_kind(
+    output_text=_tagged("type", "output_text", text=Text()),
+    output_audio=_tagged("type", "output_audio", audio=OrNull(Text()), transcript=OrNull(Text())),
 )
 
 _RESPONSE = Fields(
@@ -257,19 +272,20 @@ _RESPONSE = Fields(
         "input": ListOf(_ITEM, 256),
         "instructions": Text(),
         "output_modalities": _MODALITIES,
-        "audio": Fields({"output": Fields({"format": _FORMAT, "voice": _VOICE})}),
-        "tools": ListOf(_TOOL, 128),
-        "tool_choice": _TOOL_CHOICE,
+        "audio": Fields({"output": Fields({"format": _FORMAT, "voice": VOICE})}),
+        "tools": ListOf(TOOL, 128),
+        "tool_choice": TOOL_CHOICE,
         "parallel_tool_calls": Bool(),
         "reasoning": OrNull(_EFFORT),
-        "max_output_tokens": _MAX_TOKENS,
+        "max_output_tokens": MAX_TOKENS,
         "prompt": _PROMPT,
         "metadata": OrNull(MapOf(Text(512), 16, 64)),
     }
 )
 
 
-def _event(name: str, required: tuple[str, ...] = (), /, **kinds: Kind) -> Fields:
+def client_event(name: str, required: tuple[str, ...] = (), /, **kinds: Kind) -> Fields:
+    """Return the shape of an event of that `type`."""
     return Fields(
         {"type": Choice((name,)), "event_id": OrNull(Text(512)), **kinds}, ("type", *required)
     )
@@ -281,27 +297,27 @@ CLIENT_EVENTS: Final = Tagged(
     {
         event.fields["type"].values[0]: event  # type: ignore[attr-defined]
         for event in (
-            _event("session.update", ("session",), session=_SESSION),
-            _event("input_audio_buffer.append", ("audio",), audio=Text()),
-            _event("input_audio_buffer.commit"),
-            _event("input_audio_buffer.clear"),
-            _event(
+            client_event("session.update", ("session",), session=_SESSION),
+            client_event("input_audio_buffer.append", ("audio",), audio=Text()),
+            client_event("input_audio_buffer.commit"),
+            client_event("input_audio_buffer.clear"),
+            client_event(
                 "conversation.item.create",
                 ("item",),
                 item=_ITEM,
                 previous_item_id=OrNull(_ID),
             ),
-            _event("conversation.item.retrieve", ("item_id",), item_id=_ID),
-            _event("conversation.item.delete", ("item_id",), item_id=_ID),
-            _event(
+            client_event("conversation.item.retrieve", ("item_id",), item_id=_ID),
+            client_event("conversation.item.delete", ("item_id",), item_id=_ID),
+            client_event(
                 "conversation.item.truncate",
                 ("item_id", "content_index", "audio_end_ms"),
                 item_id=_ID,
                 content_index=Number(0, 2**31, whole=True),
                 audio_end_ms=Number(0, 2**31, whole=True),
             ),
-            _event("response.create", response=OrNull(_RESPONSE)),
-            _event("response.cancel", response_id=OrNull(_ID)),
+            client_event("response.create", response=OrNull(_RESPONSE)),
+            client_event("response.cancel", response_id=OrNull(_ID)),
         )
     },
 )
