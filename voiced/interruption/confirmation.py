@@ -29,6 +29,7 @@ DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
 STEP_MS: Final = 40  # of new audio between two looks
 STEP_AGAIN_MS: Final = 100  # playback goes on: there is less haste
+TAIL_S: Final = 1.0  # after the last sample: a line's delay, and what a detector takes to report
 
 
 @final
@@ -42,6 +43,8 @@ class Confirmation:
 
     def __init__(self, leg_format: AudioFormat, confirm_ms: int) -> None:
         self._timeline = Timeline(leg_format)
+        self._bytes_per_s = 1000 * leg_format.bytes_per_ms
+        self._silent_s = -math.inf  # from then on nothing is played
         self._confirm_s = confirm_ms / 1000
         self._began_s: float | None = None
         self._count_from = 0  # samples that came back before it were judged before
@@ -62,10 +65,16 @@ class Confirmation:
     def played(self, payload: bytes, at_s: float) -> None:
         """The caller hears `payload` from `at_s` on, which may lie ahead."""
         self._timeline.played(payload, at_s)
+        self._silent_s = at_s + len(payload) / self._bytes_per_s
 
     def cleared(self, at_s: float) -> None:
         """What was to be heard after `at_s` is not: playback paused, or was cut."""
         self._timeline.cleared(at_s)
+        self._silent_s = min(self._silent_s, at_s)
+
+    def may_echo(self, at_s: float) -> bool:
+        """Whether speech reported at `at_s` may be the echo of what was played until then."""
+        return at_s < self._silent_s + TAIL_S
 
     def caller(self, payload: bytes, at_s: float) -> None:
         """The caller's audio as it arrives; always, since the time before `begin` counts too."""
