@@ -19,7 +19,7 @@ from voiced.call import Call, Services
 from voiced.config.types import Agent, Cost, Number, Price
 from voiced.engine import Ready, SpeechStarted
 from voiced.formats import PCMU_8K
-from voiced.journal import Journal, Spent, Struck
+from voiced.journal import Charge, Journal, Spent, Struck
 from voiced.prompts import Prompts
 
 NOON = 1_790_000_000.0 - 1_790_000_000.0 % 86400 + 43200
@@ -36,7 +36,7 @@ def budget(clock: Clock | None = None, **caps: float) -> tuple[Budget, list[Spen
     kept: list[Spent] = []
     clock = clock or Clock()
 
-    def keep(entry: Spent | Struck) -> None:
+    def keep(entry: Spent | Charge | Struck) -> None:
         if isinstance(entry, Spent):
             kept.append(entry)
 

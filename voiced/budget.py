@@ -18,13 +18,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Literal
 
 from msgspec import UNSET
 
 from voiced.config.numbers import normalised
 from voiced.config.types import Cost, Number
-from voiced.journal_rows import Spent, Struck, day_of
+from voiced.journal_rows import Charge, Spent, Struck, day_of
 
 __all__ = ["FAREWELL_S", "Budget", "Cap", "Meter", "day_of"]
 
@@ -51,7 +52,10 @@ class Budget:
     """What a day's calls have cost. A new day begins with nothing, at midnight UTC."""
 
     def __init__(
-        self, keep: Callable[[Spent | Struck], None], *, clock: Callable[[], float] = time.time
+        self,
+        keep: Callable[[Spent | Charge | Struck], None],
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`keep` writes down what is spent and which cap strikes; `clock` gives Unix time."""
         self.cost = Cost()
@@ -69,10 +73,25 @@ class Budget:
         """Take over what was spent, and which caps struck, before this start."""
         for each in spent:
             if each.day == self._day:
-                self._add(each.called, each.usd)
+                self._add(normalised(each.called), each.usd)
         for cap in struck:
             if cap.day == self._day:
                 self._struck[cap.called] = cap.usd
+
+    def charge(self, call_id: str | None, usd: float) -> None:
+        """A call that has ended, or none at all, has cost so much more.
+
+        The day's sum has it at once; the called number's once the journal has said which that is.
+        """
+        self._turn_day()
+        self._total += usd
+        told = partial(self._charge_number, self._day, usd)
+        self._keep(Charge(self._day, call_id or "", usd, told))
+
+    def _charge_number(self, day: str, usd: float, called: str) -> None:
+        if day == self._day:
+            number = normalised(called)
+            self._numbers[number] = self._numbers.get(number, 0.0) + usd
 
     def spent_today(self, called: str | None = None) -> float:
         """US dollars, of all calls or of those of one called number."""

@@ -99,17 +99,24 @@ class Spending:
         self._billed = billed
         self._used: dict[Billed, Usage] = {billed: Usage()}
         self._seconds: dict[Billed, float] = {billed: 0.0}
+        self._beside: dict[str, tuple[Usage, float]] = {}
         self._flows = self._connected = False
         self._since: float | None = None  # the model is paid by time from then on
 
     @property
     def usage(self) -> Usage:
         """What all models together have used."""
-        return sum(self._used.values(), Usage())
+        beside = (used for used, _ in self._beside.values())
+        return sum((*self._used.values(), *beside), Usage())
 
     def use(self, usage: Usage) -> None:
         """The models of the engine that talks now have used so much more."""
         self._used[self._billed] += usage
+
+    def use_beside(self, model: str, usage: Usage, usd: float) -> None:
+        """A model was asked for the call's sake, beside those of its engines, and cost so much."""
+        used, cost = self._beside.get(model, (Usage(), 0.0))
+        self._beside[model] = used + usage, cost + usd
 
     def begin(self, now: float) -> None:
         """Audio flows: minutes count from now on, as far as a model is connected."""
@@ -146,6 +153,9 @@ class Spending:
                 add(billed.transcription, partial(transcription_usd, usage=used))
             if billed.speech and _any(used, _OF_SPEECH):
                 add(billed.speech, partial(speech_usd, usage=used))
+        for model, (_, usd) in self._beside.items():
+            before = found.get(model, 0.0)
+            found[model] = None if before is None else before + usd
         return found
 
     def usd(self, prices: Mapping[str, Price], now: float) -> float | None:

@@ -149,6 +149,7 @@ async def _serve(
                     return
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
+                completer.used = switchboard.used_afterwards
                 await _remember(switchboard.budget, journal)
                 house = _House(
                     config, config_path, engines, switchboard, plugins, completer, signals

@@ -16,9 +16,27 @@ from typing import Any, Final, Literal
 import structlog
 import trio
 
-from voiced.journal_file import MAX_FACTS, SCHEMA_VERSION, connect, decoded, prepare, store
+from voiced.journal_file import (
+    MAX_FACTS,
+    SCHEMA_VERSION,
+    called,
+    connect,
+    decoded,
+    prepare,
+    store,
+)
 from voiced.journal_pruning import Pruner
-from voiced.journal_rows import Annotation, Fact, Note, Row, Spent, Struck, checked_fact
+from voiced.journal_rows import (
+    Added,
+    Annotation,
+    Charge,
+    Fact,
+    Note,
+    Row,
+    Spent,
+    Struck,
+    checked_fact,
+)
 
 __all__ = [
     "BACKLOG",
@@ -26,7 +44,9 @@ __all__ = [
     "MAX_FACT",
     "MAX_FACTS",
     "SCHEMA_VERSION",
+    "Added",
     "Annotation",
+    "Charge",
     "Fact",
     "Journal",
     "Note",
@@ -84,8 +104,12 @@ class Journal:
             value = value[:MAX_FACT]
         self._queue(Annotation(call_id, name[:64], value), call=call_id, fact=name)
 
-    def spend(self, spent: Spent | Struck) -> None:
-        """Queue what a call has cost by now, or that a cap has struck; never blocks."""
+    def add(self, added: Added) -> None:
+        """Queue what was used for a call whose row is complete; never blocks."""
+        self._queue(added, call=added.call_id)
+
+    def spend(self, spent: Spent | Charge | Struck) -> None:
+        """Queue what a call has cost by now, or more, or that a cap has struck; never blocks."""
         self._queue(spent, day=spent.day)
 
     def _queue(self, entry: Note, **about: str | None) -> None:
@@ -120,7 +144,7 @@ class Journal:
                 rows = []
         finally:
             # Cancelled, with rows of calls that the same cancellation has ended: they are owed. So
-            # are those in hand: where they are written already, that they are again is no harm.
+            # are those in hand, which `_write` empties once they are written: some of them add.
             if rows := [*rows, *self._waiting()]:
                 with trio.move_on_after(LAST_WRITE_S, shield=True):
                     await self._write(rows)
@@ -136,18 +160,24 @@ class Journal:
         return rows
 
     async def _write(self, rows: list[Note]) -> None:
+        charges: list[tuple[Charge, str]] = []
         try:
             async with self._turn:
-                await trio.to_thread.run_sync(self._store, rows)
+                charges = await trio.to_thread.run_sync(self._store, rows)
+                rows.clear()
         except (sqlite3.Error, OSError) as error:
             log.error("journal cannot be written", file=str(self.path), error=str(error))
         except Exception:  # a row that we made wrong: the calls go on, and so does the journal
             log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
+        for charge, number in charges:
+            charge.told(number)
 
-    def _store(self, rows: list[Note]) -> None:
+    def _store(self, rows: list[Note]) -> list[tuple[Charge, str]]:
         with closing(connect(self.path)) as database, database:
             for row in rows:
                 store(database, row)
+            charges = [row for row in rows if isinstance(row, Charge)]
+            return [(charge, called(database, charge.call_id)) for charge in charges]
 
     def spent(self, day: str) -> list[Spent]:
         """What each call of a day has cost; blocks on the disk."""

@@ -12,10 +12,20 @@ from typing import Any, Final
 
 import structlog
 
-from voiced.journal_rows import STRUCTURES, Annotation, Note, Row, Spent, Struck
+from voiced.journal_rows import (
+    STRUCTURES,
+    Added,
+    Annotation,
+    Charge,
+    Note,
+    Row,
+    Spent,
+    Struck,
+    summed,
+)
 from voiced.text import encodable
 
-__all__ = ["MAX_FACTS", "SCHEMA_VERSION", "connect", "decoded", "prepare", "store"]
+__all__ = ["MAX_FACTS", "SCHEMA_VERSION", "called", "connect", "decoded", "prepare", "store"]
 
 log = structlog.get_logger("voiced.journal")
 
@@ -118,6 +128,14 @@ def store(database: sqlite3.Connection, note: Note) -> None:
             )
         case Annotation():
             _annotate(database, note)
+        case Added():
+            _add(database, note)
+        case Charge():
+            database.execute(
+                "INSERT INTO spent VALUES (?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET usd = usd + excluded.usd",
+                (note.day, note.call_id, called(database, note.call_id), note.usd),
+            )
         case Spent():
             database.execute(
                 "INSERT OR REPLACE INTO spent VALUES (?, ?, ?, ?)",
@@ -129,6 +147,27 @@ def store(database: sqlite3.Connection, note: Note) -> None:
                 "INSERT OR REPLACE INTO struck VALUES (?, ?, ?, ?)",
                 (note.day, cap, encodable(note.called or ""), note.usd),
             )
+
+
+def called(database: sqlite3.Connection, call_id: str) -> str:
+    """The number that a call had called; empty for a call that is not there."""
+    query = "SELECT called FROM call WHERE call_id = ?"
+    found = database.execute(query, (call_id,)).fetchone()
+    return "" if found is None else str(found[0])
+
+
+def _add(database: sqlite3.Connection, entry: Added) -> None:
+    """Add to the usage and the cost of a call's row, if there is one; no cost stays none."""
+    query = "SELECT usage FROM call WHERE call_id = ?"
+    found = database.execute(query, (entry.call_id,)).fetchone()
+    if found is None:
+        log.warning("usage of an unknown call", call=entry.call_id)
+        return
+    usage = summed(json.loads(found[0] or "{}"), entry.usage)
+    database.execute(
+        "UPDATE call SET usage = ?, cost_usd = cost_usd + ? WHERE call_id = ?",
+        (json.dumps(usage), entry.usd, entry.call_id),
+    )
 
 
 def _add_columns(database: sqlite3.Connection, version: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +14,9 @@ from voiced.transcript import Entry
 
 __all__ = [
     "STRUCTURES",
+    "Added",
     "Annotation",
+    "Charge",
     "Fact",
     "Note",
     "Row",
@@ -22,6 +24,7 @@ __all__ = [
     "Struck",
     "checked_fact",
     "day_of",
+    "summed",
 ]
 
 Fact = str | int | float | bool | None
@@ -36,6 +39,11 @@ _LARGEST: Final = 2**63
 def day_of(unix: float) -> str:
     """The day, in UTC, of a time: `2026-11-21`."""
     return time.strftime("%Y-%m-%d", time.gmtime(unix))
+
+
+def summed(usage: Mapping[str, float], more: Mapping[str, float]) -> dict[str, float]:
+    """Two usages, field by field."""
+    return {name: usage.get(name, 0) + more.get(name, 0) for name in {**usage, **more}}
 
 
 @dataclass(slots=True)
@@ -65,6 +73,12 @@ class Row:
     media: Mapping[str, object] = field(default_factory=dict)
     facts: dict[str, Fact] = field(default_factory=dict)
 
+    def add(self, added: Added) -> None:
+        """What was used for the call since its row was complete; no cost stays none."""
+        self.usage = summed(self.usage, added.usage)
+        if self.cost_usd is not None:
+            self.cost_usd += added.usd
+
     def values(self) -> dict[str, object]:
         """Column to value, structures as JSON text."""
         row: dict[str, object] = {name: getattr(self, name) for name in self.__slots__}
@@ -88,6 +102,26 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
+class Charge:
+    """What something more has cost, beside what `Spent` says of a call: it adds."""
+
+    day: str  # as in Spent
+    call_id: str  # empty: of no call
+    usd: float
+    told: Callable[[str], None]
+    """Is told, once it is written, which number the call had called; empty where none is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What was used for a call after its row was complete: it adds to what stands there."""
+
+    call_id: str
+    usage: Mapping[str, float]
+    usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class Struck:
     """A cap that has ended a call: it takes no other on that day."""
 
@@ -105,7 +139,7 @@ class Annotation:
     value: Fact
 
 
-Note = Row | Annotation | Spent | Struck
+Note = Row | Annotation | Added | Spent | Charge | Struck
 """What can be written down."""
 
 

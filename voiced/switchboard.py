@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import hashlib
 import secrets
@@ -17,11 +18,13 @@ from msgspec import UNSET
 from voiced import metrics
 from voiced.budget import Budget
 from voiced.call import Call, Services, no_hooks
+from voiced.completing import Used
 from voiced.config.types import Agent, Config, EngineConfig, Number, PipelineEngine
-from voiced.cost import expected_usd_s
+from voiced.cost import cost_usd, expected_usd_s
 from voiced.engine import Engine
 from voiced.formats import AudioFormat
 from voiced.hooks import House
+from voiced.journal import Added
 from voiced.leg import CallFacts
 from voiced.text import printable
 
@@ -105,6 +108,7 @@ class Switchboard:
         """Where calls run; without one none is taken."""
         self._calls: dict[str, Call] = {}  # by call_id
         self._uncollected = 0  # calls that have ended since the last collection
+        self._unpriced: set[str] = set()  # models whose lack was said; as many as there are
         self._draining = False
         self._idle = trio.Event()
 
@@ -207,6 +211,31 @@ class Switchboard:
             gc.collect()
         if not self._calls:
             self._idle.set()
+
+    def used_afterwards(self, used: Used) -> None:
+        """What a plugin has asked a chat model is paid: by its call, and by the day in any case."""
+        model, usage, journal = used.model, used.usage, self.services.journal
+        price = self.services.prices.get(model)
+        if price is None:
+            if model not in self._unpriced:
+                self._unpriced.add(model)
+                log.warning("cost not counted: no price", model=model)
+            return
+        usd = cost_usd(price, usage, 0.0)
+        call = None if used.call_id is None else self._calls.get(used.call_id)
+        if call is not None and not call.ended.is_set():
+            call.record.spending.use_beside(model, usage, usd)  # paid with all the rest of it
+            return
+        metrics.COST_USD.labels(model).inc(usd)
+        self.budget.charge(used.call_id, usd)
+        if used.call_id is None:
+            return
+        added = Added(used.call_id, {k: v for k, v in dataclasses.asdict(usage).items() if v}, usd)
+        if call is None:
+            journal.add(added)
+        else:  # its plugins have their last word, after which its row may be written again
+            call.record.row.add(added)
+            journal.write(call.record.row)
 
     def refuse(self, why: str, carrier_call: str, **more: str) -> None:
         """Count and log a call that is not taken."""
