@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import trio
 from msgspec import Meta
@@ -19,7 +19,7 @@ from voiced_plugins._wavfile import lock
 
 from voiced.plugin import Host, PluginError, Service, Settings
 
-__all__ = ["MIB", "Keeper", "KeptSettings", "Swept", "sweep", "thin"]
+__all__ = ["MIB", "SWEEP_S", "Days", "Keeper", "KeptSettings", "Swept", "age_s", "sweep", "thin"]
 
 SWEEP_S: Final = 3600.0
 """How often old files are looked for."""
@@ -30,6 +30,15 @@ THREADS: Final = 4
 MIB: Final = 2**20
 
 
+Days = Annotated[float, Meta(ge=0)] | Literal["forever"]
+"""How long something is kept; 0: not beyond its call."""
+
+
+def age_s(days: Days) -> float | None:
+    """The age, in seconds, at which something goes; None: never."""
+    return None if isinstance(days, str) else days * 86400
+
+
 class KeptSettings(Settings, frozen=True):
     """Where files go, and how long they stay."""
 
@@ -38,8 +47,9 @@ class KeptSettings(Settings, frozen=True):
     pattern: str = "{called}/{date}/{time}-{caller}-{call_id}"
     """Their names below it, without the end: `{called}`, `{caller}`, `{call_id}`, `{agent}`, \
 `{carrier}`, `{direction}`, `{date}` and `{time}` (UTC). What file systems dislike becomes `_`."""
-    keep_days: Annotated[float, Meta(ge=0)] = 30.0
-    """Older files are removed; 0: nothing is left behind when the call ends."""
+    keep_days: Days = 30.0
+    """Older files are removed; 0: nothing is left behind when the call ends; `"forever"`: all of \
+them stay."""
     max_total_mb: Annotated[int, Meta(ge=1)] | None = None
     """What all of them may take, in MiB: the oldest are removed. Left out: whatever there is."""
 
@@ -89,7 +99,7 @@ class Keeper(Service):
         removed = await trio.to_thread.run_sync(
             partial(
                 self._sweep,
-                older_than_s=self.config.keep_days * 86400,
+                older_than_s=age_s(self.config.keep_days),
                 max_bytes=None if total is None else total * MIB,
             ),
             limiter=self.limiter,
@@ -97,7 +107,7 @@ class Keeper(Service):
         if removed.files:
             self.host.log.info(f"{self.kept} removed", files=removed.files, bytes=removed.size)
 
-    def _sweep(self, *, older_than_s: float, max_bytes: int | None) -> Swept:
+    def _sweep(self, *, older_than_s: float | None, max_bytes: int | None) -> Swept:
         return sweep(
             self.files(),
             self.folder,

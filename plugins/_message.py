@@ -16,12 +16,15 @@ from voiced_plugins._wavfile import write_all
 
 from voiced.plugin import PCM16_8K, Vad, wav_header
 
-__all__ = ["Message", "clean_up"]
+__all__ = ["IDLE_S", "Message", "clean_up"]
 
 _WRITTEN_S: Final = 1.0
 """How much waits in memory: what a crash costs."""
 
 _PAUSE_MS: Final = 300  # between words; what is longer is silence
+
+IDLE_S: Final = 60.0
+"""What has not grown for so long is no message under way: those grow every second."""
 
 _NAME: Final = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9A-Za-z]+\.wav")
 
@@ -102,8 +105,12 @@ class Message:
         kept = enough and self._written > 0
         if not kept:
             with suppress(OSError):
-                await self._in_thread(lambda: self.path.unlink(missing_ok=True))
+                await self.discard()
         return kept
+
+    async def discard(self) -> None:
+        """Remove the file. Raises OSError."""
+        await self._in_thread(lambda: self.path.unlink(missing_ok=True))
 
     async def _in_thread(self, function: Callable[[], None]) -> None:
         await trio.to_thread.run_sync(function, abandon_on_cancel=True, limiter=self._limiter)
@@ -120,11 +127,12 @@ def _append(path: Path, written: int, data: bytes) -> None:
         os.close(file)
 
 
-def clean_up(folder: Path, max_age_s: float, max_bytes: float) -> int:
-    """Delete messages older than `max_age_s` (0: none), then the oldest of too many bytes.
+def clean_up(folder: Path, max_age_s: float | None, max_bytes: float) -> int:
+    """Delete messages older than `max_age_s` (None: none), then the oldest of too many bytes.
 
-    Returns how many. Files of other names, a prompt say, are not ours to delete.
+    Returns how many. With an age of 0 those go that a crash has left: a call removes its own.
+    Files of other names, a prompt say, are not ours to delete.
     """
     found = (path for path in folder.glob("*.wav") if _NAME.fullmatch(path.name))
-    # An age of 0 is none here: messages stay until somebody has fetched them.
-    return thin(found, older_than_s=max_age_s or None, max_bytes=max_bytes, now=time.time()).files
+    older_than_s = None if max_age_s is None else max(max_age_s, IDLE_S)
+    return thin(found, older_than_s=older_than_s, max_bytes=max_bytes, now=time.time()).files

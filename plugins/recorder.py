@@ -134,7 +134,7 @@ class Recordings(Keeper):
     def prepare(self) -> None:
         """In a worker thread."""
         super().prepare()
-        self._found = list(_shelf.mend(self.folder, keep=self.config.keep_days > 0))
+        self._found = list(_shelf.mend(self.folder, keep=self.config.keep_days != 0))
 
     def files(self) -> Iterator[Path]:
         """Recordings that are whole."""

@@ -127,7 +127,7 @@ class Transcript(Plugin):
             )
             await self._write()
             await self._end()
-        if config.format != "jsonl" and summary.transcript and config.keep_days > 0:
+        if config.format != "jsonl" and summary.transcript and config.keep_days != 0:
             text = self._text(summary)
             try:
                 path = await self._in_thread(
@@ -224,7 +224,7 @@ class Transcript(Plugin):
             if paper is None:
                 return None
             paper.close()
-            if self.config.keep_days > 0:
+            if self.config.keep_days != 0:
                 return paper.path
             _shelf.remove(paper.path, self.service.folder)
             return None

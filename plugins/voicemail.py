@@ -23,6 +23,7 @@ from msgspec import Meta
 from voiced_plugins._answering import Announcement
 from voiced_plugins._disk import make_folder
 from voiced_plugins._files import durations_ms
+from voiced_plugins._keeping import MIB, SWEEP_S, Days, age_s
 from voiced_plugins._message import Message, clean_up
 from voiced_plugins._offering import offer
 
@@ -47,7 +48,6 @@ __all__ = ["Leave", "Voicemail", "VoicemailSettings"]
 Seconds = Annotated[float, Meta(gt=0, le=600)]
 
 _TOOL: Final = "take_message"
-_CLEAN_UP_S: Final = 3600.0
 
 
 class Leave(Settings, frozen=True):
@@ -93,8 +93,9 @@ class VoicemailSettings(Settings, frozen=True):
     """What has less speech is no message and is not kept."""
     end_keys: Annotated[str, Meta(pattern=r"^[0-9*#A-D]*$")] = "#"
     """Keys that end it."""
-    keep_days: Annotated[float, Meta(ge=0)] = 0.0
-    """Messages that are older are deleted; 0: never."""
+    keep_days: Days = "forever"
+    """Messages that are older are deleted; 0: none is left behind when its call ends; \
+`"forever"`: they stay until somebody has fetched them."""
     max_mb: Annotated[int, Meta(ge=1)] = 500
     """What all messages may take; the oldest go first. An hour takes 58."""
     leave: Leave | None = None
@@ -127,11 +128,11 @@ class VoicemailService(Service):
     async def run(self) -> None:
         """Delete what is old, or too much."""
         while True:
-            limits = (self.config.keep_days * 86400, self.config.max_mb * 2**20)
+            limits = (age_s(self.config.keep_days), self.config.max_mb * MIB)
             gone = await trio.to_thread.run_sync(clean_up, self.folder, *limits)
             if gone:
                 self.host.log.info("messages deleted", count=gone)
-            await trio.sleep(_CLEAN_UP_S)
+            await trio.sleep(SWEEP_S)
 
 
 def beep_tone() -> Audio:
@@ -262,9 +263,18 @@ class Voicemail(Plugin):
         if message.failed:
             self.call.set_fact("voicemail_ended", "disk_error")
             self.call.log.error("message not written to its end", ms=message.duration_ms)
-        if kept:
-            self.call.set_fact("voicemail_file", str(message.path))
-            self.call.log.info("message taken", file=str(message.path), ms=message.duration_ms)
+        if not kept:
+            return
+        path: str | None = str(message.path)
+        if self.config.keep_days == 0:
+            try:
+                await message.discard()
+                path = None
+            except OSError as error:
+                self.call.log.error("message not removed", file=path, error=error.strerror)
+        if path is not None:
+            self.call.set_fact("voicemail_file", path)
+        self.call.log.info("message taken", file=path, ms=message.duration_ms)
 
     # ---- leaving one ----
 

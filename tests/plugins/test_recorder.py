@@ -465,6 +465,16 @@ async def test_the_service_removes_what_is_old(
         assert not path.exists()
 
 
+async def test_what_is_kept_forever_is_never_too_old(tmp_path: Path) -> None:
+    async with staged(tmp_path, keep_days="forever") as stage:
+        await stage.plugin.on_media()
+        stage.call.media_ms = 100
+        await stage.end()
+        os.utime(stage.file(), (0, 0))
+        await stage.service.sweep()
+        assert stage.file().exists()
+
+
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
@@ -490,6 +500,7 @@ async def test_what_cannot_work_is_said_at_start(
         {"resume_digits": "1"},
         {"pause_digits": "1,2"},
         {"keep_days": -1},
+        {"keep_days": "for ever"},
     ],
 )
 def test_settings_that_contradict_each_other(settings: dict[str, Any]) -> None:

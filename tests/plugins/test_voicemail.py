@@ -309,11 +309,29 @@ def test_old_messages_and_too_many_are_deleted(tmp_path: Path) -> None:
     for name in ("notes.txt", "announcement.wav"):
         (tmp_path / name).write_text("not ours" * 100)
         os.utime(tmp_path / name, (0, 0))
-    assert clean_up(tmp_path, 0, 10**6) == 0
+    assert clean_up(tmp_path, None, 10**6) == 0
     assert clean_up(tmp_path, 2.5 * 86400, 10**6) == 1
-    assert clean_up(tmp_path, 0, 250) == 1
+    assert clean_up(tmp_path, None, 250) == 1
     left = sorted(path.name for path in tmp_path.iterdir())
     assert left == [names[0], names[1], "announcement.wav", "notes.txt"]
+    os.utime(tmp_path / names[0], (now - 30,) * 2)  # a message that is being taken grows
+    assert clean_up(tmp_path, 0, 10**6) == 1
+    assert sorted(tmp_path.glob("*Z-*.wav")) == [tmp_path / names[0]]
+
+
+@virtual_time
+@pytest.mark.parametrize(("keep_days", "stays"), [(0, False), (1, True), ("forever", True)])
+async def test_a_message_stays_as_long_as_it_is_to(
+    tmp_path: Path, keep_days: float | str, stays: bool
+) -> None:
+    settings = {"always": True, "folder": str(tmp_path), "keep_days": keep_days}
+    async with call_with(Voicemail, settings) as call:
+        await be_quiet(call, 600)
+        await speak(call)
+        await call.hang_up()
+    assert bool(messages(tmp_path)) is stays
+    assert ("voicemail_file" in call.summary.facts) is stays
+    assert call.summary.facts["voicemail_ms"] == pytest.approx(SPEECH_MS, abs=300)
 
 
 @pytest.mark.parametrize("leave", [{}, {"message": "m.wav", "text": "Hello."}])
