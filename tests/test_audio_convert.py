@@ -9,14 +9,25 @@ import sys
 import threading
 import warnings
 from array import array
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from voiced.audio import Converter, Quality, converter, pcm_to_ulaw, ulaw_to_alaw, ulaw_to_pcm
+from voiced.audio import (
+    Converter,
+    Quality,
+    alaw_to_pcm,
+    converter,
+    pcm_to_alaw,
+    pcm_to_ulaw,
+    ulaw_to_alaw,
+    ulaw_to_pcm,
+)
 from voiced.formats import (
     PCM16_8K,
     PCM16_16K,
@@ -34,6 +45,7 @@ if sys.version_info < (3, 13):
         warnings.simplefilter("ignore", DeprecationWarning)
         import audioop
 
+Codec = Callable[[bytes], bytes]
 FORMATS = [PCMU_8K, PCMA_8K, PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K]
 QUALITIES: list[Quality] = ["fir", "linear"]
 PAIRS = [(a, b, q) for a, b in itertools.permutations(FORMATS, 2) for q in QUALITIES]
@@ -163,14 +175,23 @@ def test_same_format_needs_no_converter() -> None:
     assert make(PCMU_8K, PCMA_8K).convert(bytes(range(256))) == ulaw_to_alaw(bytes(range(256)))
 
 
-@pytest.mark.parametrize("target", [PCM16_16K, PCM16_24K, PCM16_48K], ids=str)
+@pytest.mark.parametrize(
+    ("telephone", "decode", "encode"),
+    [(PCMU_8K, ulaw_to_pcm, pcm_to_ulaw), (PCMA_8K, alaw_to_pcm, pcm_to_alaw)],
+    ids=["ulaw", "alaw"],
+)
+@pytest.mark.parametrize("target", [PCM16_8K, PCM16_16K, PCM16_24K, PCM16_48K], ids=str)
 @pytest.mark.parametrize("quality", QUALITIES)
-def test_fused_is_the_same_as_codec_and_resampler(target: AudioFormat, quality: Quality) -> None:
+def test_fused_is_the_same_as_codec_and_resampler(
+    telephone: AudioFormat, decode: Codec, encode: Codec, target: AudioFormat, quality: Quality
+) -> None:
     codes = noise(1600)
-    up = make(PCMU_8K, target, quality).convert(codes)
-    assert up == make(PCM16_8K, target, quality).convert(ulaw_to_pcm(codes))
-    down = make(target, PCMU_8K, quality).convert(up)
-    assert down == pcm_to_ulaw(make(target, PCM16_8K, quality).convert(up))
+    plain = decode(codes)
+    up = make(telephone, target, quality).convert(codes)
+    assert up == (plain if target == PCM16_8K else make(PCM16_8K, target, quality).convert(plain))
+    down = make(target, telephone, quality).convert(up)
+    back = up if target == PCM16_8K else make(target, PCM16_8K, quality).convert(up)
+    assert down == encode(back)
 
 
 def test_upsampling_by_filter_keeps_the_samples_and_so_the_codes() -> None:
@@ -212,6 +233,29 @@ def test_rates_without_conversion_say_what_there_is(
 ) -> None:
     with pytest.raises(ValueError, match=f"no '{quality}' conversion from {source} to {target}"):
         converter(source, target, quality)
+
+
+@pytest.mark.parametrize(
+    ("source_rate", "target_rate"),
+    [*itertools.permutations([8000, 16000, 24000, 48000], 2), *ODD_RATES],
+)
+def test_linear_is_interpolation_rounded(source_rate: int, target_rate: int) -> None:
+    """Within half a unit, and what half a unit of a weight of 15 bits makes of the step between two
+    samples: one unit for steps of half the scale. The last output of a frame is its last sample."""
+    source = AudioFormat(Encoding.PCM16, source_rate)
+    target = AudioFormat(Encoding.PCM16, target_rate)
+    data = noise(20_000)
+    made = np.frombuffer(make(source, target, "linear").convert(data), "<i2").astype(np.int64)
+    samples = np.concatenate([[0], np.frombuffer(data, "<i2").astype(np.int64), [0]])
+    assert len(made) == 10_000 * target_rate // source_rate
+    # In whole numbers, of which `target_rate` make a unit.
+    at = np.arange(1, len(made) + 1) * source_rate
+    before, part = at // target_rate, at % target_rate
+    step = samples[before + 1] - samples[before]
+    wrong = made * target_rate - (samples[before] * target_rate + step * part)
+    assert np.all(abs(wrong) * 2**16 <= target_rate * (2**15 + abs(step)))
+    halves = 2**15 * part % target_rate == 0  # the weights are exact, and halves go up
+    assert np.all(2 * wrong[halves] > -target_rate)
 
 
 @pytest.mark.skipif(audioop is None, reason="audioop ended with Python 3.12")
