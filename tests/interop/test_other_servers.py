@@ -39,6 +39,7 @@ VENDORS = {
     "localai": Says(takes="pcm 24000", gives="pcm 24000"),  # it takes pcmu and ignores that
     "speaches": Says("beta", "pcm16", "pcm16", truncates=False, cancels=False),
     "qwen": Says("beta", "pcm", "pcm", truncates=False, deletes=False, limit_s=7200),
+    "vllm-omni": Says(takes="pcm 16000", gives="pcm 24000"),
     "other": Says(),
 }
 
@@ -116,9 +117,10 @@ def test_the_key_and_the_limit(name: Any) -> None:
     assert SERVERS[name].max_session_s == VENDORS[name].limit_s
 
 
-def test_qwen_takes_16_khz_and_gives_24() -> None:
-    """Its session names no rate."""
-    script, _ = configured("qwen")
+@pytest.mark.parametrize("name", ["qwen", "vllm-omni"])
+def test_some_take_16_khz_and_give_24(name: str) -> None:
+    """Qwen's session names no rate."""
+    script, _ = configured(name)
     assert (script.machine.input_format.rate, script.machine.output_format.rate) == (16000, 24000)
     script, _ = configured("openai")
     assert script.machine.input_format == PCMU_8K

@@ -273,7 +273,7 @@ def test_headers(config: RealtimeEngine, expected: list[tuple[str, str]]) -> Non
 
 
 def test_every_server_of_the_configuration_is_described() -> None:
-    for server in ("openai", "azure", "xai", "localai", "speaches", "qwen", "other"):
+    for server in ("openai", "azure", "xai", "localai", "speaches", "qwen", "vllm-omni", "other"):
         assert server in SERVERS
     agent = Agent(turn_detection=ServerVad())
     for known in SERVERS.values():

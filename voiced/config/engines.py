@@ -27,7 +27,7 @@ from voiced.emulator.options import OptionsError, parse_faults
 
 __all__ = ["check_engines", "last_day"]
 
-_LOCAL_SERVERS: Final = ("localai", "speaches", "other")
+_LOCAL_SERVERS: Final = ("localai", "speaches", "vllm-omni", "other")
 _CREDENTIAL_HEADERS: Final = ("authorization", "api-key", "x-api-key")
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2, token
 

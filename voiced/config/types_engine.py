@@ -38,7 +38,9 @@ class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
     """Further headers of the handshake."""
     dialect: Literal["ga", "beta"] = "ga"
     """Names of events and fields: `beta` for servers that still speak the interface of 2024."""
-    server: Literal["openai", "azure", "xai", "localai", "speaches", "qwen", "other"] = "openai"
+    server: Literal[
+        "openai", "azure", "xai", "localai", "speaches", "qwen", "vllm-omni", "other"
+    ] = "openai"
     """Whose server it is, for the points in which they differ."""
     ca_file: Path | None = None
     """PEM certificates to trust instead of the system's."""

@@ -75,6 +75,8 @@ SERVERS: Final[dict[str, Server]] = {
         pcm_name="pcm",
         max_session_s=7200,
     ),
+    # Its models hear 16 kHz and it takes nothing else.
+    "vllm-omni": Server(input_formats=(PCM16_16K,), output_formats=(PCM16_24K,)),
     "other": Server(),
 }
 
