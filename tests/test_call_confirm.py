@@ -89,10 +89,10 @@ def ulaw(pcm: bytes, gain: float = 1.0) -> bytes:
 
 
 @asynccontextmanager
-async def speaking(answer: bytes = AGENT) -> AsyncIterator[tuple[Scene, Line]]:
+async def speaking(answer: bytes = AGENT, **options: float) -> AsyncIterator[tuple[Scene, Line]]:
     """An agent that confirms is in the midst of an answer: PCM16 at 8 kHz."""
     engine, leg, journal = FakeEngine(), Line(), Journal(Path("unused"))
-    agent = Agent(greeting="", barge_in="confirm", confirm_ms=400)
+    agent = Agent(greeting="", barge_in="confirm", confirm_ms=400, **options)  # type: ignore[arg-type]
     call = Call(FACTS, "a", agent, engine, PCMU_8K, Services(journal, Prompts()))
     async with trio.open_nursery() as nursery:
         nursery.start_soon(call.run)

@@ -4,12 +4,15 @@ While the judge listens the state stays as it was. After a verdict of echo or co
 turn detection may hear speech still: as long as it does, the judge goes on listening in windows of
 `confirm_ms` without a pause, so that a caller who talks over the echo, or right behind it, is heard
 all the same.
+
+An echo may be reported when the answer is over. Nothing pauses then, and nobody is interrupted: the
+question is only whether the turn deserves an answer, and any doubt is the caller's.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -17,6 +20,10 @@ from voiced import metrics
 from voiced.interruption.confirmation import Confirmation
 
 __all__ = ["Confirming", "ConfirmingHost"]
+
+UNEXPLAINED_MS: Final = 60
+"""Of sound that no echo explains are a caller's turn where nothing plays. Of 600 words at -12 dB
+beside the agent's, over an echo of up to -6 dB, three had less; of 600 echoes 20 had as much."""
 
 
 class ConfirmingHost(Protocol):
@@ -48,6 +55,7 @@ class Confirming:
         self._in_speech = False  # the model's turn detection hears the caller
         self._deadline = math.inf
         self._wake = trio.Event()
+        self._after = False  # what is judged came when nothing played any more
         self.turn_is_speech = True
 
     @property
@@ -56,14 +64,17 @@ class Confirming:
         return self._paused
 
     def speech_started(self, now: float) -> bool:
-        """Speech during an answer: pause and judge. False if there is nothing to interrupt."""
+        """Judge speech that may be an echo, and pause what plays. False if it can be none."""
         self._in_speech = True
-        if not self._host.agent_sounds:
+        sounds = self._host.agent_sounds
+        if not sounds and not self.judge.may_echo(now):
             self.turn_is_speech = True
             return False
         self.turn_is_speech = False
-        self._host.pause_speaker()
-        self._paused = True
+        self._after = not sounds
+        if sounds:
+            self._host.pause_speaker()
+            self._paused = True
         self._begin(now)
         return True
 
@@ -127,9 +138,12 @@ class Confirming:
 
     def _conclude(self, verdict: str, now: float) -> None:
         assert self._began is not None
-        began, paused = self._began, self._paused
+        began, paused, found = self._began, self._paused, self.judge.findings
         self._began, self._deadline, self._paused = None, math.inf, False
-        if paused or verdict == "interruption":
+        if self._after:
+            if found is not None and found.rest_ms >= UNEXPLAINED_MS:
+                verdict = "interruption"
+        elif paused or verdict == "interruption":
             metrics.CONFIRMATIONS.labels(verdict).inc()
         if verdict == "interruption":
             self.turn_is_speech = True
@@ -138,4 +152,5 @@ class Confirming:
         if paused:
             self._host.resume_speaker()
         if self._in_speech:  # the end of the answer does not end the turn: the caller may go on
+            self._after = self._after and not self._host.agent_sounds
             self._begin(now)

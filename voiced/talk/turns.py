@@ -77,16 +77,16 @@ class Turns:
             self._record.transcript.open("caller", event.item_id)
         if self._floor.closing or self._floor.plugins:
             return
-        self._patience.caller_active()
         self._hooks.emit("on_speech_started")
         if self._floor.held:
             return  # said before, or to somebody else: what waits for the caller is heard by them
         if self.confirming is not None:
             if self.confirming.speech_started(received):
-                return
+                return  # the echo of a question whether anybody is there is no answer to it
             if self._answers.wanted:
                 self._answers.cancel()
                 self._patience.settled()
+        self._patience.caller_active()
         self.spoken_at = None
         if self._immediate:
             if self._answers.wanted or self.agent_sounds:
@@ -179,7 +179,8 @@ class Turns:
             self._voice.resume()
 
     def interrupted(self, began: float) -> None:
-        """It was one."""
+        """It was one, or a turn right after an answer."""
+        self._patience.caller_active()
         self.spoken_at = None
         self._interruption.barge_in(began)
         self.resume_speaker()  # for what is said next
