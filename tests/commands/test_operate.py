@@ -95,10 +95,15 @@ def test_trunks(site: Site) -> None:
 
 
 def test_engines(site: Site) -> None:
-    table = done("engines")
-    assert "7 of 60" in table
-    assert "no, again in 12 s" in table
-    assert json.loads(done("engines", "--json")).keys() == {"engines"}
+    lines = {line.split()[0]: line for line in done("engines").splitlines()}
+    assert " yes " in lines["openai"]
+    assert "7 of 60" in lines["openai"]
+    assert "no, again in 12 s" in lines["spare"]
+    assert "not tried" in lines["new"]
+    assert "failed 2 times" in lines["shaky"]
+    found = json.loads(done("engines", "--json"))
+    assert found.keys() == {"engines"}
+    assert [each["answered"] for each in found["engines"]] == [True, False, False, False]
 
 
 # ---- doing ----

@@ -65,10 +65,15 @@ async def test_an_agents_engine_and_its_fallback() -> None:
         with pytest.raises(KeyError):
             made.for_agent(Agent(engine="three"))
         assert set(made.health()) == {"one", "two"}
+        assert not made.health()["one"]["answered"], "nobody has tried it"
         async with engine.open(plan(agent)) as session:
             await until(session, Ready)
             assert made.health()["one"]["sessions"] == 1
         assert made.health()["one"]["sessions"] == 0
+        assert made.health()["one"]["answered"]
+        assert not made.health()["two"]["answered"]
+        await made.make({**configs, "one": EmulatorEngine(max_sessions=1)})
+        assert not made.health()["one"]["answered"], "it is another one"
 
 
 async def test_a_reload_keeps_what_has_not_changed() -> None:

@@ -148,11 +148,18 @@ class Daemon:
     def engines(self) -> list[EngineView]:
         return [
             EngineView(
-                name="openai", state="closed", sessions=3, requests=7, requests_per_minute=60
+                name="openai",
+                state="closed",
+                answered=True,
+                sessions=3,
+                requests=7,
+                requests_per_minute=60,
             ),
             EngineView(
                 name="spare", state="open", failures=5, last_error="http_429", retry_in_s=12.4
             ),
+            EngineView(name="new", state="closed"),
+            EngineView(name="shaky", state="closed", failures=2, last_error="unreachable"),
         ]
 
     def bans(self) -> list[BanView]:

@@ -30,8 +30,6 @@ def command(as_json: bool, config_path: Path | None) -> None:
 def _table(engines: list[dict[str, Any]]) -> str:
     from voiced.commands.tables import table
 
-    states = {"closed": "yes", "half_open": "trying"}
-
     def used(engine: dict[str, Any], what: str, limit: str) -> str:
         if engine[limit] is None:
             return str(engine[what] or 0) if what == "sessions" else "no limit"
@@ -42,7 +40,7 @@ def _table(engines: list[dict[str, Any]]) -> str:
         (
             (
                 engine["name"],
-                states.get(engine["state"], f"no, again in {engine['retry_in_s'] or 0:.0f} s"),
+                _answers(engine),
                 used(engine, "sessions", "max_sessions"),
                 used(engine, "requests", "requests_per_minute"),
                 engine["last_error"] or "",
@@ -50,3 +48,15 @@ def _table(engines: list[dict[str, Any]]) -> str:
             for engine in engines
         ),
     )
+
+
+def _answers(engine: dict[str, Any]) -> str:
+    """What is known of it, which before its first call is nothing."""
+    match engine["state"]:
+        case "half_open":
+            return "trying"
+        case "open":
+            return f"no, again in {engine['retry_in_s'] or 0:.0f} s"
+    if failures := engine["failures"]:
+        return f"failed {failures} times" if failures > 1 else "failed once"
+    return "yes" if engine.get("answered", True) else "not tried"

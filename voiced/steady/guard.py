@@ -91,6 +91,7 @@ class Guard:
         self._slots = Slots(max_sessions)
         self._window = Window(requests_per_minute)
         self._last_error: str | None = None
+        self._answered = False
         self._waiting: set[trio.Event] = set()  # one per call that waits for this engine
 
     def configure(self, *, max_sessions: int | None, requests_per_minute: int | None) -> None:
@@ -99,6 +100,7 @@ class Guard:
         self._window.limit = requests_per_minute
         self._breaker = Breaker()
         self._last_error = None
+        self._answered = False
         self._tell()
 
     # ---- sessions
@@ -158,6 +160,7 @@ class Guard:
             log.info("engine works again", engine=self.name)
         self._breaker.succeeded()
         self._last_error = None
+        self._answered = True
         self._tell()
 
     def _abandoned(self) -> None:
@@ -187,6 +190,7 @@ class Guard:
         retry_s = self._breaker.wait_s(now, alternative=True)
         return {
             "state": state.value,
+            "answered": self._answered,
             "failures": self._breaker.failures,
             "last_error": self._last_error,
             "retry_in_s": round(retry_s, 1) if state is BreakerState.OPEN else None,

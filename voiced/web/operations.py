@@ -183,7 +183,10 @@ class EngineView(Struct, frozen=True, kw_only=True):
 
     name: str
     state: Literal["closed", "open", "half_open"]
-    """Of its circuit breaker: closed is well, open is left alone, half open is tried again."""
+    """Of its circuit breaker: closed is not known to fail, open is left alone, half open is tried \
+again."""
+    answered: bool = False
+    """A session was made with it since the start, or since its settings have changed."""
     failures: int = 0  # in a row
     last_error: str | None = None
     retry_in_s: float | None = None
