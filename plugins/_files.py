@@ -14,7 +14,7 @@ __all__ = ["durations_ms"]
 
 async def durations_ms(paths: Iterable[Path]) -> dict[Path, int]:
     """How long each WAV file is. Raises PluginError that names all that cannot be played."""
-    return await trio.to_thread.run_sync(_read, sorted(set(paths)))
+    return await trio.to_thread.run_sync(_read, sorted(set(paths)), abandon_on_cancel=True)
 
 
 def _read(paths: list[Path]) -> dict[Path, int]:

@@ -12,9 +12,10 @@ import math
 import re
 import sqlite3
 import stat
+import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +37,8 @@ _VERSION: Final = 1
 _STEM: Final = 5
 """First letters that stand for a word: what suits Turkish best, by Can et al., "Information
 retrieval on Turkish texts" (2008), and does no harm elsewhere."""
+
+_CLOSE_S: Final = 1.0  # for a thread that still reads; one that a disk holds is left behind
 
 _LEAST: Final = 3  # letters of a word that has other forms
 
@@ -155,6 +158,10 @@ def _parts(body: str, most: int) -> Iterator[str]:
             yield paragraph
 
 
+def _go_on() -> None:
+    """Nobody wants it to end."""
+
+
 class Index:
     """The index of one folder. `refresh` and `search` may run in two threads, each in one."""
 
@@ -166,6 +173,7 @@ class Index:
         self._max_files = max_files
         self._max_bytes = max_kb * 1024
         self._passage_chars = passage_chars
+        self._writing = threading.Lock()
         self._writer = self._connect(database)
         try:
             self._reader = self._make(database)
@@ -194,19 +202,28 @@ class Index:
         return connection
 
     def close(self) -> None:
-        """Give the files back."""
+        """Give the files back; those of a `refresh` that does not end are left to it."""
         self._reader.close()
-        self._writer.close()
+        if self._writing.acquire(timeout=_CLOSE_S):
+            self._writer.close()
 
     # ---- reading the folder ----
 
-    def refresh(self, within_s: float = math.inf) -> Refreshed:
+    def refresh(self, within_s: float = math.inf, check: Callable[[], None] = _go_on) -> Refreshed:
         """Take in what has changed since the last time, as far as the time allows.
 
-        Raises OSError or sqlite3.Error.
+        `check` is called every few milliseconds, and ends it by what it raises: files that were
+        taken in by then stay. Raises OSError or sqlite3.Error.
         """
-        until = time.monotonic() + within_s
-        found, left_out = self._look()
+        with self._writing:
+            try:
+                return self._refresh(time.monotonic() + within_s, check)
+            except BaseException:
+                self._writer.rollback()
+                raise
+
+    def _refresh(self, until: float, check: Callable[[], None]) -> Refreshed:
+        found, left_out = self._look(check)
         known = {
             path: (mtime, size)
             for path, mtime, size in self._writer.execute("SELECT path, mtime, size FROM files")
@@ -220,16 +237,21 @@ class Index:
                 whole = time.monotonic() < until
                 if not whole:
                     break
-                changed += self._take(path, stamp, left_out)
+                changed += self._take(path, stamp, left_out, check)
         self._writer.commit()
         (count,) = self._writer.execute("SELECT count(*) FROM passages").fetchone()
         return Refreshed(changed, len(removed), count, tuple(left_out), whole)
 
-    def _look(self) -> tuple[dict[str, tuple[int, int]], list[str]]:
+    def _look(self, check: Callable[[], None]) -> tuple[dict[str, tuple[int, int]], list[str]]:
         found: dict[str, tuple[int, int]] = {}
         left_out: list[str] = []
+        paths: list[Path] = []
+        for path in self._folder.rglob("*"):
+            check()
+            paths.append(path)
         # Hidden ones are not meant, and a link may lead to what no caller is to hear.
-        for path in sorted(self._folder.rglob("*")):
+        for path in sorted(paths):
+            check()
             name = path.relative_to(self._folder)
             if path.suffix.lower() not in SUFFIXES or any(p.startswith(".") for p in name.parts):
                 continue
@@ -256,7 +278,9 @@ class Index:
                 found[str(name)] = (status.st_mtime_ns, status.st_size)
         return found, left_out
 
-    def _take(self, path: str, stamp: tuple[int, int], left_out: list[str]) -> int:
+    def _take(
+        self, path: str, stamp: tuple[int, int], left_out: list[str], check: Callable[[], None]
+    ) -> int:
         """Read one file into the index; returns how many were taken."""
         self._forget(path)
         try:
@@ -269,6 +293,7 @@ class Index:
             left_out.append(f"{path}: {error.strerror}")
             return 0
         for one in passages(path, text, self._passage_chars):
+            check()
             row = self._writer.execute(
                 "INSERT INTO passages (path, heading, text) VALUES (?, ?, ?)",
                 (path, one.heading, one.text),

@@ -76,7 +76,7 @@ class Keeper(Service):
         """Make the folder ready. Raises PluginError."""
         self.folder = self.config.folder or self.host.state_dir
         try:
-            await trio.to_thread.run_sync(self.prepare)
+            await trio.to_thread.run_sync(self.prepare, abandon_on_cancel=True)
         except OSError as error:
             raise PluginError(f"folder: {self.folder}: {error.strerror or error}") from None
 

@@ -138,7 +138,7 @@ class Menu(Settings, frozen=True):
     def __post_init__(self) -> None:
         for keys in self.keys:
             if not _SEQUENCE.fullmatch(keys):
-                raise ValueError(f'"{keys}" are no keys: write up to 16 of 0-9 * # A-D')
+                raise ValueError(f'"{keys}" are no keys; write up to 16 of 0-9 * # A-D')
         if not self.keys:
             raise ValueError("a menu needs keys")
         actions = [*self.keys.values(), *([self.otherwise] if self.otherwise else [])]

@@ -14,10 +14,10 @@ know different things write a table for each, and name it in the agent's `[[numb
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import trio
 from msgspec import Meta
@@ -28,11 +28,13 @@ from voiced.plugin import Host, Plugin, PluginError, Service, Settings, Tool
 
 __all__ = ["Knowledge", "KnowledgeSettings"]
 
+_Result = TypeVar("_Result")
+
 _MAX_QUERY: Final = 500  # characters
 
 _START_S: Final = 10.0
-"""How long a start waits for the first look; a thread cannot be interrupted, so each looks so long.
-What is not read by then is taken in while calls go on."""
+"""How long a start waits for the first look, and each look takes. What is not read by then is taken
+in while calls go on."""
 
 _DESCRIPTION: Final = (
     "Search the knowledge base for facts, such as opening hours, prices or rules. Ask for the "
@@ -61,6 +63,21 @@ class KnowledgeSettings(Settings, frozen=True):
     refresh_s: Annotated[float, Meta(ge=1)] = 30.0
     """How often the folder is looked at."""
 
+    def __post_init__(self) -> None:
+        if (why := _no_folder(self.folder)) is not None:
+            raise ValueError(why)
+
+
+def _no_folder(folder: Path) -> str | None:
+    """Why there is nothing to look for in, and what to do; None where there may be."""
+    try:
+        if folder.is_dir():
+            return None
+        why = f"folder: {folder} is no folder"
+    except OSError as error:
+        why = f"folder: {folder}: {error.strerror}"
+    return f"{why}; make it, or name the one that has the texts"
+
 
 class KnowledgeService(Service):
     """The index, on disk, and what keeps it fresh. SQLite works in threads."""
@@ -77,13 +94,17 @@ class KnowledgeService(Service):
     async def open(self) -> None:
         """Read the folder, as far as a start can wait for it. Raises PluginError."""
         folder = self.config.folder
-        if not await trio.Path(folder).is_dir():
-            raise PluginError(f"{folder} is no folder; make it, or change folder")
+        if (why := await self._in_thread(_no_folder, folder)) is not None:
+            raise PluginError(why)
         try:
-            self._index = await trio.to_thread.run_sync(self._open, self.host.state_dir)
+            self._index = await self._in_thread(self._open, self.host.state_dir)
             await self._refresh(self._index)
         except (sqlite3.Error, OSError) as error:
             raise PluginError(f"the index of {folder} cannot be made: {error}") from error
+
+    async def _in_thread(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
+        """Nobody waits for a disk when voiced is to end: the thread then ends by itself."""
+        return await trio.to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
     def _open(self, state_dir: Path) -> Index:
         file = state_dir / "index.sqlite"
@@ -118,7 +139,7 @@ class KnowledgeService(Service):
                 self.host.log.warning("folder not read", error=str(error))
 
     async def _refresh(self, index: Index) -> None:
-        done = await trio.to_thread.run_sync(index.refresh, _START_S)
+        done = await self._in_thread(index.refresh, _START_S, trio.from_thread.check_cancelled)
         self._whole = done.whole
         if done.changed or done.removed:
             self.host.log.info(

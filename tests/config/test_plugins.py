@@ -140,6 +140,29 @@ def test_a_mistake_has_its_line_and_remedy(tmp_path: Path, text: str, expected: 
     assert str(mistake).startswith(f"{file}:{expected}")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            '[plugins.knowledge]\nfolder = "none"',
+            "3: plugins.knowledge: folder: FOLDER/none is no folder; make it, or name the one",
+        ),
+        (
+            '[plugins.knowledge]\nfolder = "voiced.toml"',
+            "3: plugins.knowledge: folder: FOLDER/voiced.toml is no folder; make it, or name",
+        ),
+        (
+            '[plugins.dtmf.menu.main.keys]\nx = { say = "x" }',
+            '3: plugins.dtmf.menu: "x" are no keys; write up to 16 of 0-9 * # A-D',
+        ),
+    ],
+)
+def test_bundled_plugins_say_what_to_do(tmp_path: Path, text: str, expected: str) -> None:
+    test_a_mistake_has_its_line_and_remedy(
+        tmp_path, text, expected.replace("FOLDER", str(tmp_path))
+    )
+
+
 def test_mistakes_of_plugins_stand_among_the_others(tmp_path: Path) -> None:
     file = written(tmp_path, "max_calls = 0\n[plugins.mine]\nretrys = 1\n[http]\nlisten = 1\n")
     with pytest.raises(ConfigError) as caught:

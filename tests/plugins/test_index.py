@@ -250,3 +250,31 @@ def test_passages_hold_all_words_and_none_is_too_long(lines: list[str], most: in
         fenced ^= line.startswith("```")
         kept += "" if line in headings and not fenced else "".join(line.split())
     assert "".join("".join(one.text.split()) for one in found) == kept
+
+
+def test_a_look_that_is_ended_keeps_whole_files_alone(folder: Path) -> None:
+    """Wherever it is ended; the next one takes in the rest."""
+    steps, ended = 0, True
+    while ended:
+        database = folder.parent / f"{steps}.sqlite"
+        made = Index(folder, database, max_files=100, max_kb=64, passage_chars=400)
+        left = steps
+
+        def check() -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise KeyboardInterrupt
+
+        ended = False
+        try:
+            made.refresh(check=check)
+        except KeyboardInterrupt:
+            ended = True
+        whole = made.refresh()
+        assert made.refresh().changed == 0
+        assert whole.passages == 8
+        assert [one.heading for one in made.search("駐車", 4)] == ["駐車場"]
+        made.close()
+        steps += 1
+    assert steps > 10

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import structlog
 import trio
-from voiced_plugins.knowledge import Knowledge
+from voiced_plugins._index import Index
+from voiced_plugins.knowledge import Knowledge, KnowledgeService, KnowledgeSettings
 
+from voiced.config import ConfigError
 from voiced.plugin import PluginError
 from voiced.testing import call_with, virtual_time
 
@@ -97,6 +102,61 @@ async def test_texts_that_are_left_out_are_said_once(folder: Path) -> None:
 
 @virtual_time
 async def test_a_folder_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
-    with pytest.raises(PluginError, match="is no folder"):
+    with pytest.raises(ConfigError, match="is no folder; make it"):
         async with call_with(Knowledge, {"folder": str(tmp_path / "none")}):
             pass
+
+
+@dataclass
+class Host:
+    state_dir: Path
+    name: str = "knowledge"
+    log: Any = field(default_factory=lambda: structlog.get_logger("tests"))
+
+
+def service(folder: Path, state_dir: Path) -> KnowledgeService:
+    state_dir.mkdir(exist_ok=True)
+    return KnowledgeService(KnowledgeSettings(folder=folder), cast("Any", Host(state_dir)))
+
+
+async def test_a_folder_that_has_gone_since_stops_the_start(folder: Path, tmp_path: Path) -> None:
+    made = service(folder, tmp_path / "state")
+    folder.rename(tmp_path / "elsewhere")
+    with pytest.raises(PluginError, match="is no folder; make it"):
+        await made.open()
+
+
+async def test_a_start_that_is_given_up_waits_for_no_thread(folder: Path, tmp_path: Path) -> None:
+    """A folder that takes a minute, as one on a slow disk: what was taken in stays."""
+    for number in range(2000):
+        (folder / f"{number:04}.md").write_text("# A heading\n" + "Some words. " * 600, "utf-8")
+    made = service(folder, tmp_path / "state")
+    began = trio.current_time()
+    with trio.move_on_after(0.7) as scope:
+        await made.open()
+    assert scope.cancelled_caught
+    assert trio.current_time() - began < 1.5
+    await made.close()
+    index = made._index
+    assert index is not None
+    assert index._writing.locked(), "by close, which has waited for the thread"
+    again = Index(
+        folder, tmp_path / "state" / "index.sqlite", max_files=2, max_kb=64, passage_chars=1000
+    )
+    assert again.refresh().removed > 0
+    again.close()
+
+
+async def test_a_disk_that_hangs_is_left_behind(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hangs = threading.Event()
+    monkeypatch.setattr(Index, "_look", lambda self, check: hangs.wait(30))
+    made = service(folder, tmp_path / "state")
+    began = trio.current_time()
+    with trio.move_on_after(0.1) as scope:
+        await made.open()
+    await made.close()
+    assert scope.cancelled_caught
+    assert trio.current_time() - began < 3
+    hangs.set()
