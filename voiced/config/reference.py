@@ -21,8 +21,8 @@ __all__ = ["reference", "rows_of", "tables_below"]
 _INTRODUCTION: Final = """\
 # Settings
 
-This page is made from the types in `voiced/config/types_*.py`; `voiced.toml` beside it has every key
-with its why.
+This page is made from the types in `voiced/config/types_*.py`; `voiced.toml` beside it has every
+key with its why.
 
 - The file is the one named by `-c FILE`, else by `$VOICED_CONFIG`, else `/etc/voiced/voiced.toml`.
   Without any, voiced answers every number on its emulator.
