@@ -145,7 +145,9 @@ async def test_a_conversation_in_the_beta_dialect() -> None:
         call.session.add_message("system", "The caller is known.")
         call.session.add_message("assistant", "Good day.")
         call.say("hours")
-        wanted: ToolCall = await call.until(ToolCall)
+        events = await told(call, ToolCall)
+        assert not of(events, EngineFault)
+        (wanted,) = of(events, ToolCall)
         assert (wanted.name, wanted.arguments) == ("opening_hours", "{}")
         text = clips.load("go_ahead").text
         call.session.tool_result(wanted.call_id, json.dumps({"text": text}))
