@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,6 +32,7 @@ from voiced_plugins.dtmf import Dtmf
 from voiced_plugins.transcript import Transcript
 from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings
 
+from tests.cutting import cut_off, left_behind
 from tests.plugins.digits import shows
 from tests.plugins.sounds import a_wav
 from tests.plugins.together import call_with_all
@@ -461,44 +461,19 @@ async def test_nothing_is_lost_to_a_kill_in_the_middle(tmp_path: Path) -> None:
 # ---- sockets ----
 
 
-class Cut(trio.abc.Instrument):
-    """Cancels after so many steps of all tasks."""
-
-    def __init__(self, steps: int, scope: trio.CancelScope) -> None:
-        self.left = steps
-        self._scope = scope
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.left -= 1
-        if self.left == 0:
-            self._scope.cancel()
-
-
 async def one_cut_off(folder: Path, steps: int) -> bool:
     """Send an event, cut off after so many steps; whether it was."""
     async with serving(Answer(200, b"x" * 70_000)) as server:
         service = service_in(folder, server.url)
         service._client = httpx.AsyncClient(verify=False, trust_env=False)
-        with trio.CancelScope() as scope:
-            cut = Cut(steps, scope)
-            trio.lowlevel.add_instrument(cut)
-            await service.deliver(Stored(1, item("one"), 0))
-        trio.lowlevel.remove_instrument(cut)
-        await service.close()
-        return cut.left <= 0
+        try:
+            return await cut_off(steps, lambda: service.deliver(Stored(1, item("one"), 0)))
+        finally:
+            await service.close()
 
 
 def test_wherever_a_delivery_is_cut_off_nothing_stays_open(tmp_path: Path) -> None:
-    gc.collect()  # what other tests have left is theirs
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always", ResourceWarning)
-        cut_off = []
-        for steps in range(1, 60):  # a delivery takes some 20 to 40, as its server is ready
-            cut_off.append(trio.run(one_cut_off, tmp_path, steps))
-            gc.collect()
-    assert cut_off[9]
-    assert not cut_off[-1]
-    assert [str(each.message) for each in seen] == []
+    assert left_behind(partial(one_cut_off, tmp_path)) == []
 
 
 async def test_a_service_that_runs_out_of_time_closes_its_connections(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from typing import Any, Final, final
 
 import httpx
@@ -16,6 +16,7 @@ import msgspec
 import trio
 
 from voiced import __version__
+from voiced.client import Client, body_of
 from voiced.config.types import Provider
 from voiced.pipeline.errors import MAX_MESSAGE_CHARS, refusal
 from voiced.pipeline.providers import ProviderError
@@ -51,17 +52,17 @@ class Answer:
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises ProviderError."""
         with _translated():
-            async with aclosing(_body(self._response)) as pieces:
+            async with aclosing(body_of(self._response)) as pieces:
                 async for piece in pieces:
                     yield piece
 
     async def read(self) -> bytes:
         """The whole body. Raises ProviderError, also for one larger than `MAX_ANSWER`."""
         with _translated():
-            body = await _read(self._response, MAX_ANSWER + 1)
-        if len(body) > MAX_ANSWER:
+            whole = await _read(self._response, MAX_ANSWER + 1)
+        if len(whole) > MAX_ANSWER:
             raise ProviderError("bad_answer", "the answer is too large", "refused")
-        return body
+        return whole
 
 
 @final
@@ -73,7 +74,7 @@ class Http:
         self._transport = transport
         self._trusted: ssl.SSLContext | None = None
         self._users = 0
-        self._open: httpx.AsyncClient | None = None
+        self._open: Client | None = None
 
     @asynccontextmanager
     async def in_use(self) -> AsyncGenerator[None, None]:
@@ -92,14 +93,14 @@ class Http:
                     await client.aclose()
 
     @property
-    def _client(self) -> httpx.AsyncClient:
+    def _client(self) -> Client:
         if not self._users:
             raise RuntimeError("no request outside of in_use()")
         if self._open is None:
             if self._trusted is None and self._transport is None:
                 # The system's trust store; reading it takes 20 ms.
                 self._trusted = ssl.create_default_context()
-            self._open = httpx.AsyncClient(
+            self._open = Client(
                 headers={
                     "User-Agent": f"voiced/{__version__}",
                     # Compressed, a stream comes in fewer pieces, and later.
@@ -131,16 +132,13 @@ class Http:
         Raises ProviderError for what is wrong with the connection, the request or the answer, also
         out of the body of the context. Silence of `server.timeout_s` at any step is an error.
         """
-        content = None if json is None else msgspec.json.encode(json)
-        headers = {} if json is None else {"Content-Type": "application/json"}
+        sent: dict[str, Any] = {}
+        if json is not None:
+            headers = {"Content-Type": "application/json"}
+            sent = {"content": msgspec.json.encode(json), "headers": headers}
         if file is not None:
-            # Made here, whole: a caller who interrupts an upload would leave httpx's generator of
-            # its pieces behind, unfinished.
-            made = httpx.Request(
-                "POST", "http://upload", data=dict(form or {}), files={"file": file}
-            )
-            content, headers = made.read(), {"Content-Type": made.headers["Content-Type"]}
-        async with self._ask(server, "POST", path, content=content, headers=headers) as response:
+            sent = {"data": dict(form or {}), "files": {"file": file}}
+        async with self._ask(server, "POST", path, **sent) as response:
             yield Answer(response)
 
     async def reach(self, server: Provider) -> None:
@@ -164,7 +162,7 @@ class Http:
         path: str,
         *,
         headers: Mapping[str, str] = {},
-        **body: Any,
+        **sent: Any,
     ) -> AsyncGenerator[httpx.Response, None]:
         key = {"Authorization": f"Bearer {server.api_key}"} if server.api_key else {}
         with _translated(server.api_key):
@@ -173,7 +171,7 @@ class Http:
                 server.url.rstrip("/") + path,
                 headers={**key, **headers, **server.headers},
                 timeout=httpx.Timeout(server.timeout_s, connect=min(CONNECT_S, server.timeout_s)),
-                **body,
+                **sent,
             ) as response:
                 if response.status_code != 200:
                     told = await _read(response, MAX_ERROR)
@@ -187,30 +185,13 @@ _HOPELESS: Final = frozenset(
 
 
 async def _read(response: httpx.Response, most: int) -> bytes:
-    body = bytearray()
-    async with aclosing(_body(response)) as pieces:
+    read = bytearray()
+    async with aclosing(body_of(response)) as pieces:
         async for piece in pieces:
-            body += piece
-            if len(body) >= most:
+            read += piece
+            if len(read) >= most:
                 break
-    return bytes(body[:most])
-
-
-async def _body(response: httpx.Response) -> AsyncGenerator[bytes, None]:
-    """The body's pieces; left early, nothing stays behind.
-
-    httpx reads through a chain of generators that nobody closes: Trio would have to, and complain.
-    With the connection gone, the next read ends all of them by its exception.
-    """
-    pieces = response.aiter_bytes()
-    try:
-        async for piece in pieces:
-            yield piece
-    finally:
-        await response.aclose()
-        with suppress(httpx.HTTPError, httpx.StreamError, trio.ClosedResourceError):
-            async for _ in pieces:  # at most what was read already
-                pass
+    return bytes(read[:most])
 
 
 @contextmanager

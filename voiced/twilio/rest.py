@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Final, Literal
 
@@ -23,6 +24,7 @@ import structlog
 import trio
 
 from voiced import __version__
+from voiced.client import Client, body_of
 from voiced.twilio.errors import SERVER_TROUBLE, TwilioError
 
 __all__ = ["API_URL", "CallResource", "TwilioError", "TwilioRest"]
@@ -89,7 +91,7 @@ class TwilioRest:
         """Prepare; nothing is sent. `transport` and `sleep` are for tests."""
         self._calls = f"/{_VERSION}/Accounts/{account_sid}/Calls"
         self._sleep = sleep
-        self._client = httpx.AsyncClient(
+        self._client = Client(
             base_url=base_url.rstrip("/"),
             auth=httpx.BasicAuth(account_sid, auth_token),
             headers={"Accept": "application/json", "User-Agent": f"voiced/{__version__}"},
@@ -216,15 +218,18 @@ class TwilioRest:
     async def _exchange(
         self, method: str, path: str, data: Mapping[str, Any]
     ) -> tuple[int, httpx.Headers, bytes]:
-        body = bytearray()
+        read = bytearray()
         with trio.move_on_after(ATTEMPT_S) as patience:
-            async with self._client.stream(method, path, data=data or None) as response:
-                async for part in response.aiter_bytes():
-                    if len(body) <= MAX_ANSWER:  # the rest is read and dropped
-                        body += part
+            async with (
+                self._client.stream(method, path, data=data or None) as response,
+                aclosing(body_of(response)) as parts,
+            ):
+                async for part in parts:
+                    if len(read) <= MAX_ANSWER:  # the rest is read and dropped
+                        read += part
         if patience.cancelled_caught:
             raise httpx.ReadTimeout(f"no whole answer within {ATTEMPT_S:.0f} s")
-        return response.status_code, response.headers, bytes(body)
+        return response.status_code, response.headers, bytes(read)
 
 
 def _one_of(*values: str | None) -> None:
