@@ -16,11 +16,7 @@ __all__ = ["Entry", "Transcript", "heard_text"]
 
 # A call of an hour has some hundreds of items; a server that makes thousands is not conversing.
 MAX_ENTRIES: Final = 4000
-_ROLES: Final[dict[str, Literal["user", "assistant", "system"]]] = {
-    "caller": "user",
-    "agent": "assistant",
-    "note": "system",
-}
+_ROLES: Final[dict[str, Literal["user", "assistant"]]] = {"caller": "user", "agent": "assistant"}
 MAX_TEXT: Final = 32_000  # characters of one item; a 4,096-token answer has about 16,000
 
 
@@ -33,6 +29,7 @@ class Entry:
     text: str = ""
     cut: bool = False  # the caller interrupted: `text` is what was heard of it
     final: bool = False
+    given_as: Literal["system", "user"] = "system"  # a note: in whose name
 
 
 class Transcript:
@@ -63,12 +60,15 @@ class Transcript:
             entry.text = heard_text(entry.text, heard_ms, received_ms)
             entry.cut = True
 
-    def note(self, text: str) -> None:
-        """Keep a text that the model was given: part of the history, not of what was said."""
+    def note(self, text: str, role: Literal["system", "user"] = "system") -> None:
+        """Keep a text that the model was given: part of the history, not of what was said.
+
+        `role`: in whose name it was given.
+        """
         self._notes += 1
         entry = self._entry("note", f"note:{self._notes}")
         if entry is not None:
-            entry.text, entry.final = text[:MAX_TEXT], True
+            entry.text, entry.final, entry.given_as = text[:MAX_TEXT], True, role
 
     def drop(self, item_id: str) -> None:
         """Forget an item: it was no speech."""
@@ -88,7 +88,7 @@ class Transcript:
         A caller's words that are not whole are left out: the model hears them again.
         """
         return [
-            Said(_ROLES[entry.role], entry.text)
+            Said(_ROLES.get(entry.role, entry.given_as), entry.text)
             for entry in self._entries.values()
             if entry.text and (entry.final or entry.role != "caller")
         ]

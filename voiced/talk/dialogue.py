@@ -190,7 +190,7 @@ class Dialogue:
     def tell(self, role: Literal["system", "user"], text: str, *, answer: bool) -> None:
         """Put a text into the conversation."""
         self._greeting.made_personal()
-        self._record.transcript.note(text)
+        self._record.transcript.note(text, role)
         self._session.add_message(role, text)
         if answer:
             self.answers.ask()
