@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -30,6 +31,7 @@ from voiced.engine import (
     Ready,
     ResponseDone,
     ResponseStarted,
+    Said,
     SpeechStarted,
     SpeechStopped,
     Usage,
@@ -116,6 +118,30 @@ def answer(item: str, ms: int, *, response: str | None = None) -> list[EngineEve
 
 def turn(item: str = "item_u1") -> list[EngineEvent]:
     return [SpeechStarted(item, 0), SpeechStopped(item, 1000), Committed(item)]
+
+
+async def test_the_line_at_the_end_says_how_long_each_state_lasted(autojump_clock: object) -> None:
+    """However often it was entered; in the row every change has its time."""
+    with structlog.testing.capture_logs() as logs:
+        async with scene(Agent(greeting="")) as s:
+            s.model.emit(Ready())
+            for number in range(3):
+                await trio.sleep(1)
+                s.model.emit(*turn(f"item_u{number}"))
+                await trio.sleep(0.5)
+                s.model.emit(*answer(f"item_a{number}", 2000))
+                await trio.sleep(2 + TICK)
+    (ended,) = [each for each in logs if each["event"] == "call ended"]
+    lasted = ended["state_ms"]
+    row = s.rows()[-1]
+    assert set(lasted) == {state for state, _ in row.states} - {"ended"}
+    assert lasted["listening"] == pytest.approx(3000, abs=100)
+    assert lasted["thinking"] == pytest.approx(1500, abs=100)
+    assert lasted["speaking"] == pytest.approx(6000, abs=100)
+    assert sum(lasted.values()) == row.duration_ms
+    for (state, at), (_, until) in pairwise(row.states):
+        lasted[state] -= until - at
+    assert not any(lasted.values())
 
 
 async def test_conversation_goes_round_the_states(autojump_clock: trio.testing.MockClock) -> None:
@@ -454,3 +480,17 @@ def test_agent_settings_are_whole() -> None:
     assert (agent.silence_prompt_s, agent.silence_hangup_s, agent.no_answer_s) == (15, 30, 4)
     assert msgspec.structs.replace(agent, lead_ms=1).lead_ms == 1
     assert not math.isnan(agent.max_duration_s)
+
+
+async def test_a_text_in_the_callers_name_is_theirs_in_the_history(autojump_clock: object) -> None:
+    """And nowhere said: the transcript is what was heard."""
+    async with scene(Agent(greeting="")) as s:
+        s.model.emit(Ready())
+        await trio.sleep(TICK)
+        s.call.dialogue.tell("system", "They have an account.", answer=False)
+        s.call.dialogue.tell("user", "I am in a hurry.", answer=False)
+        assert s.call.plan.history() == [
+            Said("system", "They have an account."),
+            Said("user", "I am in a hurry."),
+        ]
+    assert s.rows()[-1].transcript == []

@@ -56,6 +56,8 @@ class CallRecord:
         self._began = trio.current_time()
         self._media_at: float | None = None
         self._states = [(self.state.value, 0)]
+        self._state_ms: dict[str, int] = {}  # in each state that has been left
+        self._entered_ms = 0
         self._state_since = time.time()
         self._answers_ms: list[int] = []
         self._barge_ins_ms: list[float] = []
@@ -114,12 +116,16 @@ class CallRecord:
             self.log.error("illegal state change", state=state.value, previous=self.state.value)
             return
         previous, self.state = self.state, state
+        now_ms = self._ms()
+        spent = self._state_ms.get(previous.value, 0) + now_ms - self._entered_ms
+        self._state_ms[previous.value] = spent
+        self._entered_ms = now_ms
         self._state_since = time.time()
         if state is CallState.MEDIA_READY:
             self._media_at = trio.current_time()
             self.spending.begin(self._media_at)
         if len(self._states) < MAX_STATES:
-            self._states.append((state.value, self._ms()))
+            self._states.append((state.value, now_ms))
         metrics.STATE_CHANGES.labels(state.value).inc()
         self.log.info("call state", state=state.value, previous=previous.value)
         if self.changed is not None:
@@ -218,6 +224,7 @@ class CallRecord:
             reason=row.reason,
             duration_ms=row.duration_ms,
             media_ms=row.media_ms,
+            state_ms=self._state_ms,
             greeting_ms=self._greeting_ms,
             answers=len(self._answers_ms),
             answer_ms=round(statistics.median(self._answers_ms)) if self._answers_ms else None,
