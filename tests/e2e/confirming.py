@@ -28,6 +28,7 @@ from voiced.simulate.line import Line
 from voiced.simulate.script import Step
 from voiced.simulate.sip_caller import call as call_over_sip
 from voiced.simulate.speech import FRAME_BYTES, is_loud
+from voiced.talk.fading import fade_in, fade_samples
 
 __all__ = [
     "CARRIERS",
@@ -56,6 +57,7 @@ DISTURBED_MS: Final = 40.0
 BUFFER_MS: Final = 60  # of a telephone's
 APART_S: Final = 0.15
 ALIKE: Final = 25 * MS  # of sound that is the same is no chance
+RISE: Final = fade_samples(PCMU_8K)
 SHORTEST: Final = 10 * MS  # a shorter hole is no pause, but a process that was kept waiting
 FURTHEST: Final = 2000 * MS
 
@@ -119,12 +121,17 @@ class Followed:
 def follow(heard: bytes, sent: bytes) -> Followed:
     """Find `sent` in `heard`, sample by sample: only silence may have been put in between.
 
-    Behind a hole playback may go on a little earlier or later in it, and says so.
+    Behind a hole playback may go on a little earlier or later in it, and says so; there it rises.
     """
     pauses: list[Pause] = []
     at = quiet = place = 0
     while place < len(heard) and at < len(sent):
         value = heard[place]
+        if quiet >= SHORTEST and value != SILENCE and (risen := _risen(heard, place, sent, at)):
+            begin, since, shift = risen
+            pauses.append(Pause(at, place - quiet, quiet - (place - since), shift))
+            at, place, quiet = begin + RISE, since + RISE, 0
+            continue
         if value == sent[at]:
             if quiet >= SHORTEST:
                 pauses.append(Pause(at, place - quiet, quiet))
@@ -132,11 +139,11 @@ def follow(heard: bytes, sent: bytes) -> Followed:
         elif value == SILENCE:
             quiet += 1
         else:
-            shift = _shift(heard[place : place + ALIKE], sent, at)
-            if shift is None:
+            by = _shift(heard[place : place + ALIKE], sent, at)
+            if by is None:
                 break
-            pauses.append(Pause(at, place - quiet, quiet, shift))
-            at, quiet = at + shift, 0
+            pauses.append(Pause(at, place - quiet, quiet, by))
+            at, quiet = at + by, 0
             continue
         place += 1
     rest = heard[place - quiet :].strip(bytes([SILENCE]))
@@ -146,6 +153,27 @@ def follow(heard: bytes, sent: bytes) -> Followed:
 def _shift(piece: bytes, sent: bytes, at: int) -> int | None:
     reach = range(max(-FURTHEST, -at), FURTHEST + 1)
     return next((by for by in sorted(reach, key=abs) if sent.startswith(piece, at + by)), None)
+
+
+def _risen(heard: bytes, place: int, sent: bytes, at: int) -> tuple[int, int, int] | None:
+    """Where in `sent`, and in `heard`, a rise began whose first sample not silent is at `place`.
+
+    And how much later in `sent` than at `at` that is.
+    """
+    by = _shift(heard[place + RISE : place + RISE + ALIKE], sent, at + RISE)
+    if by is None:
+        return None
+    # As much of it as is silent may have been taken for the hole, or for what came before it.
+    begins = [
+        (at + by - back, place - back)
+        for back in range(min(RISE, at + by))
+        if heard[place - back :][:RISE] == fade_in(sent[at + by - back :][:RISE], PCMU_8K)
+    ]
+    if not begins:
+        return None
+    begin, since = min(begins, key=lambda each: abs(each[0] - at))
+    quiet = not sent[min(begin, at) : max(begin, at)].strip(bytes([SILENCE]))
+    return begin, since, 0 if quiet else begin - at
 
 
 def _quiet(sound: bytes) -> bool:

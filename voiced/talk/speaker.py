@@ -2,6 +2,7 @@
 
 An assistant turn is a cancel scope here. Barge-in cancels that scope and nothing else, empties the
 carrier's buffer and says what was heard, all in one synchronous step: no frame can slip between.
+After a pause playback rises from silence within a few milliseconds; the positions are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from typing import Final, Protocol
 import trio
 
 from voiced.leg import Leg, LegClosed
-from voiced.playout import Cut, Playout
+from voiced.playout import Chunk, Cut, Playout
+from voiced.talk.fading import fade_in, fade_samples
 from voiced.talk.heard import Ears
 
 __all__ = ["Listener", "Speaker"]
@@ -63,6 +65,7 @@ class Speaker:
         self._item: str | None = None
         self._told = 0  # the position at which the playout was last told what is heard
         self._resumed: trio.Event | None = None  # paused until then
+        self._risen: int | None = None  # samples since the resumption, until all have risen
 
     def wake(self) -> None:
         """There is something new in the playout."""
@@ -76,6 +79,7 @@ class Speaker:
         if self._turn is not None:
             self._turn.cancel()
         self._item = None
+        self._risen = None
         self._clear()
         cuts = self._playout.cut()
         self._quiet.unpark_all()
@@ -89,6 +93,7 @@ class Speaker:
                 self._turn.cancel()
             self._clear()
             self._playout.rewind()
+            self._risen = 0
 
     def _clear(self) -> None:
         """Empty the carrier's buffer; the playout learns what was heard."""
@@ -147,10 +152,11 @@ class Speaker:
                 if chunk.item_id != self._item:
                     self._item = chunk.item_id
                     self._listener.audio_started(chunk.item_id, leg.seconds_until(leg.sent()))
+                payload = chunk.payload if self._risen is None else self._rise(chunk, self._risen)
                 try:
                     if self._ears is not None:
-                        self._listen(self._ears, chunk.payload)
-                    leg.send(chunk.payload)
+                        self._listen(self._ears, payload)
+                    leg.send(payload)
                     playout.sent(chunk)
                     await leg.ready()
                 except LegClosed:
@@ -173,6 +179,17 @@ class Speaker:
                         self._ears.settle(math.inf)
                     self._listener.ran_dry()
                     await self._work.park()
+
+    def _rise(self, chunk: Chunk, risen: int) -> bytes:
+        """What to send first after a pause: what goes on in the midst of a sound rises."""
+        if chunk.offset == 0:  # it begins as it is meant to
+            self._risen = None
+            return chunk.payload
+        form = self._leg.format
+        faded = fade_in(chunk.payload, form, risen)
+        risen += len(faded) // form.sample_bytes
+        self._risen = risen if risen < fade_samples(form) else None
+        return faded
 
     def _listen(self, ears: Ears, payload: bytes) -> None:
         """Tell the ears when what is sent now will be heard."""
