@@ -132,7 +132,8 @@ on if that was a cough, a key or the line's echo; `off`: it talks to the end."""
     """A WAV file for the end, where the model cannot say `farewell_text`. Left out: a bundled \
 message."""
     transfer_when_lost: Name | None = None
-    """Where callers are transferred when no model can be reached, a number or SIP URI. Left out: \
+    """Where callers are transferred when no model can be reached, a number or SIP URI. A \
+caller who holds the call is transferred when back; after three minutes of hold it ends. Left out: \
 the call ends after the message."""
     facts: tuple[str, ...] = ()
     """What the model is told of each call: `"caller"`, `"called"`, `"trunk"`, or the name of a \
