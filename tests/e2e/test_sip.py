@@ -18,6 +18,7 @@ from tests.e2e.sip_peer import sip_peer
 from tests.interop.sip.house import SipHouse, SipScenes, sip_house
 from voiced import clips
 from voiced.audio import pcm_to_alaw, pcm_to_ulaw
+from voiced.formats import PCMU_8K
 from voiced.simulate import SCRIPTS, CallResult, Script
 from voiced.simulate.script import (
     HangUp,
@@ -30,6 +31,7 @@ from voiced.simulate.script import (
     WaitForAgentSpeech,
 )
 from voiced.simulate.sip_caller import Credentials, call
+from voiced.talk.fading import fade_in
 from voiced.web.operations import OperationRefused
 
 LATE_MS = 2000
@@ -219,7 +221,7 @@ scenes.add("whole_a_law", whole, trunk="alaw", payload_type=8)
 
 @scenes
 async def held_in_the_midst(here: SipHouse) -> None:
-    """What was not heard before a hold is heard after it, from the next sample on."""
+    """What was not heard before a hold is heard after it, from the next sample on; it rises."""
     async with sip_peer(here.addresses["plain"][0]) as peer:
         await peer.call(("127.0.0.1", here.port), "exact")
         await until(lambda: len(peer.packets) > 60, "the greeting")
@@ -240,7 +242,8 @@ async def held_in_the_midst(here: SipHouse) -> None:
     # Silence may stand where the hold was, on the frame that was the last or one before it.
     frames = range(at_hold - 480, at_hold + 1, 160)
     assert greeting in heard or any(
-        heard.startswith(greeting[: frames.start], begun) and greeting[part:] in heard
+        heard.startswith(greeting[: frames.start], begun)
+        and fade_in(greeting[part:], PCMU_8K) in heard
         for part in frames
     )
     assert (await here.here.row(peer.call_id))["reason"] == "caller_hangup"
