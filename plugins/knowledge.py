@@ -100,7 +100,12 @@ class KnowledgeService(Service):
             self._index = await self._in_thread(self._open, self.host.state_dir)
             await self._refresh(self._index)
         except (sqlite3.Error, OSError) as error:
+            await self.close()
             raise PluginError(f"the index of {folder} cannot be made: {error}") from error
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):  # a second at the most
+                await self.close()
+            raise
 
     async def _in_thread(self, function: Callable[..., _Result], *arguments: Any) -> _Result:
         """Nobody waits for a disk when voiced is to end: the thread then ends by itself."""
@@ -155,8 +160,9 @@ class KnowledgeService(Service):
 
     async def close(self) -> None:
         """Close the index."""
-        if self._index is not None:
-            await trio.to_thread.run_sync(self._index.close)
+        index, self._index = self._index, None
+        if index is not None:
+            await trio.to_thread.run_sync(index.close)
 
     async def search(self, query: str) -> list[Passage]:
         """The best passages. Raises sqlite3.Error."""

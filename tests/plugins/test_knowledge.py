@@ -136,10 +136,7 @@ async def test_a_start_that_is_given_up_waits_for_no_thread(folder: Path, tmp_pa
         await made.open()
     assert scope.cancelled_caught
     assert trio.current_time() - began < 1.5
-    await made.close()
-    index = made._index
-    assert index is not None
-    assert index._writing.locked(), "by close, which has waited for the thread"
+    assert made._index is None
     again = Index(
         folder, tmp_path / "state" / "index.sqlite", max_files=2, max_kb=64, passage_chars=1000
     )
@@ -156,7 +153,6 @@ async def test_a_disk_that_hangs_is_left_behind(
     began = trio.current_time()
     with trio.move_on_after(0.1) as scope:
         await made.open()
-    await made.close()
     assert scope.cancelled_caught
     assert trio.current_time() - began < 3
     hangs.set()
