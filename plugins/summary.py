@@ -9,7 +9,8 @@ and `caller_language` (an ISO 639-1 code) are added to the call's journal row so
 end; `summary_failed` says why they are not. Calls that wait for it are kept over restarts.
 
 The engine needs a chat model: one of `kind = "pipeline"`, or the emulator. Its server gets the
-transcript.
+transcript. What an answer costs, by its model's price, is added to the call's row and counts
+towards the caps of `[cost]`, of the day on which it was given.
 """
 
 from __future__ import annotations
