@@ -96,6 +96,8 @@ class Crowd:
         self.rng = rng
         self.ways: Counter[str] = Counter()
         self.sids: list[str] = []
+        self._known: set[str] = set()
+        self._read = 0  # of the log
 
     def next(self) -> Callable[[], Coroutine[Any, Any, None]]:
         """Choose what one caller does."""
@@ -117,7 +119,7 @@ class Crowd:
                 return partial(self.talk, ids, "closes", (WaitForHangUp(),))
             case "broken":
                 steps = (*self.behaviour(number), WaitForHangUp())
-                return partial(self.talk, ids, number, steps, deadline_s=0.2 + 2 * moment)
+                return partial(self.broken, ids, number, steps, 0.2 + 2 * moment)
             case _:
                 last: Step = CutLine() if way == "cut" else HangUp()
                 steps = (*self.behaviour(number), Pause(round(1000 * moment)), last)
@@ -136,12 +138,27 @@ class Crowd:
             case _:
                 return ()
 
-    async def talk(
-        self, ids: Identifiers, to: str, steps: tuple[Step, ...], deadline_s: float = 30
-    ) -> None:
+    async def talk(self, ids: Identifiers, to: str, steps: tuple[Step, ...]) -> None:
         await self.house.call(
-            Script("random", "", steps), to, identifiers=ids, record=False, deadline_s=deadline_s
+            Script("random", "", steps), to, identifiers=ids, record=False, deadline_s=30
         )
+
+    async def broken(
+        self, ids: Identifiers, to: str, steps: tuple[Step, ...], after_s: float
+    ) -> None:
+        """Vanishes `after_s` after the call was received: before that there is none to be lost."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.talk, ids, to, steps)
+            await until(lambda: self.received(ids.call_sid), "the call")
+            await trio.sleep(after_s)
+            nursery.cancel_scope.cancel()
+
+    def received(self, sid: str) -> bool:
+        """Whether the daemon knows of the call."""
+        fresh = self.house.logs[self._read :]
+        self._read += len(fresh)
+        self._known |= {line["carrier_call"] for line in fresh if line["event"] == "call received"}
+        return sid in self._known
 
     async def given_up(self, ids: Identifiers, after_s: float) -> None:
         await self.house.admit("waits", ids)
