@@ -22,9 +22,9 @@ from voiced.interruption.confirmation import Confirmation
 __all__ = ["Confirming", "ConfirmingHost"]
 
 UNEXPLAINED_MS: Final = 60
-"""Of sound that no echo explains are a caller's turn where nothing plays. Of 589 words, 12 dB softer
-than the agent's, over and behind echoes of -25 to -6 dB, one had less; of 586 echoes alone 33 had as
-much, 20 of them at -6 dB: the model answers these, as it would have answered all."""
+"""Of sound that no echo explains are a caller's turn where nothing plays. Of 589 words, 12 dB
+softer than the agent's, over and behind echoes of -25 to -6 dB, one had less; of 586 echoes alone
+33 had as much, 20 of them at -6 dB: the model answers these, as it would have answered all."""
 
 
 class ConfirmingHost(Protocol):
