@@ -8,11 +8,13 @@
 #define LEAST_SHARE 0.5f /* of the power, explained: the path may be believed all the same */
 #define KEEP_PEAK 15.0f  /* a path so plain, and that explains so much, is remembered */
 #define KEEP_SHARE 0.7f
+#define FIRST_SHARE 0.58f /* or for want of any, until one explains more */
 #define KEPT 0.95f       /* it has to be better than a new one by so much */
 #define LOUDER 2.0f      /* than the kept path's: such an echo is made of the caller's voice ... */
 #define SURELY 0.9f      /* ... unless it explains so much */
 #define SIDE_PEAK 4.0f   /* of what the first path leaves: a reflection, or the room */
 #define PLAIN 0.97f      /* of the power explained by the known path: none is looked for */
+enum { MOVED_FRESH = 400 }; /* samples since an echo's delay changed: 100 ms */
 
 static void find_path(voiced_echo_work *w, size_t n, int64_t offset, int64_t base,
                       voiced_echo_path *path) {
@@ -66,8 +68,9 @@ static int plain(const voiced_echo *e, voiced_echo_work *w, size_t n, int64_t of
 }
 
 /* Takes the path that was found, or the one of before if that explains more: a path seldom changes,
- * and what begins or is spoken over does not show it well. */
-static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, voiced_echo_path *path) {
+ * and what begins or is spoken over does not show it well. Only what is `firm` is remembered. */
+static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, int firm,
+                        voiced_echo_path *path) {
     int kept = 0;
     if (e->known.runs) {
         float before = echo_unexplained(w, w->kept, n), now = echo_unexplained(w, w->echo, n);
@@ -79,9 +82,13 @@ static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, voiced_ec
         for (size_t i = 0; i < PAST + n; i++) {
             w->rest[i] = w->near[i] - w->echo[i];
         }
-    } else if ((path->peak > KEEP_PEAK && path->share > KEEP_SHARE) ||
-               (!e->known.runs && path->share > KEEP_SHARE)) {
-        e->known = w->found; /* for want of a plain one, the first that will do */
+    } else if (firm) {
+        int is_plain = path->peak > KEEP_PEAK && path->share > KEEP_SHARE;
+        float least = e->known.runs ? e->known_share : FIRST_SHARE;
+        if (is_plain || (e->known_share < KEEP_SHARE && path->share > least)) {
+            e->known = w->found; /* for want of a plain one, the best that will do */
+            e->known_share = path->share;
+        }
     }
     path->runs = (int32_t)(kept ? e->known.runs : w->found.runs);
     path->kept = kept;
@@ -111,9 +118,13 @@ static void mark_fresh(const voiced_echo *e, int64_t from, int64_t offset,
     int64_t lag = path->kept ? offset - e->known.shift[0] + BEFORE : path->lag;
     for (size_t s = 0; s < e->starts; s++) {
         int64_t since = e->start[s].at + (int64_t)e->start[s].late + lag - offset - from;
+        int64_t moved = e->start[s].moved;
         for (size_t i = 0; i < count; i++) {
             int64_t at = (int64_t)(i * FRAME);
             frames[i].fresh |= at > since - FRAME && at < since + VOICED_ECHO_FRESH;
+            if (moved && at > since - moved - 2 * FRAME && at < since + MOVED_FRESH) {
+                frames[i].fresh = 2;
+            }
         }
     }
 }
@@ -122,6 +133,9 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
                            int64_t offset, int32_t earliest, voiced_echo_path *path,
                            voiced_echo_frame *frames) {
     size_t count = samples / FRAME, n = count * FRAME;
+    voiced_echo_start start[VOICED_ECHO_STARTS];
+    uint32_t starts = e->starts;
+    int moved = 0;
     memset(path, 0, sizeof *path);
     if (n > SPAN) {
         count = SPAN / FRAME, n = count * FRAME;
@@ -130,9 +144,18 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     float far_power = power(w->far + PAST, n + LAGS);
     if (n && far_power > 1.0f) {
         int64_t base = offset - earliest - LAGS - PAST;
-        if (!plain(e, w, n, offset, base, path)) {
+        int known = plain(e, w, n, offset, base, path);
+        if (!known && e->known.runs) {
+            memcpy(start, e->start, sizeof start);
+            moved = echo_move(e, w, from, n, base);
+            if (moved) {
+                echo_reload(e, w, from, n, base);
+                known = plain(e, w, n, offset, base, path);
+            }
+        }
+        if (!known) {
             find_path(w, n, offset, base, path);
-            choose_path(e, w, n, path);
+            choose_path(e, w, n, moved != 1, path);
         }
     }
     if (path->runs) {
@@ -144,5 +167,9 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     echo_spare(w, n);
     echo_listen(w, n, frames);
     mark_fresh(e, from, offset, path, frames, count);
+    if (moved == 1) { /* tried in this look alone */
+        memcpy(e->start, start, sizeof start);
+        e->starts = starts;
+    }
     return count;
 }

@@ -72,6 +72,15 @@ int64_t echo_whole(float x, float *part);
 void echo_load(voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64_t offset,
                int32_t earliest);
 
+/* What was played, as late as is believed by now, and nothing explained of what came back. */
+void echo_reload(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64_t base);
+
+/* ---- echo_move.c: delays that change in mid-speech ---- */
+
+/* Looks for changes by the known path, and makes starts of them. 0: none; 1: some that may be due
+ * to chance; 2: they are sure. `base` is that of echo_explain. w->near and w->far are loaded. */
+int echo_move(voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64_t base);
+
 /* ---- echo_search.c: where the echo lies ---- */
 
 /* What was played, made ready for correlations. */

@@ -81,13 +81,17 @@ static void place(voiced_echo *e, voiced_echo_work *w, int64_t base, size_t n) {
 
 void echo_load(voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64_t offset,
                  int32_t earliest) {
-    int64_t first = from + offset - earliest - LAGS - PAST, base = offset - earliest - LAGS - PAST;
+    int64_t base = offset - earliest - LAGS - PAST, first = from + base;
     echo_load_near(e, w, from, n);
     if (e->known.runs && e->starts && !e->start[e->starts - 1].sure) {
         echo_load_far(e, w, e->starts - 1, first, PAST + n + LAGS + REACH);
         place(e, w, base, n);
     }
-    echo_load_far(e, w, 0, first, PAST + n + LAGS + REACH);
+    echo_reload(e, w, from, n, base);
+}
+
+void echo_reload(const voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64_t base) {
+    echo_load_far(e, w, 0, from + base, PAST + n + LAGS + VOICED_ECHO_MOVES);
     echo_forget(w, n);
 }
 

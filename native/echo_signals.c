@@ -40,7 +40,7 @@ static void begin(voiced_echo *e, int64_t at) {
         memmove(e->start, e->start + 1, (VOICED_ECHO_STARTS - 1) * sizeof *e->start);
         e->starts--;
     }
-    e->start[e->starts++] = (voiced_echo_start){at, late, 0};
+    e->start[e->starts++] = (voiced_echo_start){at, late, 0, 0};
 }
 
 void voiced_echo_far(voiced_echo *e, int64_t at, const uint8_t *pcm, size_t samples) {

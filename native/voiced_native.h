@@ -71,9 +71,11 @@ ptrdiff_t voiced_converter_flush(voiced_converter *converter, uint8_t *out, size
 #define VOICED_ECHO_POINTS 8192 /* of the transform; not less than span and delays together */
 #define VOICED_ECHO_NEAR 8192 /* samples remembered, 2 s; a power of two */
 #define VOICED_ECHO_FAR 16384 /* 4 s */
-#define VOICED_ECHO_STARTS 4 /* beginnings of playback remembered */
+#define VOICED_ECHO_STARTS 8 /* beginnings of playback remembered */
 #define VOICED_ECHO_FRESH 640 /* 160 ms */
 #define VOICED_ECHO_REACH 320 /* how much later or earlier than told playback may begin, 80 ms */
+#define VOICED_ECHO_MOVES 448 /* by how much a delay may change in mid-speech, 112 ms */
+#define VOICED_ECHO_SHIFTS 5 /* such changes tried at a time, none included */
 
 /* A path: runs of taps, the first of which takes far sample i + shift for near sample i. */
 typedef struct {
@@ -83,20 +85,24 @@ typedef struct {
 } voiced_echo_taps;
 
 /* Where playback began anew, and how many samples later than that it was heard, beside what came
- * before; `sure` if much of it has been heard since. */
+ * before; `sure` if much of it has been heard since. `moved`: 0 where it was told to begin; else the
+ * line's delay grew by so many samples there (1: it shrank), while playback went on. */
 typedef struct {
     int64_t at;
     float late;
-    int32_t sure;
+    int32_t sure, moved;
 } voiced_echo_start;
 
 /* What came back (`near`) as a stream, and what was played (`far`) by the sample at which it was
- * told to be heard; both remembered up to their ends. `known`: the last path that was plain to see.
- */
+ * told to be heard; both remembered up to their ends. `known`: the last path that was plain to see,
+ * which explained `known_share` of the power. `tried`: a change of delay that the last look found
+ * likely, but not sure; 0: none. */
 typedef struct {
     int64_t near_end, far_end;
     voiced_echo_taps known;
     uint32_t starts, cleared;
+    int32_t tried;
+    float known_share;
     voiced_echo_start start[VOICED_ECHO_STARTS];
     int16_t near[VOICED_ECHO_NEAR], far[VOICED_ECHO_FAR];
 } voiced_echo;
@@ -107,7 +113,7 @@ typedef struct {
     float other_re[VOICED_ECHO_POINTS / 2], other_im[VOICED_ECHO_POINTS / 2];
     float far_re[VOICED_ECHO_POINTS / 2 + 1], far_im[VOICED_ECHO_POINTS / 2 + 1];
     float re[VOICED_ECHO_POINTS], im[VOICED_ECHO_POINTS], real[VOICED_ECHO_POINTS];
-    float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS + VOICED_ECHO_REACH];
+    float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS + VOICED_ECHO_MOVES];
     float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float kept[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
@@ -118,6 +124,10 @@ typedef struct {
     double hum_squares[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + 1];
     float voice[VOICED_ECHO_HOPS][VOICED_ECHO_PERIODS];
     uint8_t alike[VOICED_ECHO_HOPS];
+    uint32_t shifts;
+    int32_t shift[VOICED_ECHO_SHIFTS];
+    float left[VOICED_ECHO_SHIFTS][VOICED_ECHO_HOPS], silent[VOICED_ECHO_HOPS];
+    uint8_t before[VOICED_ECHO_SHIFTS][VOICED_ECHO_HOPS], state[VOICED_ECHO_HOPS];
     double rhs[VOICED_ECHO_TAPS], matrix[VOICED_ECHO_TAPS][VOICED_ECHO_TAPS];
 } voiced_echo_work;
 
@@ -134,7 +144,8 @@ typedef struct {
  * of high frequencies; the same below 700 Hz, with less of that emphasis; and which share of the
  * rest's power two digit tones hold, with the digit as 4 * row + column. Where a path makes things
  * worse it takes nothing off: the rest is what came back. `fresh`: playback that began anew, whose
- * place may not be known yet, is heard since VOICED_ECHO_FRESH samples at the most. */
+ * place may not be known yet, is heard since VOICED_ECHO_FRESH samples at the most; 2: the line's
+ * delay has just changed. */
 typedef struct {
     float near, echo, rest, low_near, low_echo, low_rest, tone;
     int32_t digit, fresh;

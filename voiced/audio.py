@@ -275,7 +275,8 @@ class EchoFrame(NamedTuple):
     low_rest: float
     tone: float  # which share of the rest's power two digit tones hold, 0 to 1
     digit: int  # 4 * row + column of the keypad
-    fresh: int  # 1: playback that began anew is first heard, maybe not where it was told to be
+    fresh: int  # 1: playback that began anew is first heard, maybe not where it was told to be;
+    # 2: the line's delay has just changed
 
 
 class _EchoWork(threading.local):

@@ -84,7 +84,8 @@ class Line:
 
     `distortion` is that of a loudspeaker driven at the level of its speech, third order: 0.1 makes
     products some 25 dB below the echo. `clip` limits what is played at so many times its root mean
-    square.
+    square. `holes`: (ms, length in ms) at which what is heard breaks off, and goes on later by
+    that, as playout does whose buffer grows.
     """
 
     taps: Signal
@@ -93,14 +94,18 @@ class Line:
     clip: float = 100.0
     noise_dbfs: float = -65.0
     seed: int = 0
+    holes: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         self._draw = np.random.default_rng(self.seed)
         self._past = np.zeros(len(self.taps) - 1 + self.delay_ms * 8)
+        self._waiting = np.zeros(0)
+        self._now = 0  # samples
 
     def back(self, heard: Signal) -> Signal:
         """What comes back, noise included, while `heard` is being heard; 8 kHz."""
         rms = 3276.8
+        heard = self._playout(heard)
         driven = np.clip(heard, -self.clip * rms, self.clip * rms)
         driven = driven - self.distortion * rms * np.clip(driven / rms, -2, 2) ** 3 / 3
         self._past = np.concatenate([self._past, driven])
@@ -111,3 +116,14 @@ class Line:
         noise: Signal = self._draw.normal(0, 32768 * 10 ** (self.noise_dbfs / 20), length)
         back: Signal = echo + noise
         return back
+
+    def _playout(self, heard: Signal) -> Signal:
+        """What is heard by way of a buffer that grows at each hole."""
+        length = len(heard)
+        waiting = np.concatenate([self._waiting, heard])
+        for at_ms, hole_ms in self.holes:
+            if 0 <= at_ms * 8 - self._now < length:
+                waiting = np.insert(waiting, at_ms * 8 - self._now, np.zeros(hole_ms * 8))
+        self._now += length
+        self._waiting = waiting[length:]
+        return waiting[:length]

@@ -8,6 +8,7 @@ the seed that the row names. `--half tuning` uses the recordings that the consta
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ __all__ = ["ECHO_DB", "Bench", "Tally"]
 ECHO_DB: Final = (-20, -15, -12, -9, -6)
 CALLER_DB: Final = (0, -6, -12)
 NO_ECHO_DB: Final = -90.0
+HOLES: Final = ((20, 0), (40, 0), (60, 0), (100, 0), (20, 500), (40, 500))  # ms; every so many
 Sound = Callable[[np.random.Generator], Signal]
 
 
@@ -114,6 +116,22 @@ class Bench:
         draw = np.random.default_rng([seed, -round(echo_db), list(PATHS).index(path)])
         return Tally.of([play(self._scene(draw, path, echo_db)) for _ in range(scenes)])
 
+    def moving(
+        self, hole_ms: int, every_ms: int, echo_db: float, scenes: int, seed: int = 5
+    ) -> Tally:
+        """As `echo`, on all paths in turn, with what is heard breaking off for `hole_ms`: once,
+        while the agent speaks, or every `every_ms`."""
+        draw = np.random.default_rng([seed, -round(echo_db), hole_ms, every_ms])
+        paths = list(PATHS)
+        outcomes = []
+        for i in range(scenes):
+            scene = self._scene(draw, paths[i % len(paths)], echo_db)
+            first = int(draw.integers(300, 3500))
+            at = range(first % every_ms, scene.most_ms, every_ms) if every_ms else [first]
+            line = dataclasses.replace(scene.line, holes=tuple((ms, hole_ms) for ms in at))
+            outcomes.append(play(dataclasses.replace(scene, line=line)))
+        return Tally.of(outcomes)
+
     def speech(
         self, echo_db: float, caller_db: float, scenes: int, *, short: bool, seed: int = 2
     ) -> Tally:
@@ -157,6 +175,12 @@ def _rows(bench: Bench, scenes: int) -> Iterator[str]:
     for path in PATHS:
         tallies = [bench.echo(path, db, scenes) for db in ECHO_DB]
         yield f"  {path:10}" + "".join(f"{f'{t.cut}/{t.asked}':>12}" for t in tallies)
+    yield ""
+    yield "the same, where what is heard breaks off, and its echo is later from then on"
+    for hole_ms, every_ms in HOLES:
+        tallies = [bench.moving(hole_ms, every_ms, db, scenes) for db in ECHO_DB]
+        how = f"{hole_ms} ms" + (f" in {every_ms}" if every_ms else "")
+        yield f"  {how:12}" + "".join(f"{f'{t.cut}/{t.asked}':>12}" for t in tallies)
     for short in (False, True):
         yield ""
         yield f"{'a word of 200 to 600 ms' if short else 'longer speech'}: of scenes in which"

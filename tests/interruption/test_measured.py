@@ -20,6 +20,14 @@ def test_an_echo_does_not_cut_the_agent(path: str) -> None:
     assert tally.cut == 0
 
 
+@pytest.mark.parametrize("hole_ms", [20, 60, 100])
+def test_an_echo_whose_delay_grows_in_mid_speech_does_not_cut_the_agent(hole_ms: int) -> None:
+    """As where a buffer of the caller's side grows, or stalls."""
+    tally = BENCH.moving(hole_ms, 0, -12, 5)
+    assert tally.asked == 5
+    assert tally.cut == 0
+
+
 @pytest.mark.parametrize(
     ("echo_db", "caller_db"), [(NO_ECHO_DB, 0), (NO_ECHO_DB, -12), (-12, 0), (-12, -6)]
 )

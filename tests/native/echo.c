@@ -127,6 +127,38 @@ static void check_echo(voiced_echo_work *work, size_t delay) {
     free(played), free(came), free(echo);
 }
 
+/* The delay grows while all goes on: known from the look at which it is, to the end. */
+static void check_move(voiced_echo_work *work, size_t delay, size_t later) {
+    enum { ALL = 12000, MOVED = 5000 };
+    voiced_echo *echo = room(sizeof *echo);
+    voiced_echo_init(echo);
+    uint8_t *played = room(2 * ALL), *came = room(2 * ALL);
+    memset(came, 0, 2 * ALL);
+    for (size_t i = 0; i < ALL; i++) {
+        int32_t value = (int32_t)draw(8000) - 4000, back = value / 4;
+        played[2 * i] = (uint8_t)value, played[2 * i + 1] = (uint8_t)((uint32_t)value >> 8);
+        size_t at = i + delay + (i >= MOVED ? later : 0);
+        if (at < ALL) {
+            came[2 * at] = (uint8_t)back, came[2 * at + 1] = (uint8_t)((uint32_t)back >> 8);
+        }
+    }
+    voiced_echo_far(echo, 0, played, ALL);
+    voiced_echo_near(echo, came, MOVED);
+    voiced_echo_frame frames[VOICED_ECHO_FRAMES];
+    voiced_echo_path path;
+    voiced_echo_analyse(echo, work, MOVED - VOICED_ECHO_SPAN, VOICED_ECHO_SPAN, 0, 0, &path, frames);
+    expect(path.share > 0.9f, "an echo is not explained before its delay changes");
+    size_t to = MOVED + delay + later + 800;
+    voiced_echo_near(echo, came + 2 * MOVED, to - MOVED);
+    voiced_echo_analyse(echo, work, (int64_t)to - VOICED_ECHO_SPAN, VOICED_ECHO_SPAN, 0, 0, &path,
+                        frames);
+    expect(echo->starts == 2, "a change of delay is not seen");
+    for (size_t i = VOICED_ECHO_FRAMES - 9; i < VOICED_ECHO_FRAMES; i++) {
+        expect(frames[i].rest < 0.05f * frames[i].near, "an echo that came later is not taken off");
+    }
+    free(played), free(came), free(echo);
+}
+
 int main(void) {
     voiced_echo_work *work = room(sizeof *work);
     voiced_echo_work_init(work);
@@ -136,6 +168,8 @@ int main(void) {
     check_echo(work, 80);
     check_echo(work, 1333);
     check_echo(work, 3000);
+    check_move(work, 400, 80);
+    check_move(work, 700, 400);
     free(work);
     return 0;
 }

@@ -29,6 +29,7 @@ DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
 STEP_MS: Final = 40  # of new audio between two looks
 STEP_AGAIN_MS: Final = 100  # playback goes on: there is less haste
+SETTLES_MS: Final = 100  # what spoke for the caller when a window ended is looked at again then
 TAIL_S: Final = 1.0  # after the last sample: a line's delay, and what a detector takes to report
 
 
@@ -53,6 +54,8 @@ class Confirmation:
         self._again = False
         self._looked_at = -1
         self._digit_s = -math.inf
+        self._deferred = False  # to the next window: what came last spoke for the caller
+        self._began_at = 0
         self._echoing = False
         self._doubtful = False
         self._loud_line = False
@@ -88,12 +91,14 @@ class Confirmation:
         """Speech was reported at `at_s`. Again after a verdict if it goes on: that listens anew."""
         end = self._timeline.echo.near_end
         self._again = at_s <= self._decided_s
+        self._deferred = self._deferred and self._again
+        self._began_at = end
         self._began_s = at_s
         self._count_from = max(self._judged_to, end - BEFORE_MS * MS)
         self._looked_at = end if self._again else -1
         self._over = False
         self._found = self._lost = False
-        self._seen = 0.0
+        self._seen = self._seen if self._deferred else 0.0
         self.findings = None
 
     def speech_stopped(self, at_s: float) -> None:
@@ -141,6 +146,10 @@ class Confirmation:
             sure, enough = SURE, ENOUGH_ON_LOUD
         elif not self._echoing:
             sure = SURE_WITHOUT_ECHO
+        if self._deferred and self._looked_at - self._began_at >= SETTLES_MS * MS:
+            self._deferred = False
+            if found.settled >= enough and not self._doubtful:
+                return "interruption"
         if found.voice >= sure and not self._doubtful:
             return "interruption"
         if found.tone_ms >= TONE_MS or self._digit_s >= self._began_s - DIGIT_S:
@@ -151,6 +160,10 @@ class Confirmation:
             return None
         if self._lost:  # what a look before took for an echo is one
             return "echo"
+        may_wait = self._again and not self._over and not self._loud_line
+        if may_wait and found.voice >= enough > found.settled:
+            self._deferred = True
+            return "echo"  # the next window hears it anew, and knows by then whether it moved
         if found.voice >= enough or (self._seen >= SEEN and found.voice >= SEEN_STILL):
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"

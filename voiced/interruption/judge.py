@@ -22,7 +22,7 @@ QUIETEST: Final = 30.0**2  # about -60 dBFS: below it nobody speaks
 NOISE_MOST: Final = 60.0**2  # a floor above it is speech without pauses, not noise
 ABOVE_NOISE: Final = 6.0
 REST_LEAST: Final = 0.05  # of an echo's power may be left unexplained, on the best of lines ...
-REST_MOST: Final = 0.45  # ... and on the worst
+REST_MOST: Final = 0.55  # ... and on the worst
 TYPICAL: Final = 0.35
 TIMES_TYPICAL: Final = 5.0
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
@@ -34,6 +34,7 @@ MISPLACED: Final = 4.0  # of an echo that is not where it was looked for: more i
 SPARED: Final = 0.999  # of a frame's power is left where a path made it worse
 HUM: Final = 0.01  # of the rest's power, in the band of pitch: else that holds but its noise
 TONE: Final = 0.75
+UNSETTLED: Final = 7  # frames: an echo whose delay has just changed is not yet known for one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Findings:
     """What a window holds."""
 
     voice: float  # of the caller's, see `Echo.voice`
+    settled: float  # the same, without what came last
     tone_ms: int  # of a digit tone
     rest_ms: int  # of anything that the echo does not explain
     echo_share: float  # of the power that came back, what the echo explains
@@ -114,11 +116,16 @@ def find(frames: Sequence[EchoFrame], count_from: int, voice: Callable[[bytes], 
         if tonal or power < least or power < HUM * full.rest[i] or not low.loud(i):
             continue
         if frame.fresh or frame.rest >= SPARED * frame.near:
-            expected = max(low.echo[max(0, i - 1) : i + 1])
+            # Where a delay has changed, nobody knows to the frame which echo this is.
+            near_by = (i - 5, i + 3) if frame.fresh > 1 else (i - 1, i + 1)
+            expected = max(low.echo[max(0, near_by[0]) : near_by[1]])
             if power < MISPLACED * expected:
                 continue
         counts[i] = 2 if power > own * low.rings[i] else 1
+    whole = voice(bytes(counts))
+    counts[-UNSETTLED:] = bytes(min(UNSETTLED, len(counts)))
     return Findings(
+        whole,
         voice(bytes(counts)),
         tone * FRAME_MS,
         rest * FRAME_MS,
