@@ -66,6 +66,7 @@ class Peer:
         self._news = trio.Event()
         self._taken = 0
         self._seen: set[tuple[str, str, int]] = set()
+        self._branches: set[str] = set()  # of requests of ours
         self._to: tuple[str, int] = ("", 0)
         self.call_id = self._tag = self.remote_tag = self.target = self._uri = ""
         self._cseq, self._version = 0, 1
@@ -91,6 +92,8 @@ class Peer:
         while True:
             data, source = await self._sip.recvfrom(65536)
             message = parse(data)
+            if message.status and message.branch not in self._branches:
+                continue  # to whoever had this port before: sent again, as no ACK had come yet
             key = message.branch, message.cseq[1], message.status
             known, self._seen = key in self._seen, self._seen | {key}
             self._to = source[:2]
@@ -319,6 +322,7 @@ class Peer:
         headers: tuple[tuple[str, str], ...] = (),
         body: bytes = b"",
     ) -> bytes:
+        self._branches.add(branch)
         to = f"<{self._uri}>"
         first = method in ("INVITE", "CANCEL") and not self.remote_tag
         lines = [
