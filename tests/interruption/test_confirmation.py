@@ -124,6 +124,25 @@ def test_what_was_judged_does_not_count_in_the_next_window() -> None:
     assert judge.verdict(now) == "cough"
 
 
+def test_what_speaks_as_playback_begins_may_be_its_echo_and_takes_more() -> None:
+    after_ms = []
+    for played_s in (-1.0, 0.4):
+        judge = Confirmation(PCMU_8K, 400)
+        said = speech()[:12_000]
+        judge.played(ulaw(np.random.default_rng(2).normal(0, 3000, 24_000)), 10 + played_s)
+        line = np.concatenate([np.zeros(6400), said])
+        for tick in range(80):
+            now = 10 + FRAME_S * (tick + 1)
+            judge.caller(ulaw(line[160 * tick : 160 * tick + 160]), now)
+            if tick == 44:
+                judge.begin(now)
+            if judge.verdict(now) == "interruption":
+                after_ms.append(round((now - 10.9) * 1000))
+                break
+    assert len(after_ms) == 2
+    assert after_ms[0] < after_ms[1] <= 400
+
+
 steps = st.tuples(
     st.sampled_from(["played", "cleared", "caller", "digit", "begin", "speech_stopped", "verdict"]),
     st.floats(-0.5, 0.5),

@@ -20,7 +20,9 @@ OVER = frame(2e6, 1e6, 1e6)
 START = [QUIET] * 10
 
 
-def judged(frames: list[EchoFrame], count_from: int = 0) -> tuple[bytes, Findings]:
+def judged(
+    frames: list[EchoFrame], count_from: int = 0, loud_line: bool = False
+) -> tuple[bytes, Findings]:
     """Which frames may speak for the caller, and what is found; all of them are a voice."""
     asked: list[bytes] = []
 
@@ -28,7 +30,7 @@ def judged(frames: list[EchoFrame], count_from: int = 0) -> tuple[bytes, Finding
         asked.append(counts)
         return float(sum(count > 0 for count in counts))
 
-    found = find(frames, count_from, voice)
+    found = find(frames, count_from, voice, loud_line)
     return asked[0], found
 
 
@@ -79,6 +81,23 @@ def test_a_room_that_rings_on_is_no_voice() -> None:
     tail = [frame(p, 0.0, p) for p in (3e5, 1e5, 3e4, 1e4)]
     loud = ECHO._replace(rest=1e5, low_rest=1e5)
     assert not any(judged([*START, *[loud] * 20, *tail])[0])
+
+
+def test_a_tail_beyond_the_paths_taps_is_no_voice_but_on_a_loud_line() -> None:
+    ring = 1e6 / (1 - 0.6)
+    tail = [frame(0.25 * p, 0.0, 0.25 * p) for p in (ring * 0.6, ring * 0.36, ring * 0.216)]
+    frames = [*START, *[ECHO] * 20, *tail]
+    assert not any(judged(frames)[0])
+    assert any(judged(frames, loud_line=True)[0])
+    louder = [*START, *[ECHO] * 20, frame(1e6, 1e4, 9e5)]
+    assert judged(louder)[0][-1]
+
+
+def test_what_a_path_adds_is_no_voice() -> None:
+    over = frame(1e6, 1.8e6, 9e5)  # the rest is the echo's opposite, by 0.67
+    assert not any(judged([*START, *[ECHO] * 20, *[over] * 5])[0])
+    beside = frame(1e6, 6e5, 9e5)  # by 0.34: chance does as much
+    assert sum(count > 0 for count in judged([*START, *[ECHO] * 20, *[beside] * 5])[0]) == 5
 
 
 def test_an_echo_that_is_not_where_it_was_looked_for_is_no_voice() -> None:

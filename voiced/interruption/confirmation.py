@@ -16,7 +16,9 @@ Verdict = Literal["interruption", "cough", "echo", "digit"]
 BEFORE_MS: Final = 400  # a detector of speech reports its beginning that much later, at the most
 SURE: Final = 6.0  # of `Findings.voice`: an interruption before the time is over
 SURE_AGAIN: Final = 8.0  # while playback, and an echo of it, goes on
-SURE_WITHOUT_ECHO: Final = 12.0  # an echo that has just begun cannot be told yet
+SURE_WITHOUT_ECHO: Final = 12.0  # an echo that is not known yet may be one
+SURE_JUST_BEGUN: Final = 16.0  # all the more if playback began a moment before
+JUST_BEGUN_S: Final = 0.8
 ENOUGH: Final = 2.8  # when the time is over; voiced coughs reach 2.7, words 4
 ENOUGH_AGAIN: Final = 3.2
 LOUD_LINE: Final = 0.16  # an echo of -8 dB: it hides so much of a caller that doubt decides for ...
@@ -27,6 +29,7 @@ ECHO_PEAK: Final = 6.0  # of a correlation: there may be an echo, though none is
 TONE_MS: Final = 40
 DIGIT_S: Final = 0.5  # a key pressed that long before it is what was heard
 EARLIEST_MS: Final = -120  # how much earlier an echo may come than the times told say
+ANEW_S: Final = 0.1  # of silence, after which playback begins anew
 STEP_MS: Final = 40  # of new audio between two looks
 STEP_AGAIN_MS: Final = 100  # playback goes on: there is less haste
 SETTLES_MS: Final = 100  # what spoke for the caller when a window ended is looked at again then
@@ -46,6 +49,7 @@ class Confirmation:
         self._timeline = Timeline(leg_format)
         self._bytes_per_s = 1000 * leg_format.bytes_per_ms
         self._silent_s = -math.inf  # from then on nothing is played
+        self._anew_s = -math.inf  # when playback began last
         self._confirm_s = confirm_ms / 1000
         self._began_s: float | None = None
         self._count_from = 0  # samples that came back before it were judged before
@@ -61,13 +65,15 @@ class Confirmation:
         self._loud_line = False
         self._found = self._lost = False  # an echo, by an earlier look since `begin`; and not now
         self._over = False
-        self._found = self._lost = False
         self._seen = 0.0
+        self._explained_to = 0  # by a path, in a look since `begin`
         self.findings: Findings | None = None
 
     def played(self, payload: bytes, at_s: float) -> None:
         """The caller hears `payload` from `at_s` on, which may lie ahead."""
         self._timeline.played(payload, at_s)
+        if at_s > self._silent_s + ANEW_S:
+            self._anew_s = at_s
         self._silent_s = at_s + len(payload) / self._bytes_per_s
 
     def cleared(self, at_s: float) -> None:
@@ -98,6 +104,7 @@ class Confirmation:
         self._looked_at = end if self._again else -1
         self._over = False
         self._found = self._lost = False
+        self._explained_to = 0
         self._seen = self._seen if self._deferred else 0.0
         self.findings = None
 
@@ -136,7 +143,12 @@ class Confirmation:
         self._doubtful = path.runs == 0 and path.peak > ECHO_PEAK
         self._lost = self._again and self._found and self._doubtful
         self._found = self._found or path.runs > 0
-        self.findings = find(frames, max(0, (self._count_from - start) // echo.FRAME), echo.voice)
+        if self._echoing:
+            self._explained_to = echo.near_end
+        # What a path explained is not to be judged without one: it did not show for long enough.
+        since = max(self._count_from, self._explained_to if self._doubtful else 0)
+        count_from = max(0, (since - start) // echo.FRAME)
+        self.findings = find(frames, count_from, echo.voice, loud_line=self._loud_line)
         return self.findings
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:
@@ -145,7 +157,8 @@ class Confirmation:
         if self._loud_line:
             sure, enough = SURE, ENOUGH_ON_LOUD
         elif not self._echoing:
-            sure = SURE_WITHOUT_ECHO
+            just_begun = self._began_s < self._anew_s + JUST_BEGUN_S
+            sure = SURE_JUST_BEGUN if just_begun else SURE_WITHOUT_ECHO
         if self._deferred and self._looked_at - self._began_at >= SETTLES_MS * MS:
             self._deferred = False
             if found.settled >= enough and not self._doubtful:

@@ -9,6 +9,7 @@ and noise are not; digit tones are told by their frequencies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,8 @@ REST_MOST: Final = 0.55  # ... and on the worst
 TYPICAL: Final = 0.35
 TIMES_TYPICAL: Final = 5.0
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
+LATE: Final = 0.3  # of what rings on, heard once the echo is softer: a path's taps end early
+AGAINST: Final = -0.5  # correlation of the rest with the echo: a path that takes off too much
 WEAK: Final = 0.02  # of the loudest echo: errors of a path, not a caller
 LOUD_PART: Final = 5  # of the frames, one in so many makes that up
 OWN: Final = 6.0  # times what may be left: whatever its pitch, no echo
@@ -52,24 +55,28 @@ class Findings:
 class _Band:
     """One band's powers, and what of its echo may be left."""
 
+    near: list[float]
     rest: list[float]
     echo: list[float]
     least: float  # below it is noise
     rings: list[float]  # of the echo, what still rings of it included
     left: float  # of a ring
+    late: list[float]  # of a room's tail, where that is more
 
     @classmethod
-    def of(cls, powers: list[tuple[float, float, float]]) -> _Band:
+    def of(cls, powers: list[tuple[float, float, float]], loud_line: bool) -> _Band:
         """From (near, echo, rest) of each frame."""
         known = sorted(near for near, _, _ in powers if near)  # 0: before the call began
         noise = min(known[len(known) // 20], NOISE_MOST) if known else 0.0
         least = max(QUIETEST, ABOVE_NOISE * noise)
         rings, ring = [], 0.0
+        late = []
         ratios = []
         for near, echo, rest in powers:
             heard = min(echo, near)
             ring = ring * RING + heard
             rings.append(ring)
+            late.append(0.0 if loud_line else LATE * max(0.0, ring - heard / (1 - RING)))
             if heard > 4 * least:
                 ratios.append(min(rest, near) / ring)
         left = REST_LEAST
@@ -79,25 +86,40 @@ class _Band:
             left = min(REST_MOST, max(REST_LEAST, typical))
         # A path that another moment gave may add.
         return cls(
+            [near for near, _, _ in powers],
             [min(rest, near) for near, _, rest in powers],
             [echo for _, echo, _ in powers],
             least,
             rings,
             left,
+            late,
         )
 
     def loud(self, i: int) -> bool:
         """Whether frame `i` holds more than the echo may leave."""
-        return self.rest[i] > self.least and self.rest[i] > self.left * self.rings[i]
+        return self.rest[i] > max(self.least, self.left * self.rings[i], self.late[i])
+
+    def against(self, i: int) -> bool:
+        """Whether the rest is, in frame `i`, mostly what taking off the echo has added."""
+        near, echo, rest = self.near[i], self.echo[i], self.rest[i]
+        return near - echo - rest < 2 * AGAINST * math.sqrt(echo * rest)
 
 
-def find(frames: Sequence[EchoFrame], count_from: int, voice: Callable[[bytes], float]) -> Findings:
+def find(
+    frames: Sequence[EchoFrame],
+    count_from: int,
+    voice: Callable[[bytes], float],
+    loud_line: bool = False,
+) -> Findings:
     """Judge `frames[count_from:]`; those before are heard for the noise and for what rings on.
 
-    `voice` is that of the `Echo` that analysed them.
+    `voice` is that of the `Echo` that analysed them. `loud_line`: its echo hides so much of a
+    caller that what may be a room's tail counts.
     """
-    full = _Band.of([(frame.near, frame.echo, frame.rest) for frame in frames])
-    low = _Band.of([(frame.low_near, frame.low_echo, frame.low_rest) for frame in frames])
+    full = _Band.of([(frame.near, frame.echo, frame.rest) for frame in frames], loud_line)
+    low = _Band.of(
+        [(frame.low_near, frame.low_echo, frame.low_rest) for frame in frames], loud_line
+    )
     loudest = sorted(low.echo)[-(len(frames) // LOUD_PART + 1) :]
     least = max(low.least, WEAK * sum(loudest) / len(loudest)) if frames else 0.0
     own = max(full.left, min(OWN_MOST, OWN * low.left))
@@ -114,6 +136,8 @@ def find(frames: Sequence[EchoFrame], count_from: int, voice: Callable[[bytes], 
         tone += tonal
         power = low.rest[i]
         if tonal or power < least or power < HUM * full.rest[i] or not low.loud(i):
+            continue
+        if low.against(i):  # a caller is not the echo's opposite
             continue
         if frame.fresh or frame.rest >= SPARED * frame.near:
             # Where a delay has changed, nobody knows to the frame which echo this is.
