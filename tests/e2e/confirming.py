@@ -49,8 +49,8 @@ MS: Final = PCMU_8K.bytes_per_ms
 SILENCE: Final = PCMU_8K.silence(1)[0]
 AT_ONCE: Final = (6, 3, 2)
 """Each call costs this process what it costs the daemon, the caller and the tap; and the same for
-those that are held again: any that failed, since a call of 30 fails now and then on a quiet
-machine too, for a cause that is not found yet."""
+those that are held again: any that failed, since one whose echo stops nothing the
+second time comes up now and then on a quiet machine too: why is not known yet."""
 AGAIN_S: Final = 100.0
 """No call is held again later than that: the machine will not get any quieter."""
 BUFFER_MS: Final = 60  # of a telephone's
@@ -121,12 +121,14 @@ def follow(heard: bytes, sent: bytes) -> Followed:
     """Find `sent` in `heard`, sample by sample: only silence may have been put in between.
 
     Behind a hole playback may go on a little earlier or later in it, and says so; there it rises.
+    It rises without a hole where it went on before the next packet was due.
     """
     pauses: list[Pause] = []
     at = quiet = place = 0
     while place < len(heard) and at < len(sent):
         value = heard[place]
-        if quiet >= SHORTEST and value != SILENCE and (risen := _risen(heard, place, sent, at)):
+        goes_on = quiet < SHORTEST and value in (SILENCE, sent[at])
+        if not goes_on and value != SILENCE and (risen := _risen(heard, place, sent, at)):
             begin, since, shift = risen
             pauses.append(Pause(at, place - quiet, quiet - (place - since), shift))
             at, place, quiet = begin + RISE, since + RISE, 0

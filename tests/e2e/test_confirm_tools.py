@@ -10,6 +10,8 @@ from wsproto.frame_protocol import FrameProtocol
 
 from tests.e2e.confirming import MS, follow
 from tests.e2e.tap import Messages
+from voiced.formats import PCMU_8K
+from voiced.talk.fading import fade_in
 
 SENT = random.Random(1).randbytes(1000 * MS).replace(b"\xff", b"\xfe")
 NOTHING = b"\xff" * (400 * MS)
@@ -29,6 +31,15 @@ def test_what_is_repeated_or_left_out_is_found(at: int, shift: int) -> None:
     # A sample or two beyond the pause may happen to be the same.
     assert found.pauses
     assert abs(sum(each.shift for each in found.pauses) - shift) <= 4
+
+
+@given(st.integers(1, 900 * MS), st.integers(0, 400 * MS))
+def test_what_rises_is_found_behind_a_hole_of_any_length(at: int, hole: int) -> None:
+    """Also behind none: playback that goes on before the next packet is due rises all the same."""
+    rising = fade_in(SENT[at:], PCMU_8K)
+    found = follow(SENT[:at] + NOTHING[:hole] + rising, SENT)
+    assert (found.end, found.rest) == (len(SENT), b"")
+    assert sum(abs(each.shift) for each in found.pauses) == 0
 
 
 @given(st.integers(1, 900 * MS))
