@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import hypothesis.strategies as st
 import pytest
@@ -321,22 +320,23 @@ def test_what_a_new_session_is_told() -> None:
     ]
 
 
-def test_in_whose_name_a_text_was_given_remains() -> None:
-    """The call keeps what its plugins gave among its notes; it is told once, and whose it is."""
+def test_what_is_given_in_the_callers_name_is_told_once() -> None:
+    """The call keeps what it gives, in whose name it gave it; a note of the same words is other."""
     history: list[Said] = []
     memory = Memory(lambda: history, ())
+    told: list[Said] = []
     for text in ("I am in a hurry.", "They have an account.", "I am in a hurry."):
-        role: Literal["user", "system"] = "user" if text.startswith("I ") else "system"
-        history.append(Said("system", text))
-        memory.give(role, text)
-    told = [
-        Said("user", "I am in a hurry."),
-        Said("system", "They have an account."),
-    ]
-    assert memory.take_over()[:2] == memory.take_over(first=True)[:2] == told
-    assert len(memory.take_over()) == 3
+        said = Said("user" if text.startswith("I ") else "system", text)
+        told.append(said)
+        history.append(said)
+        memory.give(said.role, text)
+    assert memory.take_over() == memory.take_over(first=True) == told
+    memory.give("system", "I am in a hurry.")
     memory.give("user", "Only here.")
-    assert memory.take_over()[3:] == [Said("user", "Only here.")]
+    assert memory.take_over()[3:] == [
+        Said("system", "I am in a hurry."),
+        Said("user", "Only here."),
+    ]
 
 
 def test_functions_that_were_called() -> None:

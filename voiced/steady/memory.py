@@ -76,7 +76,7 @@ class Memory:
 
         Texts that were given may stand in the history as well, those of the agent only as far as
         they were heard: a session that is the `first` is told the whole, since they are still to
-        be heard, later ones what the history has. In whose name a text was given remains.
+        be heard, later ones what the history has.
         """
         history = list(self._history())
         given = deque(self._given)
@@ -85,7 +85,7 @@ class Memory:
             at = next((i for i, each in enumerate(history) if _same(each, said)), None)
             if at is None:
                 extra.append((place, said))
-            elif first or said.role == "user":
+            elif first:
                 history[at] = said
         told: list[Said] = []
         for place, said in enumerate(history):
@@ -101,12 +101,8 @@ class Memory:
 
 
 def _same(recorded: Said, given: Said) -> bool:
-    """Whether the history has a text that was given: as far as it was heard, or kept.
-
-    A text that was given in the caller's name stands there among the notes: nobody spoke it.
-    """
-    alike = recorded.role == given.role or (recorded.role, given.role) == ("system", "user")
-    if not alike or not recorded.text:
+    """Whether the history has a text that was given: as far as it was heard, or kept."""
+    if recorded.role != given.role or not recorded.text:
         return False
     if given.role == "assistant" or len(recorded.text) >= LONG:
         return given.text.startswith(recorded.text)
