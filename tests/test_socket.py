@@ -11,31 +11,11 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
-import trustme
 
 from voiced.frames import RECEIVE_BUFFER
 from voiced.socket import TcpTransport, TlsTransport, open_transport, transport_from_trio
 
 BULK = os.urandom(1 << 20)
-
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_tls(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def client_tls(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context
 
 
 def pair() -> tuple[TcpTransport, TcpTransport]:

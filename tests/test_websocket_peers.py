@@ -15,7 +15,6 @@ import pytest
 import trio
 import trio.testing
 import trio_websocket
-import trustme
 import websockets.exceptions
 import websockets.sync.client
 import websockets.sync.server
@@ -23,25 +22,6 @@ import websockets.sync.server
 from tests.websockets import echo_server, gather
 from voiced.frames import BinaryMessage
 from voiced.opening import ConnectError, ConnectRefused, connect
-
-
-@pytest.fixture(scope="module")
-def ca() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture(scope="module")
-def server_tls(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    ca.issue_cert("localhost").configure_cert(context)
-    return context
-
-
-@pytest.fixture(scope="module")
-def client_tls(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context
 
 
 @pytest.fixture(params=["tcp", "tls"])

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pydantic
 import pytest
 import structlog
+from openai.types.beta import realtime as beta
 from openai.types.realtime import RealtimeServerEvent
 
 from tests.interop.test_openai_types import extras
@@ -23,7 +24,6 @@ from voiced.realtime.servers import Dialect
 
 pytestmark = pytest.mark.interop
 
-beta = pytest.importorskip("openai.types.beta.realtime", reason="an SDK without the beta types")
 NEVER_ASKED_FOR = {"transcription_session.updated"}  # answers an event that voiced does not send
 BETA: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(beta.RealtimeClientEvent)
 

@@ -199,13 +199,13 @@ class FakeEngine:
 
     @asynccontextmanager
     async def open(self, plan: Plan) -> AsyncIterator[Session]:
-        session = FakeSession(self, plan)
+        session = self._session(plan)
         self.sessions.append(session)
         self.open_now += 1
         self.most_open = max(self.most_open, self.open_now)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._connect, session)
+                nursery.start_soon(self._run, session)
                 try:
                     yield session
                 finally:
@@ -213,6 +213,13 @@ class FakeEngine:
         finally:
             session.closed = True
             self.open_now -= 1
+
+    def _session(self, plan: Plan) -> FakeSession:
+        return FakeSession(self, plan)
+
+    async def _run(self, session: FakeSession) -> None:
+        """What a connection does in a task of its own."""
+        await self._connect(session)
 
     async def _connect(self, session: FakeSession) -> None:
         await trio.sleep(self.connect_s)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 
 import pytest
 import structlog.testing
@@ -12,7 +11,7 @@ from trio.testing import MockClock
 
 from tests.steady.fakes import Call, FakeEngine, FakeSession
 from voiced.config.types import Agent
-from voiced.engine import EngineEvent, Lost, Plan, Ready, Reconnecting, Resumed, Session
+from voiced.engine import EngineEvent, Lost, Plan, Ready, Reconnecting, Resumed
 from voiced.steady import Guard
 from voiced.steady.breaker import FAILURES
 
@@ -39,27 +38,15 @@ class CrashingEngine(FakeEngine):
         self.fails_to_connect = fails_to_connect
         self._crashes: dict[FakeSession, trio.Event] = {}
 
-    @asynccontextmanager
-    async def open(self, plan: Plan) -> AsyncIterator[Session]:
+    def _session(self, plan: Plan) -> FakeSession:
         session = CrashingSession(self, plan)
-        self.sessions.append(session)
         self._crashes[session] = trio.Event()
-        self.open_now += 1
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._run, session)
-                try:
-                    yield session
-                finally:
-                    nursery.cancel_scope.cancel()
-        finally:
-            session.closed = True
-            self.open_now -= 1
+        return session
 
     async def _run(self, session: FakeSession) -> None:
         if self.fails_to_connect:
             raise RuntimeError("a bug")
-        await self._connect(session)
+        await super()._run(session)
         await self._crashes[session].wait()
         raise RuntimeError("a connection's task has failed")
 

@@ -7,8 +7,6 @@ its session is lost, as a socket's last events would. A script of losses and com
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import hypothesis.strategies as st
@@ -29,7 +27,6 @@ from voiced.engine import (
     Ready,
     Reconnecting,
     Resumed,
-    Session,
     SpeechStarted,
     SpeechStopped,
     ToolCall,
@@ -86,20 +83,14 @@ class Model(FakeSession):
 
 
 class ModelEngine(FakeEngine):
-    @asynccontextmanager
-    async def open(self, plan: Plan) -> AsyncIterator[Session]:
-        session = Model(self, plan)
-        self.sessions.append(session)
-        self.open_now += 1
+    def _session(self, plan: Plan) -> Model:
+        return Model(self, plan)
+
+    async def _run(self, session: FakeSession) -> None:
+        assert isinstance(session, Model)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._connect, session)
             nursery.start_soon(session.work)
-            try:
-                yield session
-            finally:
-                session.closed = True
-                self.open_now -= 1
-                nursery.cancel_scope.cancel()
 
 
 class Judge(Call):
