@@ -147,6 +147,8 @@ class Speaker:
         leg, playout = self._leg, self._playout
         while True:
             await self._room()
+            # Woken for new audio and told to stop in one step, a wait ends as if it had not been.
+            await trio.lowlevel.checkpoint_if_cancelled()
             chunk = playout.next_chunk(self._chunk)
             if chunk is not None:
                 if chunk.item_id != self._item:

@@ -1,0 +1,103 @@
+"""The outbound task, at the moments at which several things happen in one step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+
+from tests.fakes import FakeLeg
+from voiced.formats import PCMU_8K
+from voiced.playout import Playout
+from voiced.talk.speaker import Speaker
+
+
+@dataclass
+class Told:
+    """What the speaker said of itself (`voiced.talk.speaker.Listener`)."""
+
+    words: list[str] = field(default_factory=list)
+
+    def audio_started(self, item_id: str, in_s: float) -> None:
+        self.words.append(item_id)
+
+    def turn_over(self) -> None:
+        self.words.append("over")
+
+    def ran_dry(self) -> None:
+        self.words.append("dry")
+
+
+@dataclass
+class Booth:
+    speaker: Speaker
+    leg: FakeLeg
+    playout: Playout
+    told: Told
+
+    def add(self, item_id: str, ms: int) -> None:
+        self.playout.add(item_id, b"\x21" * (8 * ms))
+        self.speaker.wake()
+
+    def whole(self, item_id: str, ms: int) -> None:
+        self.add(item_id, ms)
+        self.playout.finish(item_id)
+        self.speaker.wake()
+
+
+@asynccontextmanager
+async def booth() -> AsyncIterator[Booth]:
+    leg, playout, told = FakeLeg(), Playout(PCMU_8K.bytes_per_ms), Told()
+    speaker = Speaker(playout, leg, 0, told)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(speaker.run)
+        yield Booth(speaker, leg, playout, told)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("before_ms", [0, 100, 300, 799, 1500])
+@pytest.mark.parametrize("at_ms", [50, 2000])
+async def test_what_comes_in_the_step_of_a_pause_waits(
+    autojump_clock: object, before_ms: int, at_ms: int
+) -> None:
+    """One wake-up brings more of the answer and the reason to stop: not a byte goes out."""
+    async with booth() as b:
+        if before_ms:
+            b.add("a", before_ms)
+        await trio.sleep(at_ms / 1000)
+        b.add("a", 1000)
+        sent = b.leg.bytes_played()
+        b.speaker.pause()
+        await trio.sleep(3)
+        assert b.leg.bytes_played() == sent
+        heard = b.playout.heard_ms("a")
+        assert heard == min(before_ms, at_ms)
+        b.speaker.resume()
+        await trio.sleep(4)
+        assert b.playout.heard_ms("a") == before_ms + 1000
+        assert b.leg.bytes_played() == sent + 8 * (before_ms + 1000 - heard)
+
+
+async def test_an_interrupted_turn_is_not_said_to_be_over(autojump_clock: object) -> None:
+    """New audio, the interruption, and the next answer, all in one step."""
+    async with booth() as b:
+        b.add("a", 300)
+        await trio.sleep(0.05)
+        b.add("a", 100)
+        (cut,) = b.speaker.interrupt()
+        assert (cut.item_id, cut.heard_ms, cut.action) == ("a", 50, "truncate")
+        await trio.sleep(1)
+        assert b.told.words == ["a"]
+        b.whole("b", 300)
+        await trio.sleep(1)
+        assert b.told.words == ["a", "b", "over"]
+        b.whole("c", 300)
+        await trio.sleep(0.05)
+        b.whole("c", 1)
+        b.speaker.interrupt()
+        b.whole("d", 20)
+        await trio.sleep(1)
+        assert b.told.words == ["a", "b", "over", "c", "d", "over"]
