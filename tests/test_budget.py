@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg
 from tests.test_call import TICK, answer
-from voiced.budget import FAREWELL_S, Budget, Meter, day_of
+from voiced.budget import DAYS, FAREWELL_S, Budget, Meter, day_of
 from voiced.call import Call, Services
 from voiced.config.types import Agent, Cost, Number, Price
-from voiced.engine import Ready, SpeechStarted
+from voiced.engine import Ready, ResponseDone, SpeechStarted
 from voiced.formats import PCMU_8K
 from voiced.journal import Charge, Journal, Spent, Struck
 from voiced.prompts import Prompts
@@ -40,21 +40,27 @@ def budget(clock: Clock | None = None, **caps: float) -> tuple[Budget, list[Spen
         if isinstance(entry, Spent):
             kept.append(entry)
 
-    made = Budget(keep, clock=clock)
+    made = Budget(keep, clock=clock, elapsed=clock)
     made.cost = Cost(**caps)
     return made, kept, clock
 
 
-def test_without_caps_nothing_is_metered() -> None:
-    made, _, _ = budget()
-    assert made.open("a", "+1", None) is None
+def test_a_call_without_caps_counts_for_the_cap_that_is_set_after_it() -> None:
+    made, kept, _ = budget()
+    meter = made.open("a", "+1", None)
+    assert not meter.capped
+    assert meter.update(100.0) is None
+    meter.close()
     assert made.exhausted("+1", None) is None
+    assert [each.usd for each in kept] == [100.0]
+    made.cost = Cost(day_usd=99.0)
+    assert made.exhausted("+1", None) == "day"
+    assert made.open("b", "+1", None).capped
 
 
 def test_a_call_ends_with_its_farewells_worth_in_hand() -> None:
     made, _, clock = budget(call_usd=1.0)
     meter = made.open("a", "+1", None)
-    assert meter is not None
     usd, struck = 0.0, None
     while struck is None:
         usd += 0.01
@@ -69,9 +75,6 @@ def test_a_numbers_calls_share_its_cap_and_others_do_not() -> None:
     first, second, other = (
         made.open(i, n, None) for i, n in (("a", "+1"), ("b", "+1"), ("c", "+2"))
     )
-    assert first is not None
-    assert second is not None
-    assert other is not None
     clock.now += 3600  # slowly: their farewells will cost next to nothing
     assert first.update(0.5) is None
     assert other.update(0.6) is None
@@ -84,7 +87,6 @@ def test_a_cap_that_has_ended_a_call_takes_no_other() -> None:
     """What is left is a farewell's worth: a caller would hear nothing else."""
     made, _, clock = budget(number_usd=1.0, day_usd=5.0)
     meter = made.open("a", "+1", None)
-    assert meter is not None
     usd = 0.0
     while meter.update(usd) is None:
         usd, clock.now = usd + 0.01, clock.now + 1
@@ -104,7 +106,6 @@ def test_a_number_may_have_caps_of_its_own() -> None:
     made, _, _ = budget(number_usd=1.0, call_usd=0.1)
     number = Number(match="*", agent="a", call_usd=2.0, number_usd=3.0)
     meter = made.open("a", "+1", number)
-    assert meter is not None
     assert meter.update(0.9) is None
     assert made.exhausted("+1", number) is None
     assert made.exhausted("+1", Number(match="*", agent="a", number_usd=0.5)) == "number"
@@ -113,7 +114,6 @@ def test_a_number_may_have_caps_of_its_own() -> None:
 def test_a_new_day_begins_with_nothing() -> None:
     made, kept, clock = budget(day_usd=1.0)
     meter = made.open("a", "+1", None)
-    assert meter is not None
     assert meter.update(0.9) == "day"  # all of it within a moment: its rate says what is to come
     assert made.exhausted("+2", None) == "day"
     clock.now += 86400
@@ -126,13 +126,75 @@ def test_a_new_day_begins_with_nothing() -> None:
     ]
 
 
+def test_what_a_call_spent_before_midnight_is_of_that_day() -> None:
+    made, kept, clock = budget(day_usd=1000.0)
+    meter = made.open("a", "+1", None)
+    clock.now = NOON + 43_199
+    meter.update(0.5)
+    clock.now += 1
+    assert made.spent_today() == 0
+    meter.update(0.625)
+    assert made.spent_today() == made.spent_today("+1") == 0.125
+    meter.close()
+    today = {each.day: each.usd for each in kept}
+    assert today == {day_of(NOON): 0.5, day_of(NOON + 86400): 0.125}
+
+
+@pytest.mark.parametrize("away_s", [-86400.0, 86400.0, 4 * 365 * 86400.0])
+def test_a_clock_that_is_set_and_set_right_forgets_nothing(away_s: float) -> None:
+    made, kept, clock = budget(number_usd=1.0, day_usd=10.0)
+    meter = made.open("a", "+1", None)
+    other = made.open("b", "+2", None)
+    clock.now += 3600
+    assert meter.update(1.0) == "number"
+    other.update(0.25)
+    clock.now += away_s
+    assert made.spent_today() == 0
+    assert made.exhausted("+1", None) is None
+    other.update(0.5)
+    clock.now -= away_s
+    other.update(0.75)
+    for each in (meter, other):
+        each.close()
+    assert made.spent_today() == 1.5
+    assert made.spent_today("+2") == 0.5
+    assert made.exhausted("+1", None) == "number"
+    written = {(each.day, each.call_id): each.usd for each in kept}
+    assert written[(day_of(NOON), "b")] == 0.5
+    assert written[(day_of(NOON + away_s), "b")] == 0.25
+
+
+def test_days_that_are_known_are_few() -> None:
+    made, _, clock = budget(day_usd=10.0)
+    meter = made.open("a", "+1", None)
+    for day in range(100):
+        clock.now = NOON + 86400 * day
+        meter.update(day + 1.0)
+    assert len(made._days) == DAYS
+    assert made.spent_today() == 1.0
+
+
+@pytest.mark.parametrize("step_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_ends_no_call(step_s: float) -> None:
+    """How fast a call spends is not asked of a clock that somebody sets."""
+    clock, elapsed = Clock(), Clock()
+    made = Budget(lambda entry: None, clock=clock, elapsed=elapsed)
+    made.cost = Cost(call_usd=10.0)
+    meter = made.open("a", "+1", None, usd_s=0.01)
+    for second in range(800):
+        clock.now, elapsed.now = clock.now + 1, elapsed.now + 1
+        if second == 300:
+            clock.now += step_s
+        assert meter.update(0.01 * second) is None, second
+        assert meter.reserve(10.0) == pytest.approx(0.15, abs=0.02)
+
+
 def test_a_crash_forgets_nothing_that_was_kept(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open()
     made = Budget(journal.spend)
     made.cost = Cost(day_usd=10.0)
     meter = made.open("a", "+49 30 1", None)
-    assert meter is not None
     meter.update(4.0)
     journal._store(journal._waiting())  # and no orderly end
     after = Budget(journal.spend)
@@ -146,12 +208,11 @@ def test_a_cap_that_has_struck_holds_over_a_restart(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     journal.open()
     clock = Clock()
-    made = Budget(journal.spend, clock=clock)
+    made = Budget(journal.spend, clock=clock, elapsed=clock)
     made.cost = Cost(number_usd=1.0, day_usd=3.0)
     for called, raised in (("+1", 1.0), ("+2", 1.5)):
         number = Number(match="*", agent="a", number_usd=raised)
         meter = made.open(called, called, number)
-        assert meter is not None
         usd = 0.0
         while meter.update(usd) is None:
             usd, clock.now = usd + 0.01, clock.now + 1
@@ -159,7 +220,7 @@ def test_a_cap_that_has_struck_holds_over_a_restart(tmp_path: Path) -> None:
     journal._store(journal._waiting())
 
     today = day_of(clock.now)
-    after = Budget(journal.spend, clock=clock)
+    after = Budget(journal.spend, clock=clock, elapsed=clock)
     after.cost = made.cost
     after.remember(journal.spent(today), journal.struck(today))
     assert after.spent_today("+1") < 0.9
@@ -175,16 +236,14 @@ def test_a_cap_that_has_struck_holds_over_a_restart(tmp_path: Path) -> None:
 
 def test_each_call_has_its_farewell_set_aside_from_its_first_moment_on() -> None:
     made, _, clock = budget(day_usd=10.0)
-    meters: list[Meter | None] = []
+    meters: list[Meter] = []
     while made.exhausted("+1", None, usd_s=0.1) is None:
         meters.append(made.open(str(len(meters)), "+1", None, usd_s=0.1))
     assert len(meters) == 6  # of 1.5 each: the seventh would leave nothing to talk with
     for meter in meters:
-        assert meter is not None
         clock.now += 1
         assert meter.update(0.0) is None
     first = meters[0]
-    assert first is not None
     assert first.update(1.1) == "day"
 
 
@@ -254,12 +313,10 @@ def test_the_days_sum_is_that_of_its_calls(steps: list[tuple[int, float, float]]
         clock.now += seconds
         totals[index] += usd
         meter = meters[index]
-        assert meter is not None
         struck = meter.update(totals[index])
         assert struck == "day" or sum(totals) < 5.0
     assert made.spent_today() == pytest.approx(sum(totals))
     for meter in meters:
-        assert meter is not None
         meter.close()
     written = {each.call_id: each.usd for each in kept}
     assert sum(written.values()) == pytest.approx(sum(totals))
@@ -269,7 +326,7 @@ def test_the_days_sum_is_that_of_its_calls(steps: list[tuple[int, float, float]]
 async def test_a_call_hears_a_farewell_before_its_cap(autojump_clock: object) -> None:
     """A model at a dollar a minute, capped at fifty cents: the farewell is heard inside them."""
     engine, leg, journal = FakeEngine(), FakeLeg(), Journal(Path("unused"))
-    made = Budget(journal.spend, clock=trio.current_time)
+    made = Budget(journal.spend, clock=trio.current_time, elapsed=trio.current_time)
     made.cost = Cost(call_usd=0.5)
     services = Services(journal, Prompts(), {"model": Price(per_minute=1.0)})
     agent = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
@@ -290,3 +347,31 @@ async def test_a_call_hears_a_farewell_before_its_cap(autojump_clock: object) ->
     assert len(leg.played) > 5  # the farewell
     assert made.spent_today() == pytest.approx(call.record.row.cost_usd)
     assert not made._meters
+
+
+async def test_a_model_whose_server_tells_no_usage_meets_its_cap(autojump_clock: object) -> None:
+    """It is billed by the time of the conversation: a dollar a minute, as near as can be."""
+    engine, leg, journal = FakeEngine(), FakeLeg(), Journal(Path("unused"))
+    made = Budget(journal.spend, clock=trio.current_time, elapsed=trio.current_time)
+    made.cost = Cost(call_usd=0.5)
+    prices = {"model": Price(audio_in=600.0, audio_out=533.0)}
+    agent = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
+    meter = made.open("call-1", "+1", None)
+    call = Call(
+        FACTS, "a", agent, engine, PCMU_8K, Services(journal, Prompts(), prices), meter=meter
+    )
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run)
+        await trio.sleep(TICK)
+        call.attach(leg)
+        *sound, done = answer("a", 1000)
+        assert isinstance(done, ResponseDone)
+        untold = ResponseDone(done.response_id, done.status, done.reason, None)
+        engine.sessions[0].emit(Ready(), SpeechStarted("u", 0), *sound, untold)
+        with trio.fail_after(60):
+            await call.ended.wait()
+    assert call.record.reason == "cost_call"
+    assert 10 < trio.current_time() - began < 30
+    assert call.record.row.cost_usd == pytest.approx(made.spent_today())
+    assert 0.25 < made.spent_today() < 0.5

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
+import structlog.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -20,7 +23,14 @@ from voiced.config.types import (
     SpeechToText,
     TextToSpeech,
 )
-from voiced.cost import Spending, cost_usd, expected_usd_s, speech_usd, transcription_usd
+from voiced.cost import (
+    MOST,
+    Spending,
+    cost_usd,
+    expected_usd_s,
+    speech_usd,
+    transcription_usd,
+)
 from voiced.engine import Usage, exact_words, exactly
 
 FULL = Price(
@@ -212,3 +222,75 @@ def test_what_is_the_default_has_a_price() -> None:
 def test_exact_words_are_known_again(text: str) -> None:
     assert exact_words(exactly(text)) == text
     assert exact_words(text) is None
+
+
+def test_cached_tokens_without_a_price_cost_what_others_do() -> None:
+    usage = Usage(text_in=1000, cached_text_in=900, audio_in=100, cached_audio_in=100)
+    price = Price(text_in=4, audio_in=32)
+    assert cost_usd(price, usage, 0) == pytest.approx((1000 * 4 + 100 * 32) / 1e6)
+    free = Price(text_in=4, cached_text_in=0, audio_in=32, cached_audio_in=0)
+    assert cost_usd(free, usage, 0) == pytest.approx(100 * 4 / 1e6)
+
+
+def test_more_cached_tokens_than_tokens_are_no_gain() -> None:
+    usage = Usage(text_in=10, cached_text_in=1000, audio_in=10, cached_audio_in=1000)
+    assert cost_usd(FULL, usage, 0) == pytest.approx(20 * 0.4 / 1e6)
+
+
+@pytest.mark.parametrize("wrong", [-1, MOST + 1, 10**400, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", Usage.__slots__)
+def test_a_figure_that_is_none_counts_as_nothing(name: str, wrong: Any) -> None:
+    spending = Spending(Billed("full", "ears", "voice"))
+    with structlog.testing.capture_logs() as logs:
+        spending.use(replace(TALK, **{name: wrong}))
+    assert [(line["event"], line["figures"]) for line in logs] == [
+        ("usage not counted: no such figures", [name])
+    ]
+    assert spending.usage == replace(TALK, **{name: 0})
+    assert spending.usd(PRICES, 0) == pytest.approx(cost_usd(FULL, replace(TALK, **{name: 0}), 0))
+
+
+def test_the_largest_figure_that_can_be_counts() -> None:
+    spending = Spending(Billed("full"))
+    spending.use(Usage(text_in=MOST))
+    assert spending.usage.text_in == MOST
+
+
+def test_a_server_that_tells_nothing_is_billed_by_time() -> None:
+    spending = Spending(Billed("full"))
+    spending.begin(0)
+    spending.connect(True, 0)
+    assert spending.usd(PRICES, 60) == 0, "nobody has asked it for anything"
+    with structlog.testing.capture_logs() as logs:
+        for _ in range(3):
+            spending.untold()
+    assert [(line["event"], line["model"]) for line in logs] == [
+        ("no usage told, cost is an estimate by time", "full")
+    ]
+    assert spending.usd(PRICES, 60) == pytest.approx(60 * expected_usd_s(PRICES, Billed("full")))
+    assert Spending(Billed("none")).known_usd(PRICES, 0) == (0, set())
+    spending.use(TALK)
+    assert spending.usd(PRICES, 60) == pytest.approx(cost_usd(FULL, TALK, 60)), "told after all"
+    spending.untold()
+    assert spending.usd(PRICES, 60) == pytest.approx(cost_usd(FULL, TALK, 60))
+
+
+def test_each_engine_of_a_call_is_estimated_by_itself() -> None:
+    spending = Spending(Billed("full"))
+    spending.begin(0)
+    spending.connect(True, 0)
+    spending.use(TALK)
+    spending.switch(Billed("ears"), 60)
+    spending.untold()
+    assert spending.by_model(PRICES, 90) == {
+        "full": pytest.approx(0.096),
+        "ears": pytest.approx(30 * expected_usd_s(PRICES, Billed("ears"))),
+    }
+
+
+def test_minutes_are_billed_as_they_are_whatever_is_told() -> None:
+    spending = Spending(Billed("minute"))
+    spending.begin(0)
+    spending.connect(True, 0)
+    spending.untold()
+    assert spending.usd(PRICES, 60) == pytest.approx(0.06)

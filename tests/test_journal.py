@@ -11,7 +11,17 @@ import pytest
 import structlog.testing
 import trio
 
-from voiced.journal import BACKLOG, SCHEMA_VERSION, Journal, Row
+from voiced import journal_file
+from voiced.journal import (
+    BACKLOG,
+    SCHEMA_VERSION,
+    Charge,
+    Journal,
+    Note,
+    Row,
+    Spent,
+    Struck,
+)
 from voiced.transcript import Entry
 
 
@@ -111,7 +121,142 @@ async def test_disk_that_fails_is_a_log_line(tmp_path: Path) -> None:
         Path(f"{journal.path}{extra}").unlink(missing_ok=True)
     with structlog.testing.capture_logs() as logs:
         await write(journal, row())
-    assert [line["event"] for line in logs] == ["journal cannot be written"]
+    assert [(line["event"], line.get("rows")) for line in logs] == [
+        ("journal cannot be written", None),
+        ("journal rows lost", 1),
+    ]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads and locks of the file do not follow a virtual clock."""
+    monkeypatch.setattr(journal_file, "BUSY_S", 0.01)
+    monkeypatch.setattr("voiced.journal.RETRY_S", 0.02)
+
+
+class Locked:
+    """A journal whose file another program has locked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = Journal(folder)
+        self.journal.open()
+        self.tries = 0
+        self._store = self.journal._store
+        self.journal._store = self._counted  # type: ignore[method-assign]
+        self._other = sqlite3.connect(self.journal.path)
+        self._other.execute("BEGIN EXCLUSIVE")
+
+    def _counted(self, rows: list[Note]) -> list[tuple[Charge, str]]:
+        self.tries += 1
+        return self._store(rows)
+
+    async def tried(self, more: int) -> None:
+        wanted = self.tries + more
+        while self.tries < wanted:
+            await trio.sleep(0.01)
+
+    def free(self) -> None:
+        self._other.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_rows_wait_for_a_file_that_is_locked(tmp_path: Path) -> None:
+    """Said once, however often it is tried, and once that all is well again."""
+    locked = Locked(tmp_path)
+    journal, told = locked.journal, list[str]()
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            journal.write(row("c1"))
+            await locked.tried(3)
+            journal.write(row("c2"))
+            journal.spend(Charge("2026-11-21", "c1", 0.5, told.append))
+            await locked.tried(3)
+            locked.free()
+            while not told:
+                await trio.sleep(0.01)
+            assert {row["call_id"] for row in journal.calls()} == {"c1", "c2"}
+            journal.close()
+    assert [line["event"] for line in logs] == [
+        "journal cannot be written",
+        "journal is written again",
+    ]
+    assert told == ["+2"]
+    assert [each.usd for each in journal.spent("2026-11-21")] == [0.5], "and only once"
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_locked_file_does_not_keep_the_daemon(tmp_path: Path) -> None:
+    locked = Locked(tmp_path)
+    with structlog.testing.capture_logs() as logs, trio.fail_after(5):
+        await write(locked.journal, row("c1"), row("c2"))
+    locked.free()
+    assert [(line["event"], line.get("rows")) for line in logs] == [
+        ("journal cannot be written", None),
+        ("journal rows lost", 2),
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_rows_that_wait_for_the_disk_are_bounded(tmp_path: Path) -> None:
+    locked = Locked(tmp_path)
+    journal = locked.journal
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            journal.write(row("first"))
+            await locked.tried(2)
+            for n in range(BACKLOG + 3):
+                journal.write(row(f"c{n}"))
+            await locked.tried(2)
+            journal.write(row("one more"))
+            locked.free()
+            journal.close()
+    assert [line["event"] for line in logs].count("journal backlog is full, entry lost") == 4
+    assert len(journal.calls(2 * BACKLOG)) == BACKLOG + 1
+
+
+async def test_a_row_that_is_wrong_does_not_hold_up_others(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    wrong = row("wrong")
+    wrong.called = None  # type: ignore[assignment]
+    with structlog.testing.capture_logs() as logs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(journal.run)
+            journal.write(wrong)
+            while not logs:
+                await trio.sleep(0.01)
+            journal.write(row("right"))
+            journal.close()
+    assert [line["event"] for line in logs] == [
+        "journal rows lost: a bug of voiced, please report it"
+    ]
+    assert [row["call_id"] for row in journal.calls()] == ["right"]
+
+
+def test_a_call_that_a_crash_cut_has_cost_what_was_written_down(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    for call_id in ("c1", "c2"):
+        journal.write(row(call_id))
+    journal.spend(Spent("2026-11-21", "c1", "+2", 0.5))
+    journal.spend(Spent("2026-11-22", "c1", "+2", 0.25))
+    journal._store(journal._waiting())
+    Journal(tmp_path).open()
+    costs = {row["call_id"]: row["cost_usd"] for row in journal.calls()}
+    assert costs == {"c1": 0.75, "c2": None}
+
+
+def test_days_with_sums_are_named(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.open()
+    for day in ("2026-11-22", "2026-11-20", "2026-11-21"):
+        journal.spend(Spent(day, "c1", "+2", 0.5))
+        journal.spend(Spent(day, "c2", "+2", 0.5))
+    journal.spend(Struck("2026-11-23", None, 1.0))
+    journal._store(journal._waiting())
+    assert journal.days("2026-11-21") == ["2026-11-21", "2026-11-22", "2026-11-23"]
 
 
 def test_backlog_is_bounded_and_the_loss_is_said(tmp_path: Path) -> None:

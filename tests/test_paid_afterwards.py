@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from voiced.config.types import Agent, Config, Cost, EmulatorEngine, Price
 from voiced.cost import Spending
 from voiced.engine import Ready, Usage
 from voiced.formats import PCMU_8K
-from voiced.journal import Added, Journal, Row
+from voiced.journal import Added, Charge, Journal, Row, Spent, Struck
 from voiced.prompts import Prompts
 from voiced.switchboard import Setup, Switchboard
 
@@ -71,7 +72,6 @@ async def test_a_call_that_has_ended_pays_in_its_row_and_in_its_days_sums(desk: 
     budget.cost = Cost(day_usd=100.0)
     desk.journal.write(row("c1", cost_usd=0.25, usage={"text_in": 100, "audio_in": 7}, reason="x"))
     meter = budget.open("c1", "+49 30 1", None)
-    assert meter is not None
     meter.update(0.25)
     meter.close()
     for _ in range(2):
@@ -82,10 +82,10 @@ async def test_a_call_that_has_ended_pays_in_its_row_and_in_its_days_sums(desk: 
     usd, usage = desk.stored()
     assert usd == pytest.approx(0.25 + 2 * USD)
     assert usage == {"text_in": 900, "audio_in": 7, "text_out": 100}
-    assert desk.day(budget._day) == {"c1": pytest.approx(0.25 + 2 * USD)}
+    assert desk.day(day_of(time.time())) == {"c1": pytest.approx(0.25 + 2 * USD)}
 
     again = Budget(desk.journal.spend)  # after a restart
-    again.remember(desk.journal.spent(budget._day))
+    again.remember(desk.journal.spent(day_of(time.time())))
     assert again.spent_today("+49301") == again.spent_today() == pytest.approx(0.25 + 2 * USD)
 
 
@@ -94,7 +94,7 @@ async def test_a_call_of_yesterday_pays_today(desk: Desk) -> None:
     desk.journal.write(row("c1", cost_usd=0.25, reason="x"))
     desk.switchboard.used_afterwards(Used("c1", "chat", USAGE))
     desk.written()
-    (spent,) = desk.journal.spent(desk.budget._day)
+    (spent,) = desk.journal.spent(day_of(time.time()))
     assert (spent.call_id, spent.called, spent.usd) == ("c1", "+49 30 1", USD)
 
 
@@ -105,7 +105,7 @@ async def test_what_is_of_no_call_is_of_the_day(desk: Desk) -> None:
         desk.written()
     assert [line["event"] for line in logs] == ["usage of an unknown call"]
     assert desk.budget.spent_today() == 2 * USD
-    assert desk.day(desk.budget._day) == {"": USD, "pruned": USD}
+    assert desk.day(day_of(time.time())) == {"": USD, "pruned": USD}
 
 
 async def test_a_cost_that_is_not_known_stays_so(desk: Desk) -> None:
@@ -147,7 +147,7 @@ async def test_a_live_call_pays_with_the_rest_of_it(desk: Desk, autojump_clock: 
     talked = 0.1 * found["media_ms"] / 1000
     assert found["cost_usd"] == pytest.approx(USD + talked, abs=0.02)
     assert found["usage"] == {"text_in": 400, "text_out": 50}
-    assert desk.day(desk.budget._day) == {FACTS.call_id: pytest.approx(found["cost_usd"])}
+    assert desk.day(day_of(time.time())) == {FACTS.call_id: pytest.approx(found["cost_usd"])}
 
 
 @pytest.mark.parametrize("written_between", [True, False])
@@ -174,7 +174,7 @@ async def test_a_call_whose_plugins_have_their_last_word_pays_once(
     desk.written()
     assert desk.stored(FACTS.call_id) == (USD, {"text_in": 400, "text_out": 50})
     assert budget.spent_today() == budget.spent_today(FACTS.called) == USD
-    assert desk.day(budget._day) == {FACTS.call_id: USD}
+    assert desk.day(day_of(time.time())) == {FACTS.call_id: USD}
 
 
 async def test_what_was_written_when_the_journal_is_cancelled_is_not_added_again(
@@ -190,30 +190,33 @@ async def test_what_was_written_when_the_journal_is_cancelled_is_not_added_again
         journal.add(Added("c1", {}, 0.5))
         charge_number = budget._charge_number
 
-        def stop(day: str, usd: float, called: str) -> None:
+        def stop(day: object, usd: float, called: str) -> None:
             told.append(called)
             nursery.cancel_scope.cancel()
-            charge_number(day, usd, called)
+            charge_number(day, usd, called)  # type: ignore[arg-type]
 
         budget._charge_number = stop  # type: ignore[method-assign]
         budget.charge("c1", 0.25)
         nursery.start_soon(journal.run)
     assert told == ["+49 30 1"]
     assert journal.calls()[0]["cost_usd"] == 1.5
-    assert [each.usd for each in journal.spent(budget._day)] == [0.75]
+    assert [each.usd for each in journal.spent(day_of(time.time()))] == [0.75]
 
 
 def test_a_number_is_not_charged_for_a_day_that_is_over() -> None:
     now = 1_790_000_000.0
-    kept: list[object] = []
+    kept: list[Spent | Charge | Struck] = []
     budget = Budget(kept.append, clock=lambda: now)
     budget.charge("c1", 0.5)
-    day = budget._day
+    (charge,) = kept
+    assert isinstance(charge, Charge)
     now += 86400
     assert budget.spent_today() == 0
-    budget._charge_number(day, 0.5, "+1")
+    charge.told("+1")
     assert budget.spent_today("+1") == 0
-    assert day == day_of(now - 86400)
+    assert charge.day == day_of(now - 86400)
+    now -= 86400
+    assert budget.spent_today("+1") == budget.spent_today() == 0.5
 
 
 def test_a_day_that_such_costs_have_spent_takes_no_other_call() -> None:

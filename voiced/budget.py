@@ -14,6 +14,7 @@ conversation, read again for each answer.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from voiced.config.numbers import normalised
 from voiced.config.types import Cost, Number
 from voiced.journal_rows import Charge, Spent, Struck, day_of
 
-__all__ = ["FAREWELL_S", "Budget", "Cap", "Meter", "day_of"]
+__all__ = ["DAYS", "DAY_S", "FAREWELL_S", "Budget", "Cap", "Meter", "day_of"]
 
 Cap = Literal["call", "number", "day"]
 
@@ -40,12 +41,36 @@ RATE_S: Final = 60.0
 KEEP_S: Final = 5.0  # between two entries of one call in the journal ...
 KEEP_USD: Final = 0.05  # ... unless it has spent so much meanwhile
 
+DAY_S: Final = 86_400.0
+
+DAYS: Final = 4
+"""Days whose sums are known at a time: a clock that is set may make it yesterday again, or have
+made it some day of another year for a while, and none of that is a day with nothing spent."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Caps:
     call: float | None
     number: float | None
     day: float | None
+
+
+@dataclass(slots=True)
+class _Day:
+    """What one day's calls have cost."""
+
+    total: float = 0.0
+    numbers: dict[str, float] = field(default_factory=dict)
+    struck: dict[str | None, float] = field(default_factory=dict)
+    """Caps that have ended calls, of a called number or (None) of all calls. What is left below
+    them is less than one more farewell."""
+
+    def add(self, called: str, usd: float) -> None:
+        self.total += usd
+        self.numbers[called] = self.numbers.get(called, 0.0) + usd
+
+    def spent(self, called: str | None) -> float:
+        return self.total if called is None else self.numbers.get(called, 0.0)
 
 
 class Budget:
@@ -56,47 +81,43 @@ class Budget:
         keep: Callable[[Spent | Charge | Struck], None],
         *,
         clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`keep` writes down what is spent and which cap strikes; `clock` gives Unix time."""
+        """`keep` writes down what is spent and which cap strikes.
+
+        `clock` gives Unix time, which says what day it is; `elapsed` seconds that nobody sets, from
+        which follows how fast a call spends.
+        """
         self.cost = Cost()
         self._keep = keep
         self._clock = clock
-        self._day = day_of(clock())
-        self._numbers: dict[str, float] = {}
-        self._total = 0.0
-        self._struck: dict[str | None, float] = {}
-        """Caps that have ended calls today, of a called number or (None) of all calls. What is left
-        below them is less than one more farewell."""
+        self._elapsed = elapsed
+        self._days: dict[str, _Day] = {}
         self._meters: set[Meter] = set()
 
     def remember(self, spent: Sequence[Spent], struck: Sequence[Struck] = ()) -> None:
         """Take over what was spent, and which caps struck, before this start."""
         for each in spent:
-            if each.day == self._day:
-                self._add(normalised(each.called), each.usd)
+            self._on(each.day).add(normalised(each.called), each.usd)
         for cap in struck:
-            if cap.day == self._day:
-                self._struck[cap.called] = cap.usd
+            self._on(cap.day).struck[cap.called] = cap.usd
 
     def charge(self, call_id: str | None, usd: float) -> None:
         """A call that has ended, or none at all, has cost so much more.
 
         The day's sum has it at once; the called number's once the journal has said which that is.
         """
-        self._turn_day()
-        self._total += usd
-        told = partial(self._charge_number, self._day, usd)
-        self._keep(Charge(self._day, call_id or "", usd, told))
+        day, today = self._today()
+        today.total += usd
+        self._keep(Charge(day, call_id or "", usd, partial(self._charge_number, today, usd)))
 
-    def _charge_number(self, day: str, usd: float, called: str) -> None:
-        if day == self._day:
-            number = normalised(called)
-            self._numbers[number] = self._numbers.get(number, 0.0) + usd
+    def _charge_number(self, day: _Day, usd: float, called: str) -> None:
+        number = normalised(called)
+        day.numbers[number] = day.numbers.get(number, 0.0) + usd
 
     def spent_today(self, called: str | None = None) -> float:
         """US dollars, of all calls or of those of one called number."""
-        self._turn_day()
-        return self._total if called is None else self._numbers.get(normalised(called), 0.0)
+        return self._today()[1].spent(None if called is None else normalised(called))
 
     def exhausted(self, called: str, number: Number | None, usd_s: float = 0.0) -> Cap | None:
         """Which cap leaves nothing for another call, if any.
@@ -104,7 +125,6 @@ class Budget:
         `usd_s`: what a second of it is expected to cost.
         """
         caps = self._caps(number)
-        self._turn_day()
         if self._leaves_nothing(None, caps.day, usd_s):
             return "day"
         return "number" if self._leaves_nothing(normalised(called), caps.number, usd_s) else None
@@ -113,23 +133,19 @@ class Budget:
         """Whether a cap leaves nothing; one that was raised since it struck may leave something."""
         if cap is None:
             return False
-        if self._struck.get(called, -1.0) >= cap:
+        if self._today()[1].struck.get(called, -1.0) >= cap:
             return True
         newcomer = _set_aside(0.0, usd_s * FAREWELL_S, cap)
         return self._committed(called, cap) + newcomer >= cap
 
-    def open(
-        self, call_id: str, called: str, number: Number | None, usd_s: float = 0.0
-    ) -> Meter | None:
-        """Make the meter of a call; None where nothing limits it. It has to be closed.
+    def open(self, call_id: str, called: str, number: Number | None, usd_s: float = 0.0) -> Meter:
+        """Make the meter of a call. It has to be closed.
 
         `usd_s`: what a second of it is expected to cost.
         """
         caps = self._caps(number)
-        if caps == _Caps(None, None, None):
-            return None
         meter = Meter(self, call_id, normalised(called), caps, usd_s, foreseen=usd_s * FAREWELL_S)
-        meter._past.append((self._clock(), 0.0))
+        meter._past.append((self._elapsed(), 0.0))
         self._meters.add(meter)
         return meter
 
@@ -140,31 +156,29 @@ class Budget:
             of_number = of_number if number.number_usd is UNSET else number.number_usd
         return _Caps(call, of_number, self.cost.day_usd)
 
-    def _turn_day(self) -> None:
-        today = day_of(self._clock())
-        if today != self._day:
-            self._day = today
-            self._numbers.clear()
-            self._total = 0.0
-            self._struck.clear()
-            for meter in self._meters:
-                meter.turn_day()
+    def _today(self) -> tuple[str, _Day]:
+        day = day_of(self._clock())
+        return day, self._on(day)
 
-    def _add(self, called: str, usd: float) -> None:
-        self._numbers[called] = self._numbers.get(called, 0.0) + usd
-        self._total += usd
+    def _on(self, day: str) -> _Day:
+        known = self._days.get(day)
+        if known is None:
+            while len(self._days) >= DAYS:
+                del self._days[next(iter(self._days))]  # the one that was begun first
+            known = self._days[day] = _Day()
+        return known
 
     def _committed(self, called: str | None, cap: float) -> float:
         """What was spent today, of a called number or of all, and the live calls' farewells."""
-        spent = self._total if called is None else self._numbers.get(called, 0.0)
-        return spent + sum(
+        return self._today()[1].spent(called) + sum(
             meter.reserve(cap) for meter in self._meters if called in (None, meter.called)
         )
 
     def _strike(self, called: str | None, cap: float) -> None:
-        if cap > self._struck.get(called, -1.0):
-            self._struck[called] = cap
-            self._keep(Struck(self._day, called, cap))
+        day, today = self._today()
+        if cap > today.struck.get(called, -1.0):
+            today.struck[called] = cap
+            self._keep(Struck(day, called, cap))
 
 
 def _set_aside(seen: float, foreseen: float, cap: float) -> float:
@@ -191,19 +205,25 @@ class Meter:
     """Of a farewell's cost, the part at the rate at which the call spends."""
     usd: float = 0.0
     """Spent by the whole call."""
-    _today: float = 0.0
-    _kept: float = 0.0
-    _kept_at: float = 0.0
+    _days: dict[str, float] = field(default_factory=dict)
+    _kept: dict[str, float] = field(default_factory=dict)
+    _kept_at: float = -math.inf
     _past: deque[tuple[float, float]] = field(default_factory=deque)
+
+    @property
+    def capped(self) -> bool:
+        """Whether anything limits the call."""
+        return self.caps != _Caps(None, None, None)
 
     def update(self, usd: float) -> Cap | None:
         """The call has spent `usd` by now; the cap that is about to strike, if one is."""
-        budget, now = self.budget, self.budget._clock()
-        budget._turn_day()
+        budget, now = self.budget, self.budget._elapsed()
         grown = max(0.0, usd - self.usd)
-        self.usd += grown
-        self._today += grown
-        budget._add(self.called, grown)
+        if grown > 0:
+            day, today = budget._today()
+            self.usd += grown
+            self._days[day] = self._days.get(day, 0.0) + grown
+            today.add(self.called, grown)
         self._past.append((now, self.usd))
         while self._past[0][0] < now - RATE_S and len(self._past) > 1:
             self._past.popleft()
@@ -218,12 +238,8 @@ class Meter:
 
     def close(self) -> None:
         """The call is over."""
-        self._write(self.budget._clock(), last=True)
+        self._write(self.budget._elapsed(), last=True)
         self.budget._meters.discard(self)
-
-    def turn_day(self) -> None:
-        """What is spent from now on belongs to another day."""
-        self._today = self._kept = 0.0
 
     def reserve(self, cap: float) -> float:
         """What of a cap is set aside for the end of this call."""
@@ -242,7 +258,10 @@ class Meter:
         return None
 
     def _write(self, now: float, *, last: bool) -> None:
-        grown = self._today - self._kept
-        if grown > 0 and (last or grown >= KEEP_USD or now - self._kept_at >= KEEP_S):
-            self._kept, self._kept_at = self._today, now
-            self.budget._keep(Spent(self.budget._day, self.call_id, self.called, self._today))
+        """Write down what was spent since the last time, on each day on which it was."""
+        grown = {day: usd for day, usd in self._days.items() if usd > self._kept.get(day, 0.0)}
+        much = self.usd - sum(self._kept.values()) >= KEEP_USD
+        if grown and (last or much or now - self._kept_at >= KEEP_S):
+            self._kept, self._kept_at = dict(self._days), now
+            for day, usd in grown.items():
+                self.budget._keep(Spent(day, self.call_id, self.called, usd))

@@ -6,20 +6,41 @@ words by its tokens or by the sound that it was given, the one that speaks by th
 the sound that it made.
 
 The bundled table holds list prices; a file's `[price."MODEL"]` replaces an entry whole.
+
+What servers tell of usage is taken as far as it can be true: it is what caps go by, and one figure
+that is none must neither close a number for the day nor open it. A server that tells nothing at all
+is billed by the time of the conversation.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
+import structlog
+
 from voiced.config.types import Price
 from voiced.engine import Billed, Usage
 
-__all__ = ["Spending", "cost_usd", "expected_usd_s", "speech_usd", "transcription_usd"]
+__all__ = [
+    "MOST",
+    "Spending",
+    "cost_usd",
+    "expected_usd_s",
+    "speech_usd",
+    "told",
+    "transcription_usd",
+]
+
+log = structlog.get_logger("voiced.cost")
 
 _PER: Final = 1_000_000
+
+MOST: Final = 10_000_000
+"""Tokens, characters or seconds of one answer beyond which a figure is taken for a mistake: the
+largest models read a tenth of it."""
 
 HEARD_PER_S: Final = 10.0
 """Tokens of a second of a caller's audio (openai-realtime 13), for a server that tells only one of
@@ -39,14 +60,30 @@ def cost_usd(price: Price, usage: Usage, seconds: float) -> float:
     Cached input tokens are part of the input figures and priced apart (openai-realtime 13).
     """
     tokens = (
-        (usage.text_in - usage.cached_text_in) * price.text_in
-        + usage.cached_text_in * price.cached_text_in
-        + (usage.audio_in - usage.cached_audio_in) * price.audio_in
-        + usage.cached_audio_in * price.cached_audio_in
+        _input(usage.text_in, usage.cached_text_in, price.text_in, price.cached_text_in)
+        + _input(usage.audio_in, usage.cached_audio_in, price.audio_in, price.cached_audio_in)
         + usage.text_out * price.text_out
         + usage.audio_out * price.audio_out
     )
     return tokens / _PER + price.per_minute * seconds / 60
+
+
+def _input(tokens: int, cached: int, price: float, cached_price: float | None) -> float:
+    cached = min(cached, tokens)
+    return (tokens - cached) * price + cached * (price if cached_price is None else cached_price)
+
+
+def told(usage: Usage) -> Usage:
+    """What a server tells, without the figures that cannot be true: those count as nothing."""
+    wrong = {
+        name: value
+        for name, value in dataclasses.asdict(usage).items()
+        if not 0 <= value <= MOST  # nor NaN
+    }
+    if not wrong:
+        return usage
+    log.warning("usage not counted: no such figures", figures=sorted(wrong))
+    return dataclasses.replace(usage, **dict.fromkeys(wrong, 0))
 
 
 def transcription_usd(price: Price, usage: Usage) -> float:
@@ -71,8 +108,7 @@ def expected_usd_s(prices: Mapping[str, Price], billed: Billed) -> float:
     """
     none = Price()
     talk = prices.get(billed.model, none)
-    usd = (HEARD_PER_S * talk.audio_in + SPOKEN_PER_S * talk.audio_out) / _PER
-    usd += talk.per_minute / 60
+    usd = _by_time(talk, 1.0) + talk.per_minute / 60
     if billed.transcription:
         price = prices.get(billed.transcription, none)
         usd += transcription_usd(price, Usage(transcription_s=1.0))
@@ -80,6 +116,11 @@ def expected_usd_s(prices: Mapping[str, Price], billed: Billed) -> float:
         price = prices.get(billed.speech, none)
         usd += CHARACTERS_PER_S * price.characters / _PER + price.per_minute / 60
     return usd
+
+
+def _by_time(price: Price, seconds: float) -> float:
+    """Of a model that is billed by tokens, while both sides talk."""
+    return seconds * (HEARD_PER_S * price.audio_in + SPOKEN_PER_S * price.audio_out) / _PER
 
 
 _OF_TALK: Final = ("text_in", "audio_in", "text_out", "audio_out")
@@ -99,6 +140,7 @@ class Spending:
         self._billed = billed
         self._used: dict[Billed, Usage] = {billed: Usage()}
         self._seconds: dict[Billed, float] = {billed: 0.0}
+        self._untold: set[Billed] = set()
         self._beside: dict[str, tuple[Usage, float]] = {}
         self._flows = self._connected = False
         self._since: float | None = None  # the model is paid by time from then on
@@ -111,7 +153,13 @@ class Spending:
 
     def use(self, usage: Usage) -> None:
         """The models of the engine that talks now have used so much more."""
-        self._used[self._billed] += usage
+        self._used[self._billed] += told(usage)
+
+    def untold(self) -> None:
+        """The model that talks now has answered, and its server does not tell what that took."""
+        if self._billed not in self._untold and not _any(self._used[self._billed], _OF_TALK):
+            self._untold.add(self._billed)
+            log.warning("no usage told, cost is an estimate by time", model=self._billed.model)
 
     def use_beside(self, model: str, usage: Usage, usd: float) -> None:
         """A model was asked for the call's sake, beside those of its engines, and cost so much."""
@@ -149,6 +197,8 @@ class Spending:
             seconds = self._seconds[billed]
             if seconds or _any(used, _OF_TALK):
                 add(billed.model, partial(cost_usd, usage=used, seconds=seconds))
+            if billed in self._untold and not _any(used, _OF_TALK):
+                add(billed.model, partial(_by_time, seconds=seconds))
             if billed.transcription and _any(used, _OF_TRANSCRIPTION):
                 add(billed.transcription, partial(transcription_usd, usage=used))
             if billed.speech and _any(used, _OF_SPEECH):

@@ -17,7 +17,7 @@ COST_WATCH_S: Final = 1.0
 
 
 class CostWatch:
-    """One call's; without a `meter` there is no cap, and nothing to watch."""
+    """One call's. Without a cap there is nothing to watch, and the end alone counts."""
 
     def __init__(self, record: CallRecord, prices: Mapping[str, Price], meter: Meter | None):
         self._record = record
@@ -32,7 +32,7 @@ class CostWatch:
     @property
     def capped(self) -> bool:
         """Whether there is anything to watch."""
-        return self._meter is not None
+        return self._meter is not None and self._meter.capped
 
     async def watch(self, wind_down: Callable[[str, Literal["farewell"]], None]) -> None:
         """Wind the call down shortly before a cap strikes; ends by cancellation."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import sqlite3
 import ssl
 import sys
 import time
@@ -26,7 +27,7 @@ import trio
 from voiced import config as configuration
 from voiced import log as logging
 from voiced import metrics
-from voiced.budget import Budget, day_of
+from voiced.budget import DAY_S, DAYS, Budget, day_of
 from voiced.call import Services
 from voiced.completing import Completer
 from voiced.config import Config, ConfigError, Loaded
@@ -42,6 +43,7 @@ from voiced.starting import (
     StartError,
     http_listeners,
     http_tls,
+    journal_unusable,
     leaves,
     only_daemon,
     open_journal,
@@ -161,10 +163,17 @@ async def _serve(
 
 
 async def _remember(budget: Budget, journal: Journal) -> None:
-    """Tell the budget what was spent today before this start."""
-    today = day_of(time.time())
-    spent = await trio.to_thread.run_sync(journal.spent, today)
-    budget.remember(spent, await trio.to_thread.run_sync(journal.struck, today))
+    """Tell the budget what was spent before this start. Raises StartError.
+
+    Not today alone: a clock that is set may yet make today of a day beside it.
+    """
+    try:
+        days = await trio.to_thread.run_sync(journal.days, day_of(time.time() - DAY_S))
+        for day in days[:DAYS]:
+            spent = await trio.to_thread.run_sync(journal.spent, day)
+            budget.remember(spent, await trio.to_thread.run_sync(journal.struck, day))
+    except sqlite3.Error as error:
+        raise journal_unusable(journal, error) from None
 
 
 class _House:

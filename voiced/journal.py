@@ -2,7 +2,8 @@
 
 A row is written when the call begins and completed when it ends, so that after a crash the journal
 says which calls were cut. One task owns the database and works in threads; calls hand it rows and
-never wait for a disk. What is past its time is removed beside it, see `voiced.journal_pruning`.
+never wait for a disk. While the disk is full, or another program has the file locked, the rows wait
+and are tried again. What is past its time is removed beside it, see `voiced.journal_pruning`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import trio
 from voiced.journal_file import (
     MAX_FACTS,
     SCHEMA_VERSION,
+    NewerJournalError,
     called,
     connect,
     decoded,
@@ -49,6 +51,7 @@ __all__ = [
     "Charge",
     "Fact",
     "Journal",
+    "NewerJournalError",
     "Note",
     "Row",
     "Spent",
@@ -63,9 +66,16 @@ MAX_FACT: Final = 32_000
 
 FILE_NAME: Final = "journal.sqlite"
 
-# Rows waiting for the disk. A row is 1 to 50 KB; at 30 calls a second this is half a minute of a
-# disk that does not answer. Beyond it a row goes to the log alone, and the loss is said there.
+# Rows waiting for the disk, and as many in hand. A row is 1 to 50 KB; at 30 calls a second this is
+# half a minute of a disk that does not answer. Beyond it a row goes to the log alone, and the loss
+# is said there.
 BACKLOG: Final = 1000
+
+RETRY_S: Final = 2.0
+"""Until rows are tried again: whoever frees the disk or the lock need not wait for us."""
+
+_OURS: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
+"""Errors of SQLite that say something of a row, and nothing of the file."""
 
 LAST_WRITE_S: Final = 3.0  # for the last rows when the daemon is cancelled
 
@@ -76,6 +86,8 @@ class Journal:
     def __init__(self, state_dir: Path) -> None:
         self.path = state_dir / FILE_NAME
         self._send, self._receive = trio.open_memory_channel[Note](BACKLOG)
+        self._closed = trio.Event()
+        self._failing: str | None = None  # what kept the last rows from being written
         self._turn = trio.Lock()  # first come, first served: no writer waits for two batches
         self._pruner = Pruner(self.path, self._turn)
 
@@ -121,8 +133,9 @@ class Journal:
             log.error("journal is closed, entry lost", **about)
 
     def close(self) -> None:
-        """No more rows will come; `run` returns once it has written those that wait."""
+        """No more rows will come; `run` returns once it has written those that wait, or cannot."""
         self._send.close()
+        self._closed.set()
 
     def keep(self, days: float | Literal["forever"]) -> None:
         """Keep the rows of ended calls so many days; `run` removes older ones from now on."""
@@ -141,13 +154,19 @@ class Journal:
             async for row in self._receive:
                 rows = [row, *self._waiting()]
                 await self._write(rows)
-                rows = []
+                while rows:  # the others wait where their number is bounded
+                    with trio.move_on_after(RETRY_S):
+                        await self._closed.wait()
+                        return
+                    await self._write(rows)
         finally:
             # Cancelled, with rows of calls that the same cancellation has ended: they are owed. So
             # are those in hand, which `_write` empties once they are written: some of them add.
             if rows := [*rows, *self._waiting()]:
                 with trio.move_on_after(LAST_WRITE_S, shield=True):
                     await self._write(rows)
+            if rows:
+                log.error("journal rows lost", file=str(self.path), rows=len(rows))
             self._receive.close()
 
     def _waiting(self) -> list[Note]:
@@ -160,17 +179,32 @@ class Journal:
         return rows
 
     async def _write(self, rows: list[Note]) -> None:
+        """Write `rows` and empty the list; it stays as it is where that may succeed later."""
         charges: list[tuple[Charge, str]] = []
         try:
             async with self._turn:
                 charges = await trio.to_thread.run_sync(self._store, rows)
                 rows.clear()
-        except (sqlite3.Error, OSError) as error:
-            log.error("journal cannot be written", file=str(self.path), error=str(error))
-        except Exception:  # a row that we made wrong: the calls go on, and so does the journal
-            log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
+        except (sqlite3.DatabaseError, OSError) as error:
+            if isinstance(error, _OURS):
+                self._lose(rows)
+            elif str(error) != self._failing:  # once, and not at every try
+                self._failing = str(error)
+                log.error("journal cannot be written", file=str(self.path), error=self._failing)
+            return
+        except Exception:
+            self._lose(rows)
+            return
+        if self._failing is not None:
+            self._failing = None
+            log.warning("journal is written again", file=str(self.path))
         for charge, number in charges:
             charge.told(number)
+
+    def _lose(self, rows: list[Note]) -> None:
+        """A row that we made wrong: the calls go on, and so does the journal."""
+        log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
+        rows.clear()
 
     def _store(self, rows: list[Note]) -> list[tuple[Charge, str]]:
         with closing(connect(self.path)) as database, database:
@@ -178,6 +212,16 @@ class Journal:
                 store(database, row)
             charges = [row for row in rows if isinstance(row, Charge)]
             return [(charge, called(database, charge.call_id)) for charge in charges]
+
+    def days(self, since: str) -> list[str]:
+        """The days from `since` on of which sums are kept, in order; blocks on the disk."""
+        with closing(connect(self.path)) as database:
+            found = database.execute(
+                "SELECT day FROM spent WHERE day >= :since UNION "
+                "SELECT day FROM struck WHERE day >= :since ORDER BY day",
+                {"since": since},
+            ).fetchall()
+        return [str(day) for (day,) in found]
 
     def spent(self, day: str) -> list[Spent]:
         """What each call of a day has cost; blocks on the disk."""

@@ -25,7 +25,16 @@ from voiced.journal_rows import (
 )
 from voiced.text import encodable
 
-__all__ = ["MAX_FACTS", "SCHEMA_VERSION", "called", "connect", "decoded", "prepare", "store"]
+__all__ = [
+    "MAX_FACTS",
+    "SCHEMA_VERSION",
+    "NewerJournalError",
+    "called",
+    "connect",
+    "decoded",
+    "prepare",
+    "store",
+]
 
 log = structlog.get_logger("voiced.journal")
 
@@ -81,6 +90,10 @@ _SINCE: Final = {1: ("trunk TEXT", "media TEXT"), 2: ("facts TEXT",)}
 """Columns that journals of a version, and older ones, lack."""
 
 
+class NewerJournalError(sqlite3.DatabaseError):
+    """The file was written by a version that is newer than this one."""
+
+
 def connect(path: Path) -> sqlite3.Connection:
     """Open the file; it has to be closed. Raises sqlite3.Error.
 
@@ -104,13 +117,15 @@ def prepare(database: sqlite3.Connection, path: Path) -> int:
     """Create or bring up the tables and close the rows that a crash left open; says how many."""
     version = database.execute("PRAGMA user_version").fetchone()[0]
     if version > SCHEMA_VERSION:
-        raise sqlite3.DatabaseError(f"{path} was written by a newer voiced (schema {version})")
+        raise NewerJournalError(f"{path} was written by a newer voiced (schema {version})")
     if version:
         _add_columns(database, version)
     database.executescript(_SCHEMA)
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     return database.execute(
-        "UPDATE call SET reason = 'daemon_crash', ended_at = started_at WHERE ended_at IS NULL"
+        # What it had cost was written down as it was spent, if anything was.
+        "UPDATE call SET reason = 'daemon_crash', ended_at = started_at, cost_usd = "
+        "(SELECT sum(usd) FROM spent WHERE spent.call_id = call.call_id) WHERE ended_at IS NULL"
     ).rowcount
 
 

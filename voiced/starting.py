@@ -18,7 +18,7 @@ from voiced import config as configuration
 from voiced import metrics
 from voiced.config import Config
 from voiced.config.addresses import is_loopback, parse_listen
-from voiced.journal import Journal
+from voiced.journal import Journal, NewerJournalError
 from voiced.operations import DaemonOperations
 from voiced.server import server_tls
 from voiced.switchboard import Switchboard
@@ -35,6 +35,7 @@ __all__ = [
     "admin_token",
     "http_listeners",
     "http_tls",
+    "journal_unusable",
     "leaves",
     "only_daemon",
     "open_journal",
@@ -47,6 +48,8 @@ __all__ = [
 log = structlog.get_logger("voiced.daemon")
 
 LOCK_NAME: Final = "daemon.lock"
+
+_BROKEN: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 BACKLOG: Final = 512  # connections that wait to be accepted: a burst of callers, not a queue
 
@@ -88,16 +91,28 @@ def only_daemon(config: Config) -> Iterator[None]:
 
 def open_journal(config: Config) -> Journal:
     """Open the journal. Raises StartError."""
-    state_dir = configuration.state_dir(config)
-    journal = Journal(state_dir)
+    journal = Journal(configuration.state_dir(config))
     try:
         journal.open()
     except (OSError, sqlite3.Error) as error:
-        raise StartError(
-            f"the journal {journal.path} cannot be used: {error}; make {state_dir} writable for "
-            "this user, or name another folder as [daemon] state_dir"
-        ) from None
+        raise journal_unusable(journal, error) from None
     return journal
+
+
+def journal_unusable(journal: Journal, error: OSError | sqlite3.Error) -> StartError:
+    """Say what is wrong with the journal's file, and what to do."""
+    path, folder = journal.path, journal.path.parent
+    if isinstance(error, NewerJournalError):
+        remedy = "run that version, or move the file away"
+    elif getattr(error, "sqlite_errorcode", None) in _BROKEN:
+        remedy = f"it is damaged: mv {path} {path}.damaged, and a new one is begun"
+    elif getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+        remedy = "close the program that has it open"
+    else:
+        remedy = (
+            f"make {folder} writable for this user, or name another folder as [daemon] state_dir"
+        )
+    return StartError(f"the journal {path} cannot be used: {error}; {remedy}")
 
 
 def http_tls(config: Config) -> ssl.SSLContext | None:

@@ -21,14 +21,14 @@ class Price(Table, frozen=True):
 
     text_in: Dollars = 0.0
     """Text read."""
-    cached_text_in: Dollars = 0.0
-    """Text read from the cache."""
+    cached_text_in: Dollars | None = None
+    """Text read from the cache. Left out: as `text_in`."""
     text_out: Dollars = 0.0
     """Text written."""
     audio_in: Dollars = 0.0
     """Audio heard."""
-    cached_audio_in: Dollars = 0.0
-    """Audio heard before, from the cache."""
+    cached_audio_in: Dollars | None = None
+    """Audio heard before, from the cache. Left out: as `audio_in`."""
     audio_out: Dollars = 0.0
     """Audio spoken."""
     characters: Dollars = 0.0
