@@ -94,6 +94,8 @@ class Answers:
         """An answer has ended, `tools` still run; False: that says nothing of whose turn it is."""
         if event.usage is not None:
             self._record.spending.use(event.usage)
+        elif event.status == "completed":
+            self._record.spending.untold()
         self._hooks.emit("on_response_done", event.response_id, event.status)
         if event.response_id != self.response:
             return False  # one that the caller cut off: of what came since it says nothing
