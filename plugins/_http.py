@@ -18,7 +18,7 @@ import httpx
 import trio
 from msgspec import Meta, field
 
-from voiced.plugin import Settings, check_schema
+from voiced.plugin import Settings, SoundFile, check_schema
 
 __all__ = [
     "Failed",
@@ -101,7 +101,7 @@ class HttpTool(Settings, frozen=True):
     """How much of it the model is told."""
     extract: str | None = None
     """The part of a JSON answer that the model is told: a JSON Pointer like `"/order/status"`."""
-    filler: Path | None = None
+    filler: SoundFile | None = None
     """A WAV file that the caller hears meanwhile."""
     filler_text: str | None = None
     """Or words that the agent says meanwhile."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, field
 from voiced_plugins._targets import check_target
 
-from voiced.plugin import Settings
+from voiced.plugin import Settings, SoundFile
 
 __all__ = ["Act", "Action", "Begin", "Collect", "Effect", "Home", "Keypad", "Menu", "Refuse"]
 
@@ -30,7 +30,7 @@ _RESULT: Final = "{result}"
 class Action(Settings, frozen=True):
     """What keys do. What is given is done in this order: `play`, `tool`, then one of the others."""
 
-    play: tuple[Path, ...] = ()
+    play: tuple[SoundFile, ...] = ()
     """WAV files that the caller hears first; before `hang_up` they are the farewell."""
     tool: str | None = None
     """The name of a tool to run, of any plugin."""
@@ -79,7 +79,7 @@ class Collect(Settings, frozen=True):
 
     then: Action
     """What is done with it."""
-    prompt: Path | None = None
+    prompt: SoundFile | None = None
     """A WAV file that asks for it."""
     min_length: Annotated[int, Meta(ge=1, le=64)] = 1
     """The fewest digits."""
@@ -93,7 +93,7 @@ class Collect(Settings, frozen=True):
     """How long all of it may take, from the end of the prompt on."""
     secret: bool = False
     """The digits are for `tool` alone: no log, transcript or journal has them, no model hears."""
-    wrong: Path | None = None
+    wrong: SoundFile | None = None
     """A WAV file played where it was too short; then the prompt again."""
     tries: Tries = 3
     """How often it is asked for."""
@@ -118,9 +118,9 @@ class Menu(Settings, frozen=True):
 
     keys: dict[str, Action]
     """What each does: `[plugins.dtmf.menu.NAME.keys."1"]`; sequences such as `"*9"` too."""
-    prompt: Path | None = None
+    prompt: SoundFile | None = None
     """A WAV file that says what can be pressed. Left out: nothing is heard."""
-    wrong: Path | None = None
+    wrong: SoundFile | None = None
     """A WAV file played after a key that does nothing; then the prompt again."""
     tries: Tries = 3
     """How many wrong or missing keys there may be."""

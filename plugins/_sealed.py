@@ -64,9 +64,9 @@ def public_key(path: Path) -> X25519PublicKey:
     except OSError as error:
         raise BadKey(f"cannot be read: {error.strerror or error}") from None
     except ValueError:
-        raise BadKey("is not a PEM public key, as `openssl pkey -pubout` writes it") from None
+        raise BadKey("is not a PEM public key; write it with openssl pkey -pubout") from None
     if not isinstance(key, X25519PublicKey):
-        raise BadKey("is not an X25519 key: `openssl genpkey -algorithm x25519` makes one")
+        raise BadKey("is not an X25519 key; make one with openssl genpkey -algorithm x25519")
     return key
 
 

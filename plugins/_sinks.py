@@ -22,12 +22,12 @@ def load_key(path: Path) -> Any:
         from voiced_plugins._sealed import BadKey, public_key
     except ImportError:
         raise PluginError(
-            "encrypt_to: needs the package cryptography: pip install 'voiced[encryption]'"
+            "cannot be used without the package cryptography; pip install 'voiced[encryption]'"
         ) from None
     try:
         return public_key(path)
     except BadKey as error:
-        raise PluginError(f"encrypt_to: {path} {error}") from None
+        raise PluginError(str(error)) from None
 
 
 def new_file(path: Path, *, form: AudioFormat, channels: int, call_id: str, key: Any) -> Sink:

@@ -14,4 +14,4 @@ _URI: Final = re.compile(r"(sips?|tel):\S+")
 def check_target(target: str, where: str) -> None:
     """Raise ValueError for what is neither a number nor a SIP URI; `where` it stands."""
     if not (E164.fullmatch(target) or _URI.fullmatch(target)):
-        raise ValueError(f"{target} of {where} is no number; write +49… or sip:user@host")
+        raise ValueError(f"{where}: {target} is no number; write +49… or sip:user@host")

@@ -26,10 +26,9 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import trio
-from voiced_plugins._files import durations_ms
-from voiced_plugins._keypad import Act, Action, Begin, Collect, Effect, Home, Keypad, Menu, Refuse
+from voiced_plugins._keypad import Act, Action, Begin, Effect, Home, Keypad, Menu, Refuse
 
-from voiced.plugin import Call, Playing, Plugin, Service, Settings, Unsupported
+from voiced.plugin import Call, Playing, Plugin, Settings, Unsupported
 
 __all__ = ["Dtmf", "Menus"]
 
@@ -79,32 +78,11 @@ on, `ignore` takes no keys then."""
             for action in (*menu.keys.values(), menu.otherwise):
                 yield from within(action)
 
-    def files(self) -> Iterator[Path]:
-        """All files that may be played."""
-        places: list[Menu | Collect] = [*self.menu.values()]
-        for action in self.actions():
-            yield from action.play
-            if action.collect is not None:
-                places.append(action.collect)
-        for place in places:
-            yield from (path for path in (place.prompt, place.wrong) if path is not None)
-
-
-class Files(Service):
-    """Sees to it that every prompt can be played before a caller needs it."""
-
-    config: Menus
-
-    async def open(self) -> None:
-        """Read every file once."""
-        await durations_ms(self.config.files())
-
 
 class Dtmf(Plugin):
     """The menus of one call."""
 
     Config = Menus
-    Service = Files
     config: Menus
 
     def __init__(self, call: Call, config: Menus, service: Any) -> None:

@@ -12,6 +12,7 @@ What was played stands in the journal: `prompts` is `open`, `closed` or `holiday
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import trio
 from msgspec import Meta, field
 from voiced_plugins._calendar import Calendar, Kind
-from voiced_plugins._files import durations_ms
 from voiced_plugins._targets import check_target
 
 from voiced.plugin import (
@@ -31,9 +31,13 @@ from voiced.plugin import (
     Greeting,
     Host,
     Plugin,
+    PluginError,
     Service,
     Settings,
+    SoundFile,
     Unsupported,
+    WavError,
+    read_wav,
 )
 
 __all__ = ["Hours", "PromptSettings", "Prompts", "Sequence"]
@@ -72,7 +76,7 @@ class Hours(Settings, frozen=True):
 class Sequence(Settings, frozen=True):
     """What callers hear, and what is done then."""
 
-    files: tuple[Path, ...] = ()
+    files: tuple[SoundFile, ...] = ()
     """WAV files, played in this order."""
     then: Literal["continue", "hang_up", "transfer", "voicemail"] = "continue"
     """`continue`: the agent greets and the conversation begins; `hang_up`: the call ends; \
@@ -129,6 +133,16 @@ class PromptSettings(Settings, frozen=True):
         return self.holiday if kind == "holiday" and self.holiday is not None else self.closed
 
 
+def _duration_ms(files: Iterable[Path]) -> int:
+    total = 0
+    for file in files:
+        try:
+            total += read_wav(file).duration_ms
+        except WavError as error:
+            raise PluginError(f"{file} {error}") from None
+    return total
+
+
 class PromptService(Service):
     """The calendar, and what files there are."""
 
@@ -139,13 +153,11 @@ class PromptService(Service):
         self.calendar = config.calendar()
 
     async def open(self) -> None:
-        """Read every file once. Raises PluginError."""
+        """Say how long it takes to hear them. Raises PluginError."""
         kinds: tuple[Kind, ...] = ("open", "closed", "holiday")
-        lengths = {kind: self.config.sequence(kind).files for kind in kinds}
-        found = await durations_ms(path for files in lengths.values() for path in files)
-        for kind, files in lengths.items():
-            if files:
-                ms = sum(found[path] for path in files)
+        for kind in kinds:
+            if files := self.config.sequence(kind).files:
+                ms = await trio.to_thread.run_sync(_duration_ms, files, abandon_on_cancel=True)
                 self.host.log.info("prompts are ready", when=kind, files=len(files), ms=ms)
 
     def now(self) -> datetime:

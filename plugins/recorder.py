@@ -31,15 +31,15 @@ from voiced_plugins._wavfile import MAX_DATA
 from voiced.plugin import (
     PCM16_8K,
     AudioFormat,
+    Checked,
     Encoding,
     Greeting,
     Host,
     Plugin,
     PluginError,
+    SoundFile,
     Summary,
     Tool,
-    WavError,
-    read_wav,
 )
 
 __all__ = ["Recorder", "RecorderSettings", "Recordings"]
@@ -69,7 +69,7 @@ class RecorderSettings(KeptSettings, frozen=True):
     """`pcmu` (G.711, 8000 Hz) takes half the room; some programs cannot read it."""
     rate: Literal[8000, 16000, 24000] | None = None
     """Samples a second. Left out: those of the call, so that nothing is converted."""
-    announcement: Path | None = None
+    announcement: SoundFile | None = None
     """A WAV file that is heard before the greeting."""
     start: Literal["at_once", "consent"] = "at_once"
     """`consent`: nothing is kept until the caller presses `consent_digit`, or the model, told \
@@ -91,7 +91,7 @@ kept from others. Left out: no keys."""
     """The largest, in MiB."""
     min_free_mb: Annotated[int, Meta(ge=0)] = 512
     """What has to stay free on the disk, in MiB: with less nothing is recorded."""
-    encrypt_to: Path | None = None
+    encrypt_to: Annotated[Path, Checked(load_key)] | None = None
     """A PEM file with an X25519 public key; only the holder of its private key can play the \
 recordings then (`voiced recording decrypt`). Needs the package `cryptography`."""
 
@@ -118,12 +118,10 @@ class Recordings(Keeper):
         """Make the folder ready; make recordings of what a crash left."""
         config = self.config
         if config.encrypt_to is not None:
-            self._key = load_key(config.encrypt_to)
-        if config.announcement is not None:
             try:
-                await trio.to_thread.run_sync(read_wav, config.announcement)
-            except WavError as error:
-                raise PluginError(f"announcement: {config.announcement} {error}") from None
+                self._key = load_key(config.encrypt_to)
+            except PluginError as error:
+                raise PluginError(f"encrypt_to: {config.encrypt_to} {error}") from None
         await super().open()
         for each in self._found:
             self.host.annotate(each.call_id, "recording", str(each.path))

@@ -27,7 +27,6 @@ from typing import Annotated, Any, Final
 import httpx
 import trio
 from msgspec import Meta, field
-from voiced_plugins._files import durations_ms
 from voiced_plugins._http import Failed, HttpTool, build, new_client, perform
 from voiced_plugins._offering import offer
 from voiced_plugins._targets import E164, check_target
@@ -89,8 +88,7 @@ class ToolService(Service):
         self.client: httpx.AsyncClient | None = None
 
     async def open(self) -> None:
-        """Read the fillers once. Raises PluginError."""
-        await durations_ms(tool.filler for tool in self.config.http if tool.filler is not None)
+        """Make ready for connections."""
         self.client = new_client()
 
     async def close(self) -> None:

@@ -22,7 +22,6 @@ import trio
 from msgspec import Meta
 from voiced_plugins._answering import Announcement
 from voiced_plugins._disk import make_folder
-from voiced_plugins._files import durations_ms
 from voiced_plugins._keeping import MIB, SWEEP_S, Days, age_s
 from voiced_plugins._message import Message, clean_up
 from voiced_plugins._offering import offer
@@ -37,6 +36,7 @@ from voiced.plugin import (
     Plugin,
     Service,
     Settings,
+    SoundFile,
     Summary,
     Tool,
     Unsupported,
@@ -53,7 +53,7 @@ _TOOL: Final = "take_message"
 class Leave(Settings, frozen=True):
     """A message for the answering machines that calls of ours reach."""
 
-    message: Path | None = None
+    message: SoundFile | None = None
     """A WAV file with it."""
     text: str | None = None
     """Or its words, which the agent speaks."""
@@ -77,11 +77,11 @@ class VoicemailSettings(Settings, frozen=True):
 
     always: bool = False
     """Take a message on every call, without the model. Otherwise when the tool is called."""
-    announcement: Path | None = None
+    announcement: SoundFile | None = None
     """A WAV file that says what to do. Left out: only the beep."""
     beep: bool = True
     """A tone says when to speak."""
-    goodbye: Path | None = None
+    goodbye: SoundFile | None = None
     """A WAV file for the end. Left out: the agent's farewell."""
     folder: Path | None = None
     """Where messages are kept. Left out: `messages` in the plugin's part of `state_dir`."""
@@ -101,12 +101,6 @@ class VoicemailSettings(Settings, frozen=True):
     leave: Leave | None = None
     """`[plugins.voicemail.leave]`: what is left on answering machines. Left out: nothing."""
 
-    @property
-    def files(self) -> list[Path]:
-        """All files that may be played."""
-        leave = self.leave.message if self.leave is not None else None
-        return [path for path in (self.announcement, self.goodbye, leave) if path is not None]
-
 
 class VoicemailService(Service):
     """The folder of messages."""
@@ -120,8 +114,7 @@ class VoicemailService(Service):
         self.limiter = trio.CapacityLimiter(4)
 
     async def open(self) -> None:
-        """Make the folder and read every clip once. Raises PluginError or OSError."""
-        await durations_ms(self.config.files)
+        """Make the folder. Raises OSError."""
         self.folder = self.config.folder or self.host.state_dir / "messages"
         await trio.to_thread.run_sync(make_folder, self.folder)
 

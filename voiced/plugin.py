@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 from msgspec import Struct
 
@@ -39,6 +39,7 @@ __all__ = [
     "Audio",
     "AudioFormat",
     "Call",
+    "Checked",
     "Clip",
     "Converter",
     "Encoding",
@@ -50,6 +51,7 @@ __all__ = [
     "PluginError",
     "Service",
     "Settings",
+    "SoundFile",
     "Summary",
     "Tool",
     "ToolUse",
@@ -86,7 +88,8 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Fields are typed as msgspec knows types; the string under a field is its documentation. A field
     `x: str | None` beside `x_file: Path | None` and `x_env: str | None` is a secret: exactly one of
     the three may be set, and the plugin finds it in `x`. Paths are absolute when the plugin sees
-    them. Raise `PluginError` or ValueError in `__post_init__` for what types cannot say.
+    them; those of files that have to be there are a `SoundFile`, or marked with `Checked`. Raise
+    `PluginError` or ValueError in `__post_init__` for what types cannot say: "KEY: what; remedy".
     """
 
     def __repr__(self) -> str:
@@ -94,6 +97,32 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         names = self.__struct_fields__
         shown = (f"{n}={'...' if f'{n}_env' in names else repr(getattr(self, n))}" for n in names)
         return f"{type(self).__name__}({', '.join(shown)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Marks a path in settings, `Annotated[Path, Checked(look)]`: the file has to be there.
+
+    Whenever the configuration is read, `look` is called with the absolute path. What it raises,
+    `PluginError`, ValueError, WavError or OSError, is a mistake of that key; its text goes on after
+    the file's name, such as "is empty; write a name a line".
+    """
+
+    look: Callable[[Path], object]
+
+
+def _playable(path: Path) -> None:
+    try:
+        wav = read_wav(path)
+    except WavError as error:
+        _, remedy, _ = str(error).partition("; ")
+        raise WavError(f"{error}" if remedy else f"{error}; name a WAV file") from None
+    if not wav.data:
+        raise WavError("holds no audio; name another file")
+
+
+SoundFile = Annotated[Path, Checked(_playable)]
+"""The type of a key that names a WAV file to be played."""
 
 
 @dataclass(frozen=True, slots=True)

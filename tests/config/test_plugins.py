@@ -145,15 +145,15 @@ def test_a_mistake_has_its_line_and_remedy(tmp_path: Path, text: str, expected: 
     [
         (
             '[plugins.knowledge]\nfolder = "none"',
-            "3: plugins.knowledge: folder: FOLDER/none is no folder; make it, or name the one",
+            "4: plugins.knowledge.folder: FOLDER/none is no folder; make it, or name the one",
         ),
         (
             '[plugins.knowledge]\nfolder = "voiced.toml"',
-            "3: plugins.knowledge: folder: FOLDER/voiced.toml is no folder; make it, or name",
+            "4: plugins.knowledge.folder: FOLDER/voiced.toml is no folder; make it, or name",
         ),
         (
             '[plugins.dtmf.menu.main.keys]\nx = { say = "x" }',
-            '3: plugins.dtmf.menu: "x" are no keys; write up to 16 of 0-9 * # A-D',
+            '3: plugins.dtmf.menu.main: "x" are no keys; write up to 16 of 0-9 * # A-D',
         ),
     ],
 )

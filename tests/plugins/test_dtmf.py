@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from voiced_plugins.dtmf import Dtmf, Menus
 
 from tests.plugins.digits import shows
 from tests.plugins.standin import StandInCall, press, standing_in
-from voiced.plugin import PluginError, Tool, Transferred
+from voiced.plugin import Tool, Transferred
 
 
 def settings(**tables: Any) -> Menus:
@@ -200,10 +199,3 @@ def test_menus_that_are_not_there_are_named() -> None:
     lost = {"keys": {"1": {"collect": {"then": {"menu": "orders"}}}}}
     with pytest.raises(msgspec.ValidationError, match="there is no such menu"):
         settings(menu={"main": lost})
-
-
-async def test_files_that_cannot_be_played_are_named_at_the_start(tmp_path: Path) -> None:
-    menu = {"main": {"prompt": str(tmp_path / "none.wav"), "keys": {"1": {"say": "x"}}}}
-    service = Dtmf.Service(settings(menu=menu), None)  # type: ignore[arg-type]
-    with pytest.raises(PluginError, match=r"none\.wav cannot be read"):
-        await service.open()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 import structlog
-from voiced_plugins.prompts import Prompts, PromptService, PromptSettings
+from voiced_plugins.prompts import Prompts, PromptService, PromptSettings, Sequence
 
 from tests.plugins.sounds import a_wav
 from voiced.config.types import Agent
@@ -145,7 +145,8 @@ def test_mistakes_are_found_in_the_settings(settings: dict[str, Any], words: str
 
 
 @virtual_time
-async def test_files_that_cannot_be_played_are_named_at_the_start(tmp_path: Path) -> None:
+async def test_a_file_that_has_gone_since_the_check_is_named_at_the_start(tmp_path: Path) -> None:
+    settings = PromptSettings(holiday=Sequence(files=(tmp_path / "gone.wav",)))
     with pytest.raises(PluginError, match=r"gone\.wav cannot be read"):
-        async with call_with(Prompts, {"holiday": {"files": [str(tmp_path / "gone.wav")]}}):
+        async with call_with(Prompts, settings):
             pass

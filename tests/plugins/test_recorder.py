@@ -478,7 +478,6 @@ async def test_what_is_kept_forever_is_never_too_old(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"announcement": "/nowhere.wav"}, "announcement: /nowhere.wav cannot be read"),
         ({"encrypt_to": "/nowhere.pem"}, "encrypt_to: /nowhere.pem cannot be read"),
         ({"folder": "/proc/nowhere"}, "folder: /proc/nowhere"),
     ],

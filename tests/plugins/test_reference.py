@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugins.sounds import a_wav
 from voiced.config import load
 from voiced.hooks.reference import bundled, reference, undocumented
 from voiced.plugin import Plugin, Settings
@@ -75,6 +76,8 @@ def test_the_example_of_each_plugin_passes_the_check(
         monkeypatch.setenv(variable, value)
     file = tmp_path / "voiced.toml"
     (tmp_path / "knowledge").mkdir()
+    for named in re.findall(r'"(\S+\.wav)"', example(name)):
+        a_wav(tmp_path, named, 20)
     file.write_text(example(name).replace("/etc/voiced", str(tmp_path)), "utf-8")
     loaded = load(file)
     assert not [each for each in loaded.warnings if "plugins" in str(each)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from msgspec import inspect
@@ -20,10 +20,12 @@ from voiced.config.document import Document
 from voiced.config.findings import Findings
 from voiced.config.mistakes import ConfigError, KeyPath
 from voiced.config.resolve import secret
-from voiced.config.schema import check_table, is_optional_secret
+from voiced.config.schema import check_table
 from voiced.config.types import Config
 from voiced.hooks.registry import Registry, Unusable
-from voiced.plugin import Plugin, PluginError, Settings
+from voiced.hooks.stepping import described
+from voiced.hooks.values import Value, make_absolute, secrets_of, values
+from voiced.plugin import Checked, Plugin, PluginError, Settings, WavError
 
 __all__ = ["KIND", "check_plugins", "decode", "from_mapping", "kind_of", "secret_names"]
 
@@ -33,6 +35,8 @@ KIND: Final = "plugin"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # it names a folder, too
 _PLACE = re.compile(r"^(.*?) - at `(?:key in )?\$([^`]*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+_KEY = re.compile(r"([a-z_][a-z0-9_]*)(?:: | = )")
+_Struct = TypeVar("_Struct")
 
 
 def kind_of(name: str, table: Mapping[str, Any]) -> str:
@@ -109,10 +113,12 @@ def secret_names(config: Config) -> dict[str, frozenset[KeyPath]]:
     for name, table in config.plugins.items():
         assert registry is not None
         try:
-            kind = inspect.type_info(registry.load(kind_of(name, table)).Config)
-        except (Unusable, TypeError):
+            parts = list(values(registry.load(kind_of(name, table)).Config, table))
+        except (Unusable, TypeError, NameError):
             continue
-        found[name] = frozenset((*path, key) for path, _, key in _secrets(kind, table, ()))
+        found[name] = frozenset(
+            (*part.path, key) for part in parts if part.is_table for key in secrets_of(part)
+        )
     return found
 
 
@@ -124,7 +130,6 @@ def _check(
     environ: Mapping[str, str],
 ) -> dict[str, Any]:
     """Find the mistakes of one table, and return it complete."""
-    before = len(findings.mistakes)
     written = {key: value for key, value in table.items() if key != KIND}
     try:
         kind = inspect.type_info(plugin.Config)
@@ -133,19 +138,35 @@ def _check(
         findings.mistake(path, f"{plugin.__name__}.Config is unusable: {error}"[:400], remedy)
         return table
     valid: dict[str, Any] = check_table(kind, written, path, findings)
-    if len(findings.mistakes) == before:
-        for below, part, key in _secrets(kind, valid, ()):
-            secret((*path, *below), part, key, findings, environ)
-        valid = _absolute(kind, valid, findings.document.folder)
-    if len(findings.mistakes) == before:
-        _try(path, valid, plugin, findings)
+    # Of a list with mistakes the valid part is left, whose places are not those of the file.
+    parts = [
+        part
+        for part in values(plugin.Config, valid)
+        if not any(
+            isinstance(step, int) and not findings.sound((*path, *part.path[:depth]))
+            for depth, step in enumerate(part.path)
+        )
+    ]
+    for part in parts:
+        if part.is_table:
+            for key in secrets_of(part):
+                secret((*path, *part.path), part.value, key, findings, environ)
+    for part in parts:
+        make_absolute(part, findings.document.folder)
+    for part in parts:  # a table after those in it: what is wrong in one is said of that one
+        if part.is_table and findings.sound((*path, *part.path)):
+            _try((*path, *part.path), part, findings)
+    for part in parts:
+        if (file := part.file) is not None:
+            for each in part.checks:
+                _look((*path, *part.path), file, each, findings)
     return valid | ({KIND: table[KIND]} if KIND in table else {})
 
 
-def _try(path: KeyPath, valid: dict[str, Any], plugin: type[Plugin], findings: Findings) -> None:
+def _try(path: KeyPath, table: Value, findings: Findings) -> None:
     """Let msgspec and the plugin have the last word."""
     try:
-        _convert(valid, plugin.Config)
+        _convert(table.value, table.kind)
     except Exception as error:  # __post_init__ is a stranger's
         message, below = str(error), ""
         if found := _PLACE.match(message):
@@ -155,12 +176,34 @@ def _try(path: KeyPath, valid: dict[str, Any], plugin: type[Plugin], findings: F
         ]
         if not isinstance(error, PluginError | ValueError | TypeError):
             message = f"its settings fail with {type(error).__name__}: {message}"
-        said, _, remedy = message[:400].replace("\n", " ").partition("; ")
-        remedy = remedy or "change it, or remove it for the default"
-        findings.mistake((*path, *steps), said[:1].lower() + said[1:] or "is wrong", remedy)
+        elif (said := _KEY.match(message)) and not steps and said[1] in table.value:
+            steps, message = [said[1]], message[said.end() :]  # whose line is the right one
+        _mistake((*path, *steps), message, "change it, or remove it for the default", findings)
 
 
-def _convert(table: Mapping[str, Any], config: type[Settings]) -> Settings:
+def _look(path: KeyPath, file: Path, check: Checked, findings: Findings) -> None:
+    """Have a file looked at as the plugin wants it."""
+    try:
+        check.look(file)
+    except OSError as error:
+        said = f"cannot be read: {error.strerror or error}"
+    except (PluginError, WavError, ValueError) as error:
+        said = str(error)
+    except Exception as error:  # a stranger's
+        said = f"cannot be looked at: {described(error)}"
+    else:
+        return
+    _mistake(path, f"{file} {said}", "correct it, or name another file", findings)
+
+
+def _mistake(path: KeyPath, text: str, otherwise: str, findings: Findings) -> None:
+    """A text in the words of a plugin: what is wrong, and after a semicolon what to do."""
+    said, _, remedy = text[:400].replace("\n", " ").partition("; ")
+    said = said[:1].lower() + said[1:]
+    findings.mistake(path, said or "is wrong", remedy or otherwise)
+
+
+def _convert(table: Mapping[str, Any], config: type[_Struct]) -> _Struct:
     """Raises ValueError (msgspec's), or what a `__post_init__` raises."""
 
     def decode_hook(kind: type, value: Any) -> Any:
@@ -170,65 +213,3 @@ def _convert(table: Mapping[str, Any], config: type[Settings]) -> Settings:
 
     plain = {key: value for key, value in table.items() if key != KIND}
     return msgspec.convert(plain, config, dec_hook=decode_hook)
-
-
-def _parts(
-    kind: inspect.Type, value: Any, path: KeyPath
-) -> Iterator[tuple[inspect.Type, Any, KeyPath, Any, str | int]]:
-    """Everything below `value`: its type, the value, its place, and what holds it under what."""
-    match kind:
-        case inspect.UnionType(types=members):
-            for member in members:
-                if not isinstance(member, inspect.StructType) or _is_tagged(member, value):
-                    yield from _parts(member, value, path)
-        case inspect.StructType(fields=fields) if isinstance(value, dict):
-            for field in fields:
-                if field.encode_name in value:
-                    below = (*path, field.encode_name)
-                    item = value[field.encode_name]
-                    yield field.type, item, below, value, field.encode_name
-                    yield from _parts(field.type, item, below)
-        case inspect.DictType(value_type=inner) if isinstance(value, dict):
-            for key, item in value.items():
-                yield inner, item, (*path, key), value, key
-                yield from _parts(inner, item, (*path, key))
-        case inspect.VarTupleType(item_type=inner) | inspect.ListType(item_type=inner) if (
-            isinstance(value, list)
-        ):
-            for index, item in enumerate(value):
-                yield inner, item, (*path, index), value, index
-                yield from _parts(inner, item, (*path, index))
-
-
-def _is_tagged(kind: inspect.StructType, value: Any) -> bool:
-    if kind.tag_field is None:
-        return True
-    return isinstance(value, dict) and value.get(kind.tag_field) == kind.tag
-
-
-def _secrets(
-    kind: inspect.Type, table: Any, path: KeyPath
-) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
-    """Each table below `table` (itself too) with the name of a secret that it may hold."""
-    tables = [(kind, table, path)]
-    tables += [(below, value, place) for below, value, place, _, _ in _parts(kind, table, path)]
-    seen: set[KeyPath] = set()
-    for each, value, place in tables:
-        for struct in each.types if isinstance(each, inspect.UnionType) else (each,):
-            if not isinstance(struct, inspect.StructType) or not isinstance(value, dict):
-                continue
-            if _is_tagged(struct, value):
-                for name in is_optional_secret(struct):
-                    if (*place, name) not in seen:
-                        seen.add((*place, name))
-                        yield place, value, name
-
-
-def _absolute(kind: inspect.Type, valid: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Count paths from the folder of the main file."""
-    for each, value, _, holder, key in list(_parts(kind, valid, ())):
-        members = each.types if isinstance(each, inspect.UnionType) else (each,)
-        is_path = any(isinstance(m, inspect.CustomType) and m.cls is Path for m in members)
-        if is_path and isinstance(value, str):
-            holder[key] = str((folder / value).absolute())
-    return valid
