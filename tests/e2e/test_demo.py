@@ -20,7 +20,7 @@ import trio
 from voiced import clips
 from voiced.commands import demo as command
 from voiced.demo import SCENARIOS
-from voiced.demo.scenarios import Place
+from voiced.demo.scenarios import PIN, Place
 
 LIMIT_S = 200.0
 ALL_S = 900.0
@@ -236,3 +236,19 @@ def test_what_it_leaves_can_be_heard_and_read(
     assert all(line.startswith(("agent: ", "caller: ")) for line in lines)
     if call["caller"]:
         assert any(line.startswith("caller: ") for line in lines)
+
+
+@pytest.mark.timeout(ALL_S)
+@pytest.mark.parametrize("suffix", ["", "-sip"])
+def test_a_secret_number_is_not_left_behind_digit_by_digit(
+    suffix: str, shown: dict[str, Shown]
+) -> None:
+    document = json.loads((shown["digits"].folder / f"timeline{suffix}.json").read_text("utf-8"))
+    pressed = [event for event in document["call"]["timeline"] if event["event"] == "DigitPressed"]
+    assert [event["digit"] for event in pressed] == ["1", "2", *[""] * len(f"{PIN}#"), "9"]
+    told = [each["text"] for each in document["timeline"] if each["text"].startswith("presses ")]
+    assert [text for text in told if "secret" not in text] == [
+        "presses 1",
+        "presses 2",
+        "presses 9",
+    ]

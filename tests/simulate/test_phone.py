@@ -6,6 +6,7 @@ import base64
 import itertools
 import json
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.simulate.server import LOUD, WORDS, tone
-from voiced.simulate.events import AgentStarted, AgentStopped, CallerStarted, HungUp
+from voiced.simulate.events import (
+    AgentStarted,
+    AgentStopped,
+    CallerStarted,
+    DigitPressed,
+    HungUp,
+)
 from voiced.simulate.phone import Phone
-from voiced.simulate.result import CallResult, Setup, judge
+from voiced.simulate.report import trouble
+from voiced.simulate.result import CallResult, Gap, Setup, judge
 from voiced.simulate.script import (
     SCRIPTS,
     CutLine,
@@ -262,6 +270,21 @@ def test_keys_are_pressed_in_order() -> None:
     bench.run_to(1000 * MS)
     assert [message["dtmf"]["digit"] for _, message in bench.of("dtmf")] == ["1", "#"]
     assert [message["event"] for _, message in bench.sent[-3:]] == ["dtmf", "dtmf", "stop"]
+
+
+@pytest.mark.parametrize("gaps", [1, 2])
+def test_gaps_are_counted_in_words(gaps: int) -> None:
+    result = replace(Bench(Pause(40)).result(), gaps=(Gap(0, 50), Gap(100, 80))[:gaps])
+    expected = ("a gap in the agent's audio, the longest 50 ms", "2 gaps in the agent's audio")
+    assert expected[gaps - 1] in trouble(result)
+
+
+def test_a_secret_key_is_pressed_and_not_told() -> None:
+    bench = Bench(Pause(40), Press("1"), Press("4", secret=True))
+    bench.run_to(1000 * MS)
+    assert [message["dtmf"]["digit"] for _, message in bench.of("dtmf")] == ["1", "4"]
+    told = [event.digit for event in bench.phone.events if isinstance(event, DigitPressed)]
+    assert told == ["1", ""]
 
 
 def test_a_step_that_times_out_ends_the_call_with_its_name() -> None:

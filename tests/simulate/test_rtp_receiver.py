@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from voiced.simulate.events import AgentStopped, DigitPressed
 from voiced.simulate.rtp_packets import (
     BadPacket,
     RtpPacket,
@@ -21,7 +22,7 @@ from voiced.simulate.rtp_packets import (
 )
 from voiced.simulate.rtp_phone import RtpPhone
 from voiced.simulate.rtp_receiver import Receiver
-from voiced.simulate.script import Pause, Script
+from voiced.simulate.script import Pause, Press, Script
 from voiced.simulate.sip_sdp import Media
 
 U16, U32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
@@ -191,6 +192,25 @@ def test_a_report_that_came_in_a_stall_was_no_time_ago() -> None:
     for data in sent:
         # After the header of 8 bytes and the sender's part, of 20, the block about us: its last.
         assert int.from_bytes(data[48:52], "big") == 0
+
+
+@pytest.mark.parametrize(
+    ("pressed_ms", "cut"), [(700, True), (900, True), (500, False), (1200, False)]
+)
+def test_what_a_key_silences_is_cut(pressed_ms: int, cut: bool) -> None:
+    """The agent speaks for a second; the key comes before its silence, or is not the reason."""
+    media = Media("127.0.0.1", 4000, (0,), {}, "sendrecv", 20, (), "")
+    steps = (Pause(pressed_ms), Press("4", secret=True), Pause(5000))
+    phone = RtpPhone(Script("presses", "", steps))
+    phone.answered(media, "a call")
+    for number in range(50):
+        phone.poll(20_000 * number)
+        loud = RtpPacket(0, False, number, 160 * number, 7, b"\x00" * 160)
+        phone.receive(20_000 * number, rtp(loud))
+    phone.poll(3_000_000)
+    (stopped,) = (event for event in phone.events if isinstance(event, AgentStopped))
+    assert stopped.cut is cut
+    assert [e.digit for e in phone.events if isinstance(e, DigitPressed)] == [""]
 
 
 @pytest.mark.parametrize(("buffer_ms", "holes"), [(0, True), (60, False)])

@@ -18,7 +18,7 @@ __all__ = ["Held"]
 class Held:
     """`place` counts the scenario's calls from 0; `suffix` tells its files from the others'."""
 
-    over: str
+    title: str
     suffix: str
     place: int
     result: CallResult

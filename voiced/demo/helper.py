@@ -65,5 +65,5 @@ class Helper:
     def _body(self, path: str) -> bytes:
         self.asked.append(path)
         if path.startswith("/pin/"):
-            return json.dumps(clips.load("go_ahead").text).encode()
+            return json.dumps({"answer": clips.load("go_ahead").text}).encode()
         return json.dumps({"hours": clips.load("opening_hours").text}).encode()

@@ -43,6 +43,7 @@ class Place:
     suffix: str
     script: Script
     number: str = "+15550100"
+    title: str = "A call"
 
 
 Checks = Callable[[Held], Mapping[str, bool]]
@@ -68,6 +69,14 @@ def _went_well(held: Held) -> dict[str, bool]:
     return {"nothing else went wrong": held.result.ok}
 
 
+def _said_goodbye(held: Held) -> bool:
+    """The agent's last words were its farewell, heard to their end before it hung up."""
+    farewell, heard = clips.load("farewell"), held.result.agent
+    last = [line["text"] for line in held.row.get("transcript", ()) if line["role"] == "agent"][-1:]
+    whole = bool(heard) and heard[-1].end_ms - heard[-1].start_ms >= 0.8 * farewell.duration_ms
+    return held.result.ended_by == "agent" and last == [farewell.text] and whole
+
+
 def _latency(held: Held, name: str) -> Any:
     return held.row.get("latencies", {}).get(name)
 
@@ -91,6 +100,7 @@ _RECEPTION: Final = f"""
 [agent.reception]
 engine = "offline"
 {_GREETS}
+farewell_text = "{clips.load("farewell").text}"
 
 [[number]]
 match = "*"
@@ -152,6 +162,8 @@ def _greeting_cache(held: Held) -> Mapping[str, bool]:
     }
 
 
+_ASKS_HELLO: Final = _script("asks", Say("hello"), *_HEARD, HangUp())
+
 GREETING_CACHE: Final = Scenario(
     "greeting_cache",
     "a slow model greets the first caller; later ones hear the same greeting at once",
@@ -161,9 +173,9 @@ faults.late_created_ms = {LATE_MS}
 [plugins.greeting_cache]
 {_RECEPTION}""",
     (
-        Place("twilio", "-first", SCRIPTS["listener"]),
-        Place("twilio", "", _script("asks", Say("hours"), *_HEARD[:1], Pause(1000), HangUp())),
-        Place("sip", "-sip", _script("asks", Say("hello"), *_HEARD, HangUp())),
+        Place("twilio", "-first", SCRIPTS["listener"], title="The first call"),
+        Place("twilio", "", _ASKS_HELLO, title="A later call"),
+        Place("sip", "-sip", _ASKS_HELLO, title="A later call"),
     ),
     _greeting_cache,
 )
@@ -183,7 +195,7 @@ def _digits(held: Held) -> Mapping[str, bool]:
         "a key silenced the agent": any(line["cut"] for line in held.row.get("transcript", ())),
         "2 and a secret number: a tool was asked about it": len(checked) == held.place + 1,
         "the secret stands in no log, journal or timeline": not held.known(PIN),
-        "9: the agent said goodbye and hung up": held.result.ended_by == "agent",
+        "9: the agent said goodbye and hung up": _said_goodbye(held),
         **_went_well(held),
     }
 
@@ -194,7 +206,7 @@ _MENU: Final = _script(
     WaitForAgentSpeech(1500),
     Press("2"),
     Pause(600),
-    *(step for digit in f"{PIN}#" for step in (Press(digit), Pause(150))),
+    *(step for digit in f"{PIN}#" for step in (Press(digit, secret=True), Pause(150))),
     *_HEARD,
     Press("9"),
     WaitForHangUp(20),
@@ -223,6 +235,7 @@ end_call = false
 name = "check_pin"
 description = "Not for the model."
 url = "{helper}/pin/{pin}"
+extract = "/answer"
 parameters.properties.pin.type = "string"
 parameters.required = ["pin"]
 """.replace("HOURS", HOURS),
@@ -325,7 +338,7 @@ def _tool(held: Held) -> Mapping[str, bool]:
         "the model called the tool": len(asked) == held.place + 1,
         "the caller heard what it returned": any("nine in the morning" in text for text in said),
         "the model ended the call": held.row.get("reason") == "model",
-        "after a goodbye": held.result.ended_by == "agent",
+        "after a goodbye": _said_goodbye(held),
         **_went_well(held),
     }
 
@@ -351,6 +364,7 @@ end_call = true
 name = "opening_hours"
 description = "Looks up when the office is open."
 url = "{helper}/hours"
+extract = "/hours"
 """,
     (Place("twilio", "", _ASKS), Place("sip", "-sip", _ASKS)),
     _tool,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -72,7 +71,7 @@ class Timeline:
             case HungUp(by=by):
                 self.add("line", f"hung up by the {by}")
             case DigitPressed(digit=digit):
-                self.add("caller", "presses a key", digit=digit)
+                self.add("caller", f"presses {digit}" if digit else "presses a secret key")
             case _:
                 facts = asdict(event)
                 facts["media_ms"] = facts.pop("at_ms")  # on the line's own clock
@@ -88,14 +87,33 @@ class Timeline:
             case "tool called":
                 self.add("model", f"called {line['tool']}: {line['outcome']}, {line['ms']} ms")
             case "call ended":
-                latency = line.get("answer_ms")
-                self.add(
-                    "state",
-                    f"call ended: {line['reason']}, {line['duration_ms'] / 1000:.1f} s, greeting "
-                    f"after {line['greeting_ms']} ms, {line['answers']} answers "
-                    f"(median {latency} ms), {line['barge_ins']} barge-ins",
-                    line=line,
-                )
+                self.add("state", f"call ended: {', '.join(_summary(line))}", line=line)
                 self._call_ended.set()
             case _ if line.get("level") in ("warning", "error"):
-                self.add("daemon", json.dumps(line, ensure_ascii=False))
+                self.add("daemon", _complaint(line), line=line)
+
+
+def _summary(line: dict[str, Any]) -> Iterator[str]:
+    """What the daemon says at a call's end, for people."""
+    yield line["reason"]
+    yield f"{line['duration_ms'] / 1000:.1f} s"
+    if line["greeting_ms"] is not None:
+        yield f"greeting after {line['greeting_ms']} ms"
+    median = "" if line["answer_ms"] is None else f" (median {line['answer_ms']} ms)"
+    yield _counted(line["answers"], "answer") + median
+    yield _counted(line["barge_ins"], "interruption")
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+
+
+def _complaint(line: dict[str, Any]) -> str:
+    """A warning or an error of the daemon: the event, and whatever stands beside it."""
+    known = ("timestamp", "level", "event", "call")
+    more = [
+        name if value is True else f"{name} {value}"
+        for name, value in line.items()
+        if name not in known and value not in (None, False, "")
+    ]
+    return f"{line['event']}{': ' if more else ''}{', '.join(more)}"

@@ -81,7 +81,7 @@ class BufferCleared:
 
 @dataclass(frozen=True, slots=True)
 class DigitPressed:
-    """The caller pressed a key."""
+    """The caller pressed a key; `digit` is empty where it is a secret."""
 
     at_ms: float
     digit: str

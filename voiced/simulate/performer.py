@@ -39,7 +39,7 @@ class Handset(Protocol):
     def say(self, speech: Speech, *, interrupting: bool) -> None:
         """Begin to speak with the next frame."""
 
-    def press(self, digit: str) -> None:
+    def press(self, digit: str, *, secret: bool) -> None:
         """Press a key."""
 
     def hang_up(self, *, politely: bool) -> None:
@@ -105,7 +105,7 @@ class Performer:
         if isinstance(step, Say):
             handset.say(_speech(step.clip), interrupting=False)
         elif isinstance(step, Press):
-            handset.press(step.digit)
+            handset.press(step.digit, secret=step.secret)
         elif isinstance(step, Hold | Resume):
             if not handset.can_hold:
                 self.failure = f"{self._describe(step)}: this line cannot hold a call"

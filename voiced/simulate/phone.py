@@ -130,9 +130,9 @@ class Phone(Telephone):
 
     # The person's side
 
-    def press(self, digit: str) -> None:
+    def press(self, digit: str, *, secret: bool) -> None:
         """Press a key now."""
-        self._tell(DigitPressed(self._frame * FRAME_MS, digit))
+        self._tell(DigitPressed(self._frame * FRAME_MS, "" if secret else digit))
         self._send(self._frame * FRAME_US, self._narrator.dtmf(digit))
 
     def hang_up(self, *, politely: bool) -> None:

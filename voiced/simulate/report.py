@@ -81,7 +81,8 @@ def trouble(result: CallResult) -> str:
         parts.append(f"{result.violation_count} protocol violations ({'; '.join(first)})")
     if result.gaps:
         longest = max(gap.duration_ms for gap in result.gaps)
-        parts.append(f"{len(result.gaps)} gaps in the agent's audio, the longest {longest:.0f} ms")
+        gaps = "a gap" if len(result.gaps) == 1 else f"{len(result.gaps)} gaps"
+        parts.append(f"{gaps} in the agent's audio, the longest {longest:.0f} ms")
     if result.lost_frames:
         parts.append(f"{result.lost_frames} frames the server was too slow to take")
     for each in result.interruptions:

@@ -32,6 +32,7 @@ Wish = Literal["hang up", "cut", "hold", "resume"]
 
 _PCMA: Final = 8
 _HUSH_FRAMES: Final = 10  # silence that is no pause between words; sooner than any answer
+_KEY_FRAMES: Final = 15  # from a key to the silence that it brings, if it does
 _CUT_FRAMES: Final = 2  # speech that ended so shortly before was not over of its own accord
 _EVENT_FRAMES: Final = 5  # 100 ms of key
 _EVENT_ENDS: Final = 3  # RFC 4733 section 2.5.1.4
@@ -79,6 +80,7 @@ class RtpPhone(Telephone):
         self._sent = self._octets = 0
         self._out: deque[tuple[int, bool, bytes]] = deque()  # of a few ticks: it is emptied at each
         self._wishes: list[Wish] = []
+        self._pressed: int | None = None  # the frame of a key that may yet silence the agent
         self._now_us = 0
         self._held_at_us: int | None = None  # since when audio must not come
         self._heard_on_hold = False
@@ -216,9 +218,10 @@ class RtpPhone(Telephone):
 
     # The person's side
 
-    def press(self, digit: str) -> None:
+    def press(self, digit: str, *, secret: bool) -> None:
         """Press a key; it is sent after those pressed before it."""
-        self._tell(DigitPressed(self._frame * FRAME_US / 1000, digit))
+        self._tell(DigitPressed(self._frame * FRAME_US / 1000, "" if secret else digit))
+        self._pressed = self._frame
         if self._event_type is None:
             self.complain(0, f"the key {digit} cannot be sent: telephone-event was not agreed on")
         elif len(self._keys) < _KEYS:
@@ -342,6 +345,10 @@ class RtpPhone(Telephone):
 
     def _watch_interruption(self, frame: int) -> None:
         """There is no `clear` to see: an interruption is heeded when the agent falls silent."""
+        if self._pressed is not None and self.ear.quiet_frames >= _HUSH_FRAMES:
+            since = frame + 1 - self.ear.quiet_frames - self._pressed
+            self._agent_stopped(self.ear.end(), cut=0 <= since <= _KEY_FRAMES)
+            self._pressed = None
         if not self.barge_ins.all:
             return
         barge_in, quiet = self.barge_ins.all[-1], self.ear.quiet_frames

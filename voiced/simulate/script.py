@@ -65,9 +65,10 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """Press one key of `0-9 * # A-D`."""
+    """Press one key of `0-9 * # A-D`; an observer is not told a `secret` one."""
 
     digit: str
+    secret: bool = False
 
 
 @dataclass(frozen=True, slots=True)

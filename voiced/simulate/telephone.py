@@ -116,7 +116,7 @@ class Telephone(ABC):
         self._speech_interrupts = interrupting
 
     @abstractmethod
-    def press(self, digit: str) -> None:
+    def press(self, digit: str, *, secret: bool) -> None:
         """Press a key now."""
 
     @abstractmethod
