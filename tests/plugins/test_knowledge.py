@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -131,17 +132,30 @@ async def test_a_start_that_is_given_up_waits_for_no_thread(folder: Path, tmp_pa
     for number in range(2000):
         (folder / f"{number:04}.md").write_text("# A heading\n" + "Some words. " * 600, "utf-8")
     made = service(folder, tmp_path / "state")
-    began = trio.current_time()
-    with trio.move_on_after(0.7) as scope:
-        await made.open()
-    assert scope.cancelled_caught
-    assert trio.current_time() - began < 1.5
+    file = tmp_path / "state" / "index.sqlite"
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(made.open)
+        with trio.fail_after(60):  # a busy machine takes its time
+            while taken_in(file) <= 2:
+                await trio.sleep(0.02)
+        given_up = trio.current_time()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - given_up < 2
     assert made._index is None
-    again = Index(
-        folder, tmp_path / "state" / "index.sqlite", max_files=2, max_kb=64, passage_chars=1000
-    )
+    assert 2 < taken_in(file) < 2000
+    again = Index(folder, file, max_files=2, max_kb=64, passage_chars=1000)
     assert again.refresh().removed > 0
     again.close()
+
+
+def taken_in(file: Path) -> int:
+    """How many texts another connection finds in the index, which may not be there yet."""
+    try:
+        with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True)) as database:
+            count: int = database.execute("SELECT count(*) FROM files").fetchone()[0]
+            return count
+    except sqlite3.OperationalError:
+        return 0
 
 
 async def test_a_disk_that_hangs_is_left_behind(
