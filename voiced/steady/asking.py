@@ -13,7 +13,10 @@ from voiced.steady.held import Held
 from voiced.steady.ledger import NEVER, Ledger
 from voiced.steady.owed import Ask
 
-__all__ = ["Asking"]
+__all__ = ["LIMITED", "Asking"]
+
+LIMITED: Final = "rate_limit_exceeded"
+"""The server has answered as often as it will for now; it takes sessions all the same."""
 
 LIMITED_S: Final = 1.5  # until an answer refused by a server's rate limit is asked for again
 MAX_TRIES: Final = 2  # of one answer that fails, with one session
@@ -51,6 +54,7 @@ class Asking:
         self._elsewhere = elsewhere
         self._wake = wake
         self._not_before = 0.0
+        self._hears_out = False  # an answer, before the other engine is asked for the next
 
     @property
     def due(self) -> float:
@@ -58,12 +62,15 @@ class Asking:
         return self._not_before if self._ledger.owed.waiting else NEVER
 
     def anew(self) -> None:
-        """Another session is to talk: nothing is put off for its sake."""
+        """Another session is to talk, or may be asked to: nothing is put off any more."""
         self._not_before = 0.0
+        self._hears_out = False
 
     def ask(self, active: Held, live: Session) -> None:
         """Ask for what is wanted."""
         owed = self._ledger.owed
+        if self._hears_out and not owed.running:
+            self.anew()
         while owed.waiting:
             if trio.current_time() < self._not_before:
                 return
@@ -74,7 +81,7 @@ class Asking:
 
     def failed(self, active: Held, live: Session, code: str, ask: Ask) -> None:
         """An answer has failed, and its session does nothing about it."""
-        limited = code == "rate_limit_exceeded"
+        limited = code == LIMITED
         enough = ask.tries + 1 >= MAX_TRIES
         elsewhere = (limited or enough) and self._elsewhere(active)
         if elsewhere or enough:
@@ -94,10 +101,12 @@ class Asking:
         """
         guard = active.guarded.guard
         guard.count("no_request", guard.name)
-        if not self._ledger.owed.running and self._elsewhere(active):
+        elsewhere = self._elsewhere(active)
+        if elsewhere and not self._ledger.owed.running:
             loss = Lost("requests_per_minute", "the engine is at its limit", retryable=True)
             self._lose(active, loss, leave=True)
             return
+        self._hears_out = elsewhere
         self._put_off(max(guard.request_wait_s(), LOOK_S))
 
     def _put_off(self, seconds: float) -> None:

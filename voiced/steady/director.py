@@ -128,10 +128,13 @@ class Director:
         return not isinstance(self._course.next(now, self._wait_s), GiveUp)
 
     def other_side_is_free(self, side: int) -> bool:
-        """Whether another engine than `side` would take the call now."""
+        """Whether another engine than `side` would take the call now, and answer it."""
         return any(
-            other != side and self._course.usable(other) and not self._wait_s(other, True)
-            for other in range(len(self._sides))
+            other != side
+            and self._course.usable(other)
+            and not self._wait_s(other, True)
+            and not guarded.guard.request_wait_s()
+            for other, guarded in enumerate(self._sides)
         )
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from voiced.engine import (
     ToolSpec,
 )
 from voiced.formats import AudioFormat
-from voiced.steady.asking import Asking
+from voiced.steady.asking import LIMITED, Asking
 from voiced.steady.course import PROVEN_S
 from voiced.steady.director import Director
 from voiced.steady.guard import Guarded
@@ -65,6 +65,7 @@ class SteadySession:
         self._talking_since = 0.0
         self._announce = False  # tell of a fallback that was there from the beginning
         self._delayed = False  # the first session, which has been told
+        self._left = False  # an engine that works, for the other one; no answer since
         self._over = False
         self._out: list[EngineEvent] = []  # of our own; a handful between two receives
         self._waiting = Waiting(plan.call_id)
@@ -177,7 +178,8 @@ class SteadySession:
             if type(event) is AgentAudio:
                 ledger.audio(len(event.payload))
             elif type(event) is Lost:
-                self._lose(active, event)
+                limited = event.code == LIMITED  # which the next session would find out as well
+                self._lose(active, event, leave=limited and self._other_is_free(active))
                 return [*events[:place], *self._take_out()]
             else:
                 ledger.note(event)
@@ -194,7 +196,9 @@ class SteadySession:
             self._asking.ask(self._active, self._live)
 
     def _other_is_free(self, active: Held) -> bool:
-        return self._director.other_side_is_free(active.side)
+        """Whether the call may leave the engine that talks; not back and forth, with no answer."""
+        in_vain = self._left and not self._ledger.answered
+        return not in_vain and self._director.other_side_is_free(active.side)
 
     def _take_out(self) -> list[EngineEvent]:
         out, self._out = self._out, []
@@ -212,6 +216,7 @@ class SteadySession:
         self._announce = False  # who talks next is told in any case
         self._asking.anew()
         proven = self._ledger.answered or trio.current_time() - self._talking_since >= PROVEN_S
+        self._left = leave or (self._left and not self._ledger.answered)
         self._ledger.lost()
         self._ledger.utterance.lost()
         active.guarded.guard.count("lost", loss.code)

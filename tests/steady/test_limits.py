@@ -1,0 +1,259 @@
+"""What an account allows, used up: the other engine, once; what is asked for again, and when."""
+
+from __future__ import annotations
+
+import trio
+from trio.testing import MockClock
+
+from tests.steady.fakes import BAD_KEY, Call, FakeEngine, FakeSession, tool
+from voiced.config.types import Agent
+from voiced.engine import (
+    AgentAudioDone,
+    Committed,
+    Lost,
+    Reconnecting,
+    ResponseDone,
+    ResponseStarted,
+    Resumed,
+    SpeechStarted,
+    SpeechStopped,
+    ToolCall,
+)
+from voiced.steady import Guard
+from voiced.steady.asking import LIMITED, LIMITED_S
+from voiced.steady.ledger import TURN_S
+from voiced.steady.limits import Window
+
+TO_TWO = Resumed("two", "model-two", fallback=True, answering=True)
+
+
+def limited(session: FakeSession, *, lost: bool = False) -> None:
+    """The server refuses an answer; `lost`: and its session knows of nothing else to do."""
+    session.emit(ResponseStarted("r1"), ResponseDone("r1", "failed", LIMITED))
+    if lost:
+        session.emit(Lost(LIMITED, "try again in 20 s", retryable=True))
+
+
+# ---- requests_per_minute
+
+
+def test_when_there_is_room_again() -> None:
+    """Answers of the server's own may exceed the limit: as many have to pass before the next."""
+    window = Window(2)
+    for at in (0.0, 10.0, 20.0):
+        window.record(at)
+    assert window.wait_s(30.0) == 40.0
+    assert not window.take(69.9)
+    assert window.take(70.0)
+
+
+async def test_answers_of_the_servers_own_count(autojump_clock: MockClock) -> None:
+    one, two = FakeEngine(), FakeEngine("two")
+    guards = [Guard("one", requests_per_minute=1), Guard("two")]
+    async with Call(one, two, guards=guards).talk() as call:
+        await trio.sleep(1)
+        one.newest.hears()
+        one.newest.answer()
+        await trio.sleep(1)
+        call.session.respond("Go on.")
+        await trio.sleep(1)
+        assert one.newest.asked() == []
+        assert two.newest.asked() == ["Go on."]
+
+
+async def test_an_answer_that_is_being_given_is_heard_out(autojump_clock: MockClock) -> None:
+    one, two = FakeEngine(), FakeEngine("two")
+    guards = [Guard("one", requests_per_minute=1), Guard("two")]
+    async with Call(one, two, guards=guards).talk() as call:
+        await trio.sleep(1)
+        call.session.respond("A story.")
+        one.newest.start()
+        one.newest.speak(500, "Once upon a time")
+        await trio.sleep(0.1)
+        call.session.respond("And another.")
+        await trio.sleep(2)
+        assert call.kinds()[-1] == "AgentAudio", "nothing has broken off"
+        one.newest.end()
+        await trio.sleep(1)
+        assert call.events[-1] == TO_TWO
+        assert two.newest.asked() == ["And another."]
+
+
+async def test_two_engines_without_room_do_not_take_turns(autojump_clock: MockClock) -> None:
+    """The answer waits where it is, until one of them has room."""
+    one, two = FakeEngine(), FakeEngine("two")
+    guards = [Guard(name, requests_per_minute=1) for name in ("one", "two")]
+    async with Call(one, two, guards=guards).talk() as call:
+        for number in range(3):
+            await trio.sleep(1)
+            call.session.respond(f"Answer {number}.")
+            await trio.sleep(1)
+            if number < 2:
+                (one, two)[number].newest.answer()
+        await trio.sleep(10)
+        assert [len(engine.sessions) for engine in (one, two)] == [1, 1]
+        await trio.sleep(50)
+        assert [len(engine.sessions) for engine in (one, two)] == [2, 1]
+        assert one.newest.asked() == ["Answer 2."]
+
+
+# ---- a server's own limit
+
+
+async def test_a_limited_answer_is_asked_for_elsewhere_at_once(autojump_clock: MockClock) -> None:
+    for lost in (False, True):
+        one, two = FakeEngine(), FakeEngine("two")
+        async with Call(one, two).talk() as call:
+            await trio.sleep(1)
+            call.session.respond("Greet.")
+            limited(one.newest, lost=lost)
+            await trio.sleep(0.2)
+            assert call.events[-1] == TO_TWO
+            assert two.newest.asked() == ["Greet."]
+            assert len(one.sessions) == 1
+            assert call.guards[0].health()["state"] == "closed", "it works"
+
+
+async def test_without_another_engine_it_is_asked_for_later(autojump_clock: MockClock) -> None:
+    one = FakeEngine()
+    async with Call(one, FakeEngine("two", down=BAD_KEY)).talk() as call:
+        call.guards[1].failed("invalid_api_key", terminal=True)
+        await trio.sleep(1)
+        call.session.respond("Greet.")
+        limited(one.newest)
+        await trio.sleep(LIMITED_S - 0.1)
+        assert one.newest.asked() == ["Greet."]
+        await trio.sleep(0.2)
+        assert one.newest.asked() == ["Greet.", "Greet."]
+        assert len(one.sessions) == 1
+
+
+async def test_two_limited_engines_end(autojump_clock: MockClock) -> None:
+    """One leads to the other once: from then on each is tried for as long as patience lasts."""
+    one, two = FakeEngine(), FakeEngine("two")
+    async with Call(one, two, agent=Agent(reconnect_s=4)).talk() as call:
+        await trio.sleep(1)
+        call.session.respond("Greet.")
+        began, tried = trio.current_time(), list[str]()
+        refused: list[FakeSession] = []
+        while not call.of(Lost):
+            for session in (*one.sessions, *two.sessions):
+                if session.asked() and session not in refused:
+                    refused.append(session)
+                    tried.append(session.engine.name)
+                    limited(session, lost=True)
+            await trio.sleep(0.1)
+            assert trio.current_time() - began < 12
+        assert tried == ["one", *sorted(tried[1:], reverse=True)], "two again and again, then one"
+        assert {"one", "two"} == set(tried[1:])
+        assert len(tried) < 25
+
+
+async def test_an_answer_makes_leaving_worth_while_again(autojump_clock: MockClock) -> None:
+    one, two = FakeEngine(), FakeEngine("two")
+    async with Call(one, two).talk() as call:
+        await trio.sleep(1)
+        for number, engine in enumerate((one, two, one)):
+            call.session.respond("Go on.")
+            limited(engine.newest, lost=True)
+            await trio.sleep(0.2)
+            other = (two, one, two)[number]
+            assert other.newest.asked() == ["Go on."]
+            other.newest.answer()
+            await trio.sleep(1)
+
+
+# ---- what is owed
+
+
+async def test_a_second_item_is_not_over_with_the_first(autojump_clock: MockClock) -> None:
+    """Lost in the midst of the second part of an answer, the first of which was whole."""
+    engine = FakeEngine()
+    async with Call(engine).talk():
+        await trio.sleep(1)
+        engine.newest.hears()
+        engine.newest.start()
+        engine.newest.speak(300, "One moment.", "i1")
+        engine.newest.emit(AgentAudioDone("r1", "i1"))
+        engine.newest.speak(300, "We are open", "i2")
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(1)
+        assert engine.newest.asked() == [None]
+        assert "We are open" in str(engine.newest.texts()[-1])
+
+
+async def test_a_model_that_may_call_functions_goes_on(autojump_clock: MockClock) -> None:
+    """What it said was whole; what it was about to call nobody knows."""
+    for tools in ((), (tool("look"),)):
+        engine = FakeEngine()
+        async with Call(engine, tools=tools).talk():
+            await trio.sleep(1)
+            engine.newest.hears()
+            engine.newest.start()
+            engine.newest.speak(300, "Let me look.")
+            engine.newest.emit(AgentAudioDone("r1", "i1"))
+            await trio.sleep(0.1)
+            engine.newest.lose()
+            await trio.sleep(1)
+            assert engine.newest.asked() == [None] * len(tools)
+
+
+async def test_a_turn_that_the_next_session_does_not_recognise(autojump_clock: MockClock) -> None:
+    """It is asked for the answer all the same, once; and the turn is over."""
+    engine = FakeEngine(expires_in_s=100.0)
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        engine.newest.emit(SpeechStarted("c1", 0))
+        call.session.send_audio(b"\x01" * 8000)
+        await trio.sleep(0.5)
+        engine.newest.lose()
+        await trio.sleep(0.5 + TURN_S)
+        assert engine.newest.asked() == [None]
+        engine.newest.answer()
+        await trio.sleep(90)
+        assert len(engine.sessions) == 3, "no open turn keeps it from being renewed in time"
+
+
+# ---- a quiet moment
+
+
+async def test_a_function_at_work_is_no_quiet_moment(autojump_clock: MockClock) -> None:
+    """Its result would be a text in the next session: it is waited for."""
+    engine = FakeEngine(expires_in_s=100.0)
+    async with Call(engine, tools=(tool("look"),)).talk() as call:
+        await trio.sleep(79)
+        engine.newest.emit(ToolCall("f1", "t1", "look", "{}"))
+        await trio.sleep(8)
+        assert not call.of(Resumed)
+        call.session.tool_result("f1", "found")
+        assert engine.sessions[0].commands[-1] == ("result", "f1", "found")
+        await trio.sleep(1)
+        assert call.of(Resumed)
+        assert not call.of(Reconnecting)
+
+
+async def test_what_was_cut_is_not_waited_for(autojump_clock: MockClock) -> None:
+    """A minute of an answer, of which the caller heard a second."""
+    engine = FakeEngine(expires_in_s=100.0)
+    async with Call(engine).talk() as call:
+        await trio.sleep(78)
+        engine.newest.answer(ms=60_000)
+        await trio.sleep(1)
+        engine.newest.emit(SpeechStarted("c1", 0), SpeechStopped("c1", 500))
+        call.session.truncate("i1", 0, 1000)
+        engine.newest.emit(Committed("c1"), ResponseStarted("r2"))
+        engine.newest.speak(300, "Yes.", "i2", "r2")
+        engine.newest.end("i2", "r2")
+        await trio.sleep(8)
+        assert call.of(Resumed)
+
+
+async def test_functions_that_changed_while_a_session_was_made(autojump_clock: MockClock) -> None:
+    engine = FakeEngine(connect_s=0.5)
+    async with Call(engine, tools=(tool("old"),)).talk() as call:
+        await trio.sleep(0.2)
+        call.session.set_tools([tool("new")])
+        await trio.sleep(1)
+        assert [spec.name for spec in engine.newest.plan.tools] == ["old"]
+        assert engine.newest.commands == [("tools", ["new"])]
