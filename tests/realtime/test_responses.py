@@ -238,8 +238,11 @@ def test_refusals_end_some_time() -> None:
         script.error(None, ACTIVE.format("resp_x"), create["event_id"])
         script.created(f"resp_{number}").done(f"resp_{number}")
     assert script.sent() == []
-    actions = [event.action for event in script.heard() if isinstance(event, EngineFault)]
+    told = script.heard()
+    actions = [event.action for event in told if isinstance(event, EngineFault)]
     assert actions == ["retry"] * MAX_REFUSALS + ["alarm"]
+    failed = [event for event in told if isinstance(event, ResponseDone) and event.reason]
+    assert [event.status for event in failed] == ["failed"], "whoever waits for it knows"
 
 
 def test_a_create_that_is_refused_otherwise_makes_room_for_the_next() -> None:
@@ -250,6 +253,34 @@ def test_a_create_that_is_refused_otherwise_makes_room_for_the_next() -> None:
     script.error("invalid_value", "no", create["event_id"])
     (create,) = script.sent()
     assert create["response"]["instructions"] == "two"
+
+
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "invalid_value", "brand_new"])
+def test_an_answer_that_is_not_created_has_failed(code: str) -> None:
+    """Somebody waits for it, and no other event is going to say so."""
+    script = Script().ready()
+    script.machine.respond("Greet.")
+    (create,) = script.sent()
+    script.forget().error(code, "no", create["event_id"])
+    begun, failed, told = script.heard()
+    assert isinstance(begun, ResponseStarted)
+    assert failed == ResponseDone(begun.response_id, "failed", code)
+    assert told == EngineFault(code, "no", "alarm")
+    assert not script.machine.owing
+
+
+@pytest.mark.parametrize("what", ["cancelled", "created", "nameless", "another"])
+def test_what_is_not_known_to_be_about_an_answer_fails_none(what: str) -> None:
+    script = Script().ready()
+    script.machine.respond("Greet.")
+    (create,) = script.sent()
+    if what == "cancelled":
+        script.machine.cancel()
+    elif what == "created":
+        script.created()
+    event_ids = {"nameless": None, "another": "voiced_99"}
+    script.forget().error("rate_limit_exceeded", "no", event_ids.get(what, create["event_id"]))
+    assert script.heard() == [EngineFault("rate_limit_exceeded", "no", "alarm")]
 
 
 def test_out_of_band_responses_are_not_played_and_block_nothing() -> None:

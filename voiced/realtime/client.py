@@ -29,8 +29,9 @@ from voiced.websocket import BacklogFull, Message, WebSocket, WebSocketClosed
 
 __all__ = ["MAX_MESSAGE", "PING_INTERVAL_S", "RealtimeEngine", "RealtimeSession"]
 
-PING_INTERVAL_S: Final = 20.0
-"""The service documents no idle limit; gateways and address translators in between have theirs."""
+PING_INTERVAL_S: Final = 5.0
+"""While nobody speaks nothing else tells that the server is gone: who then begins to speak is not
+heard until that is found out. It keeps gateways and address translators from forgetting us, too."""
 
 SILENT_INTERVALS: Final = 2  # without any data after which the connection is taken for half-open
 

@@ -87,6 +87,10 @@ class Responses:
         """`ask` went out as `event_id`."""
         self._pending = self._last = (event_id, ask)
 
+    def outstanding(self, event_id: str | None) -> bool:
+        """Whether nothing has been heard yet of what went out as `event_id`."""
+        return self._pending is not None and self._pending[0] == event_id
+
     def refused(self, event_id: str | None) -> Ask | None:
         """Return our response that the server did not create, if the error is about one.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol, final
 
-from voiced.engine import EngineEvent
+from voiced.engine import EngineEvent, ResponseDone, ResponseStarted
 from voiced.realtime import errors
 from voiced.realtime.errors import Verdict, fault
 from voiced.realtime.events import ErrorBody
@@ -73,8 +73,9 @@ class Trouble:
     def error(self, code: str, body: ErrorBody) -> None:
         """Take an `error` event that does not end the session."""
         message = body.message or ""
+        outstanding = self._responses.outstanding(body.event_id)
         if code == errors.ACTIVE_RESPONSE:
-            self._response_refused(message, self._responses.refused(body.event_id))
+            self._response_refused(message, self._responses.refused(body.event_id), body.event_id)
         elif code == errors.TRUNCATE_TOO_LONG:
             self._truncate_refused(message, body.event_id)
         elif code == errors.CANCEL_NOT_ACTIVE:
@@ -91,8 +92,16 @@ class Trouble:
         else:
             judged = errors.verdict(code)
             if judged is Verdict.ALARM:  # if it is about a response, that will not be created
-                self._responses.refused(body.event_id)
+                ask = self._responses.refused(body.event_id)
+                if outstanding and ask is not None and not ask.cancelled:
+                    self._not_created(code, body.event_id)
             self._tell(code, message, "ignore" if judged is Verdict.IGNORE else "alarm")
+
+    def _not_created(self, code: str, event_id: str | None) -> None:
+        """Tell of an answer that somebody waits for and that will not come: it has failed."""
+        response_id = f"refused:{event_id}"
+        self._events.append(ResponseStarted(response_id))
+        self._events.append(ResponseDone(response_id, "failed", code))
 
     def _server_failed(self, message: str, ask: Ask | None, *, wanted: bool) -> None:
         """The same response once more; a second failure in a row costs the session."""
@@ -105,7 +114,7 @@ class Trouble:
         else:
             self._tell(errors.SERVER_ERROR, message, "alarm")
 
-    def _response_refused(self, message: str, ask: Ask | None) -> None:
+    def _response_refused(self, message: str, ask: Ask | None, event_id: str | None) -> None:
         """The server is at work on another response; ours waits until that is done."""
         found = _RESPONSE_ID.search(message)
         self._responses.busy_with(found[0] if found else None)
@@ -114,6 +123,7 @@ class Trouble:
             return
         ask.refusals += 1
         if ask.refusals > MAX_REFUSALS:
+            self._not_created(errors.ACTIVE_RESPONSE, event_id)
             self._tell(errors.ACTIVE_RESPONSE, message, "alarm")
             return
         self._tell(errors.ACTIVE_RESPONSE, message, "retry")
