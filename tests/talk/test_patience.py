@@ -133,6 +133,7 @@ async def test_a_model_that_is_soon_back_was_not_missed(autojump_clock: MockCloc
 
 
 async def test_what_is_owed_is_owed_by_the_next_model(autojump_clock: MockClock) -> None:
+    """It is the answer that is waited for: a model that is soon back and thinks is covered for."""
     async with waits(no_answer_s=4) as call:
         call.patience.owe()
         await trio.sleep(3)
@@ -140,8 +141,52 @@ async def test_what_is_owed_is_owed_by_the_next_model(autojump_clock: MockClock)
         await trio.sleep(0.5)
         call.patience.resumed(answering=True)
         await trio.sleep(60)
-        assert call.heard == [("one_moment", 7.5)]
+        assert call.heard == [("one_moment", 3 + LOST_FILLER_S)]
         assert call.host.ended == ("model_silent", "unavailable", 3.5 + 4.0 * GIVE_UP)
+
+
+async def test_an_answer_that_is_soon_there_was_not_missed(autojump_clock: MockClock) -> None:
+    async with waits(no_answer_s=4) as call:
+        call.patience.owe()
+        call.patience.lost()
+        await trio.sleep(0.3)
+        call.patience.resumed(answering=True)
+        await trio.sleep(0.3)
+        call.patience.settled()
+        await trio.sleep(1)
+        call.patience.owe()
+        await trio.sleep(5)
+        assert call.heard == [("one_moment", 1.6 + 4)], "the next answer is waited for as any"
+
+
+async def test_a_model_that_comes_and_goes_is_covered(autojump_clock: MockClock) -> None:
+    """Each time before the filler is due: it is heard all the same, and not each time again."""
+    async with waits(no_answer_s=4) as call:
+        call.patience.owe()
+        for _ in range(14):
+            call.patience.lost()
+            await trio.sleep(0.4)
+            call.patience.resumed(answering=True)
+            await trio.sleep(0.1)
+        again = LOST_FILLER_S + FILLER_AGAIN_S
+        assert call.heard == [("one_moment", LOST_FILLER_S), ("one_moment", again)]
+        call.patience.settled()
+        call.patience.lost()
+        await trio.sleep(2)
+        assert call.heard[2:] == [("one_moment", 7 + LOST_FILLER_S)], "an answer was heard"
+
+
+async def test_the_replay_of_a_turn_is_no_answer(autojump_clock: MockClock) -> None:
+    """The next session hears the caller's last words, ends their turn, and then thinks."""
+    async with waits(no_answer_s=4) as call:
+        call.patience.lost()
+        await trio.sleep(0.3)
+        call.patience.resumed(answering=True)
+        call.patience.settled()
+        await trio.sleep(0.1)
+        call.patience.owe()
+        await trio.sleep(2)
+        assert call.heard == [("one_moment", LOST_FILLER_S)]
 
 
 async def test_a_loss_before_media_is_covered_once_there_is_media(

@@ -67,6 +67,8 @@ class Patience:
         self._over = False
         self._held = False
         self._fill_at: float | None = None  # the model is lost: the next filler is due then
+        self._fill_by: float | None = None  # it is back, and its answer is to be heard by then
+        self._again_at = 0.0  # no other filler sooner, as long as no answer is heard
         self._working = False
         self._dry_since: float | None = None  # an answer is open, and nothing of it is left
         self._connecting = True
@@ -83,6 +85,10 @@ class Patience:
         """The model owes audio from now on."""
         self._owed_since = trio.current_time()
         self._filled = False
+        if self._fill_by is not None and self._owed_since > self._fill_by:
+            self._fill_by = None  # of an answer that was heard, or given up
+        if self._fill_by is not None:
+            self._changed.set()
 
     def settled(self) -> None:
         """The model owes nothing: it speaks, or what it owed is not wanted any more."""
@@ -106,6 +112,7 @@ class Patience:
         """On hold nobody is impatient; afterwards all waits begin anew."""
         self._held = held
         if not held:
+            self._fill_by = None
             self.caller_active()
             if self._owed_since is not None:
                 self.owe()
@@ -116,16 +123,27 @@ class Patience:
         return self._fill_at is not None
 
     def lost(self) -> None:
-        """The model was lost and may come back; whoever tries knows when to give up."""
+        """The model was lost and may come back; whoever tries knows when to give up.
+
+        One that comes and goes is covered like one that stays away.
+        """
         if self._fill_at is None:
-            self._fill_at = trio.current_time() + LOST_FILLER_S
+            soon = trio.current_time() + LOST_FILLER_S
+            if self._owed_since is not None:  # no answer has been heard since the last filler
+                soon = max(soon, self._again_at) if self._fill_by is None else self._fill_by
+            self._fill_at, self._fill_by = soon, None
             self._changed.set()
 
     def resumed(self, *, answering: bool) -> None:
-        """There is a model again, or there will be none."""
-        self._fill_at = None
+        """There is a model again, or there will be none.
+
+        The caller waits for the answer, not for the model: it is covered for when the model was.
+        """
+        fill_by, self._fill_at = self._fill_at, None
         if answering or self._working:
             self.owe()
+            self._fill_by = fill_by
+            self._changed.set()
         else:
             self.settled()
 
@@ -153,6 +171,7 @@ class Patience:
             self._owed_since = began  # before this nobody heard that nothing was said
         if self._fill_at is not None:
             self._fill_at = max(self._fill_at, began + LOST_FILLER_S)
+        self._fill_by = None
         over_at = began + self._agent.max_duration_s
         while not self._over:
             now = trio.current_time()
@@ -183,7 +202,7 @@ class Patience:
         if now < fill_at:
             return fill_at
         self._voice.play_clip("one_moment")
-        self._fill_at = now + FILLER_AGAIN_S
+        self._fill_at = self._again_at = now + FILLER_AGAIN_S
         return now + _POLL_S
 
     def _watch_answer(self, now: float) -> float:
@@ -213,10 +232,15 @@ class Patience:
             self._record.log.warning("model says nothing", waited_s=round(waited, 1))
             metrics.MODEL_LOST.labels("silent").inc()
             self._wind_down("model_silent", "unavailable")
-        elif waited >= patience and not self._filled:
-            self._filled = True
+        elif now >= self._filler_due(since) and not self._filled:
+            self._filled, self._fill_by = True, None
+            self._again_at = now + FILLER_AGAIN_S
             self._voice.play_clip("one_moment")
-        return since + (GIVE_UP if self._filled else 1) * patience
+        return since + GIVE_UP * patience if self._filled else self._filler_due(since)
+
+    def _filler_due(self, since: float) -> float:
+        due = since + self._agent.no_answer_s
+        return due if self._fill_by is None else min(due, self._fill_by)
 
     def _watch_caller(self, now: float) -> float:
         """Act on a caller who is silent while it is their turn; returns the next deadline."""
