@@ -22,7 +22,7 @@ from voiced.config import types
 from voiced.engine import ToolSpec, Usage
 from voiced.pipeline.client import Http
 from voiced.pipeline.errors import refusal
-from voiced.pipeline.openai_chat import ChunkReader, OpenAiChat, Thoughts
+from voiced.pipeline.openai_chat import BREAK, ChunkReader, OpenAiChat, Thoughts
 from voiced.pipeline.openai_stt import OpenAiStt
 from voiced.pipeline.openai_tts import HeaderlessPcm, OpenAiTts
 from voiced.pipeline.providers import (
@@ -33,6 +33,7 @@ from voiced.pipeline.providers import (
     ToolRequest,
     Transcription,
 )
+from voiced.pipeline.sentences import Sentences
 
 KEY = "sk-very-secret"
 CHAT = types.Chat(url=URL, api_key=KEY, model="some-chat")
@@ -150,6 +151,7 @@ async def test_tools_are_offered_and_called(autojump_clock: trio.testing.MockClo
     pieces = await chat(peer, told, [ToolSpec("hours", "Opening hours", schema)])
     assert pieces == [
         "One moment. ",
+        BREAK,
         ToolRequest("c1", "hours", '{"day":"Mon"}'),
         ToolRequest("c2", "menu", "{}"),
     ]
@@ -166,6 +168,45 @@ async def test_tools_are_offered_and_called(autojump_clock: trio.testing.MockClo
         },
         {"role": "tool", "content": "nine to five", "tool_call_id": "c0"},
     ]
+
+
+async def test_what_is_said_before_a_tool_call_does_not_wait_for_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """Arguments may take seconds to be written: the caller hears what goes before them."""
+
+    async def handler(_: Request, reply: Reply) -> None:
+        first = call(0, id="c1", type="function", function={"name": "hours", "arguments": ""})
+        chunks = [delta(content="One moment."), first, call(0, function={"arguments": "{}"})]
+        await reply.events(chunks, gap_s=1)
+
+    sentences, spoken, began = Sentences(), list[tuple[str, float]](), trio.current_time()
+    async with (
+        Peer(handler).http() as http,
+        aclosing(OpenAiChat(CHAT, http).stream(ASKED, ())) as pieces,
+    ):
+        async for piece in pieces:
+            said = sentences.feed(piece) if isinstance(piece, str) else ()
+            spoken += [(text, trio.current_time() - began) for text in said]
+    ((text, after),) = spoken
+    assert text == "One moment." + BREAK
+    assert after == pytest.approx(1)
+
+
+async def test_a_server_that_does_not_end_its_answer(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """`[DONE]` is the end of it, whatever becomes of the connection."""
+
+    async def handler(_: Request, reply: Reply) -> None:
+        await reply.head(content_type="text/event-stream")
+        for data in (json.dumps(delta(content="One moment.")), "[DONE]"):
+            await reply.part(f"data: {data}\n\n".encode())
+        await trio.sleep(60)
+
+    began = trio.current_time()
+    assert await chat(Peer(handler)) == ["One moment."]
+    assert trio.current_time() - began < 1
 
 
 async def test_a_server_that_does_not_stream(autojump_clock: trio.testing.MockClock) -> None:

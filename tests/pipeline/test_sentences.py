@@ -91,6 +91,12 @@ def test_lines_end_sentences() -> None:
     ]
 
 
+def test_a_line_ends_what_is_said_first() -> None:
+    sentences = Sentences()
+    assert sentences.feed("One moment.\n") == ["One moment.\n"]
+    assert sentences.feed("Yes.\n") == [], "later ones are joined with what follows"
+
+
 TEXT = st.text(
     st.one_of(
         st.sampled_from(" .,!?\n。、」'a1Ağ日本の*"), st.characters(exclude_categories=["Cs"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
@@ -18,8 +17,6 @@ from voiced.engine import (
     AgentTranscript,
     CallerTranscript,
     Committed,
-    EngineFault,
-    Lost,
     Ready,
     ResponseDone,
     ResponseStarted,
@@ -32,8 +29,7 @@ from voiced.engine import (
     exactly,
 )
 from voiced.formats import PCM16_16K, PCMU_8K, AudioFormat, Encoding
-from voiced.pipeline.providers import DetectorSettings, Ended, ProviderError, ToolRequest
-from voiced.vad import VadEvent, VadStarted
+from voiced.pipeline.providers import ToolRequest
 
 ANSWER = (
     "We are open from nine to five on weekdays. On Saturdays we close at two already. "
@@ -400,180 +396,3 @@ async def test_a_tool_call_alone_is_an_answer_without_sound(autojump_clock: Mock
         h.session.respond()
         await h.until(ResponseDone)
     assert h.kinds() == ["Ready", "ResponseStarted", "ToolCall", "ResponseDone"]
-
-
-# --- trouble
-
-
-def passing(code: str = "http_503", **more: float) -> ProviderError:
-    return ProviderError(code, "busy", "retry", **more)
-
-
-@pytest.mark.parametrize("step", ["stt", "chat", "tts"])
-@pytest.mark.parametrize("failure", [passing(), OSError("gone"), ValueError("a bug")])
-async def test_a_step_that_fails_is_tried_again(
-    step: str, failure: Exception, autojump_clock: MockClock
-) -> None:
-    async with house() as h:
-        if step == "stt":
-            h.stt.texts = [failure]
-        elif step == "chat":
-            h.chat.answers = [[failure]]
-        else:
-            h.tts.failures = [(0, failure)]
-        await h.turn()
-        await h.until(ResponseDone)
-    assert h.done() == ["completed"]
-    assert [fault.action for fault in h.of(EngineFault)] == ["retry"]
-    assert h.sound()
-
-
-@pytest.mark.parametrize("step", ["stt", "chat", "tts"])
-async def test_a_step_that_fails_twice_is_lost(step: str, autojump_clock: MockClock) -> None:
-    async with house() as h:
-        h.stt.texts = [passing("http_500"), passing()] if step == "stt" else []
-        h.chat.answers = [[passing("http_500")], [passing()]] if step == "chat" else []
-        h.tts.failures = [(0, passing("http_500")), (0, passing())] if step == "tts" else []
-        await h.turn()
-        await h.until(Lost)
-        assert h.of(Lost) == [Lost("http_503", "busy", retryable=True)]
-        assert isinstance(h.events[-1][1], Lost)
-        if step != "stt":
-            assert h.done() == ["failed"]
-        count = len(h.events)
-        h.session.respond()
-        h.session.send_audio(tone(600))
-        h.session.cancel()
-        await trio.sleep(10)
-        assert len(h.events) == count
-
-
-@pytest.mark.parametrize(
-    ("failure", "retryable"),
-    [
-        (ProviderError("insufficient_quota", "pay", "terminal"), False),
-        (passing("rate_limit_exceeded", retry_after_s=30), True),
-    ],
-)
-async def test_what_will_not_pass_in_time_is_not_tried_again(
-    failure: ProviderError, retryable: bool, autojump_clock: MockClock
-) -> None:
-    async with house(chat=Thinker([[failure]])) as h:
-        h.session.respond()
-        await h.until(Lost)
-    assert h.of(Lost) == [Lost(failure.code, failure.message, retryable)]
-    assert len(h.chat.asked) == 1
-
-
-async def test_a_step_that_says_nothing(autojump_clock: MockClock) -> None:
-    async with house(chat=Thinker(gap_s=60)) as h:
-        began = trio.current_time()
-        h.session.respond()
-        await h.until(Lost)
-    assert h.of(Lost)[0].code == "silent"
-    assert 10 <= h.at(Lost)[0] - began < 11
-
-
-async def test_a_sentence_that_breaks_off_goes_on_where_it_did(autojump_clock: MockClock) -> None:
-    async with house(tts=Voice(failures=[(3, passing())])) as h:
-        h.chat.say("This is the only sentence.")
-        h.session.respond()
-        await h.until(ResponseDone)
-    values = [struct.unpack_from("<h", e.payload)[0] for e in h.of(AgentAudio)]
-    assert values == list(range(len("This is the only sentence.") // 2))
-
-
-async def test_an_answer_that_breaks_off_is_said_as_far_as_it_came(
-    autojump_clock: MockClock,
-) -> None:
-    async with house() as h:
-        h.chat.answers = [["We are open ", "from nine to ", passing()]]
-        h.session.respond()
-        await h.until(ResponseDone)
-        assert h.of(ResponseDone)[0].status == "incomplete"
-        assert h.of(AgentTranscript)[-1].text == "We are open from nine to"
-        assert [fault.action for fault in h.of(EngineFault)] == ["alarm"]
-        assert not h.of(Lost)
-
-
-async def test_the_token_limit_is_told(autojump_clock: MockClock) -> None:
-    async with house() as h:
-        h.chat.say("And then", Ended("length"))
-        h.session.respond()
-        await h.until(ResponseDone)
-    assert h.of(ResponseDone)[0].status == "incomplete"
-    assert h.of(ResponseDone)[0].reason == "max_output_tokens"
-
-
-async def test_one_refusal_costs_a_turn_and_two_the_session(autojump_clock: MockClock) -> None:
-    refused = ProviderError("http_400", "no", "refused")
-    async with house(stt=Stt([refused, "Hello?", refused, refused])) as h:
-        await h.turn()
-        await h.until(ResponseDone)
-        assert h.of(ResponseDone)[-1].reason == "no_speech"
-        await h.turn()
-        await h.until(AgentAudioDone)
-        await h.turn()
-        await trio.sleep(1)
-        assert not h.of(Lost)
-        await h.turn()
-        await h.until(Lost)
-    assert h.of(Lost)[0].retryable is False
-
-
-async def test_a_sentence_that_cannot_be_spoken_costs_itself_alone(
-    autojump_clock: MockClock,
-) -> None:
-    refused = ProviderError("http_400", "no", "refused")
-    async with house(tts=Voice(failures=[(0, refused)])) as h:
-        h.chat.say("This is the first sentence. This is the second sentence.")
-        h.session.respond()
-        await h.until(ResponseDone)
-    assert h.of(AgentTranscript)[-1].text == "This is the second sentence."
-    assert h.done() == ["completed"]
-
-
-async def test_more_turns_than_speech_to_text_keeps_up_with(autojump_clock: MockClock) -> None:
-    async with house(PAUSE, stt=Stt(delay_s=4.9)) as h:
-        for _ in range(12):
-            await h.turn(ms=100, quiet_ms=320)
-        assert [fault.code for fault in h.of(EngineFault)][:1] == ["stt_backlog"]
-        assert len(h.of(Committed)) < len(h.of(SpeechStopped)) == 12
-        await h.until(ResponseDone)
-
-
-class Broken:
-    """A detector that gives up in the midst of a turn."""
-
-    def __init__(self, settings: DetectorSettings) -> None:
-        assert settings == DetectorSettings(8000, 0.5, 300, 300, None)
-        self._fed = 0
-
-    def feed(self, pcm16: bytes) -> Sequence[VadEvent]:
-        self._fed += len(pcm16) // 16
-        if self._fed == 200:
-            return [VadStarted(100)]
-        if self._fed > 300:
-            raise RuntimeError("no more")
-        return []
-
-
-async def test_a_detector_that_raises_is_replaced(autojump_clock: MockClock) -> None:
-    async with house(PAUSE, detector=Broken) as h:
-        await h.turn(ms=1000)
-        await h.until(ResponseDone)
-    assert h.of(SpeechStarted)[0].audio_start_ms == 100
-    assert h.of(SpeechStopped)[0].audio_end_ms == 300
-    # Our own hears the rest of what is being said as a turn of its own.
-    assert len(h.of(SpeechStarted)) == 2
-    assert h.of(SpeechStopped)[1].audio_end_ms == pytest.approx(1300, abs=60)
-
-
-async def test_leaving_a_session_is_quick_whatever_it_does(autojump_clock: MockClock) -> None:
-    async with house() as h:
-        h.chat.say(ANSWER)
-        await h.turn()
-        await h.until(AgentAudio)
-        left = trio.current_time()
-    assert trio.current_time() - left < 1
-    assert h.tts.running == 0

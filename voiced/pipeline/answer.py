@@ -9,6 +9,7 @@ that takes half a second to begin is waited for once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Answer:
         self.started = False  # ResponseStarted was told
         self.over = False  # ResponseDone was told, or nothing is to be told any more
         self.sounded = False  # some of its sound was told
+        self.waiting = trio.CancelScope()  # for anything of it; its owner sets a deadline
         self._s = speech
         self._new_item = new_item
         self._item_id = new_item()
@@ -80,6 +82,7 @@ class Answer:
         self._begun = False  # the chat has given something
         self._text: list[str] = []  # what is heard, or going to be
         self._failure: ProviderError | None = None
+        self._unspoken: ProviderError | None = None  # why a sentence is left out
 
     async def run(self, instructions: str | None) -> None:
         """Answer the conversation as it is now. Raises ProviderError, with nothing told of it."""
@@ -98,6 +101,8 @@ class Answer:
             start(self._tell, to_tell)
         if self._failure is not None:
             raise self._failure
+        if self._unspoken is not None and not self.sounded:
+            raise self._unspoken  # an answer of which nothing is heard is none
         self._finish()
 
     def start(self) -> None:
@@ -188,6 +193,7 @@ class Answer:
         """Let the tool begin at once, while what was said before it is still being spoken."""
         if self.over:
             return
+        self.waiting.deadline = math.inf
         self._s.history.request(self._item_id, request)
         self._s.events.put(
             ToolCall(request.call_id, self._new_item(), request.name, request.arguments)
@@ -226,6 +232,7 @@ class Answer:
                 if error.verdict != "refused":
                     raise
                 # One sentence that cannot be spoken does not cost the others.
+                self._unspoken = error
                 s.events.put(EngineFault(error.code, error.message, "alarm"))
 
     async def _tell(self, voices: trio.MemoryReceiveChannel[_Voice]) -> None:
@@ -240,6 +247,7 @@ class Answer:
                 piece = piece[: len(piece) - len(rest)]
                 if not piece:
                     continue
+                self.waiting.deadline = math.inf
                 await s.events.room()
                 if self.over:
                     return

@@ -13,6 +13,7 @@ from secrets import token_hex
 from typing import Any, Final, final
 
 import msgspec
+import trio
 
 from voiced.config import types
 from voiced.engine import Usage
@@ -32,6 +33,11 @@ __all__ = ["ChunkReader", "OpenAiChat", "Thoughts"]
 
 MAX_TOOLS: Final = 16  # calls of one answer
 MAX_ARGUMENTS: Final = 256 * 1024  # characters of one
+END_S: Final = 0.2  # for the end of an answer after its last event, so that the connection is kept
+
+BREAK: Final = "\n"
+"""Between what is said and the first tool call, whose arguments may take long to be written: the
+last sentence need not wait for them."""
 
 _THINK: Final = "<think>"
 _THOUGHT: Final = "</think>"
@@ -149,6 +155,8 @@ class ChunkReader:
             delta = choice.delta or choice.message or _Delta()
             if text := self._thoughts.feed(delta.content or delta.refusal or ""):
                 pieces.append(text)
+            if delta.tool_calls and not self._calls:
+                pieces.append(BREAK)
             for call in delta.tool_calls or ():
                 self._add(call, pieces)
             if choice.finish_reason in ("length", "content_filter"):
@@ -296,10 +304,14 @@ async def _pieces(answer: Answer) -> AsyncGenerator[ChatPiece, None]:
             except SseError as error:
                 raise ProviderError("bad_answer", str(error)) from None
             for data in chunks:
-                if data.strip() == "[DONE]":
-                    finished = True
-                elif not finished:
+                finished = finished or data.strip() == "[DONE]"
+                if not finished:
                     for piece in reader.feed(data):
                         yield piece
+            if finished:  # some servers say no more, and do not end the answer either
+                with trio.move_on_after(END_S):
+                    async for _ in received:
+                        pass
+                break
     for piece in reader.end():
         yield piece

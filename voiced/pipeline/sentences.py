@@ -78,7 +78,7 @@ class Sentences:
                 self._take(len(self._text), pieces)
             self._text += character
             self._width += width(character)
-            if character == "\n" and self._width > SHORT:
+            if character == "\n" and self._width > (FIRST_SHORT if self._first else SHORT):
                 self._take(len(self._text), pieces)
             elif self._width >= LONG:
                 self._shorten(pieces)

@@ -40,6 +40,9 @@ MAX_ASKS: Final = 8  # a greeting, a prompt, a farewell; more is a mistake, the 
 MAX_UNWRITTEN: Final = 8
 MAX_REFUSALS: Final = 2  # in a row, after which the server is taken for one that will do nothing
 
+INAUDIBLE: Final = "(The caller said something that could not be understood.)"
+"""What the model reads of a turn that could not be written down: it asks, and nobody waits."""
+
 
 @dataclass(slots=True, eq=False)
 class _Ask:
@@ -98,7 +101,7 @@ class PipelineSession:
         self._handed: list[str] = []  # turns among the events that the call is acting on
         self._unanswered = False  # there is something new that no answer has taken up
         self._turn_due = False  # a turn is over that the call may ask the answer to
-        self._refusals = 0
+        self._refusals = {"turn": 0, "answer": 0}
 
     @property
     def broken(self) -> bool:
@@ -207,18 +210,19 @@ class PipelineSession:
     async def _write_down(self, item_id: str, pcm16: bytes) -> None:
         """Have a turn written down. Goes on when the caller speaks again: the words were said."""
         rate = self.input_format.rate
-        text, usage = "", None
+        text, unheard, usage = "", "", None
         try:
             if pcm16:
                 done = await self._speech.steps.transcribe(pcm16, rate, self._speech.language)
                 seconds = Usage(transcription_s=len(pcm16) / (2 * rate))
                 text, usage = done.text.strip(), done.usage or seconds
-                self._refusals = 0
+                self._refusals["turn"] = 0
         except ProviderError as error:
-            self._failed(error, None)
+            lost = self._failed(error, None)
+            unheard = "" if lost else INAUDIBLE
         finally:
             self._unwritten.discard(item_id)
-            if self._history.write_down(item_id, text):
+            if self._history.write_down(item_id, text or unheard):
                 self._unanswered = True
             self._written.set()
         if not self._lost:
@@ -261,23 +265,32 @@ class PipelineSession:
         self._answer, self._answering = answer, ask
         try:
             with answer.scope:
-                while self._unwritten:
-                    self._written = trio.Event()
-                    await self._written.wait()
-                if answer.over:  # cancelled in the step in which the last word was written
-                    return
-                if ask.after_turn and not self._unanswered:
-                    answer.start()  # for a call that counts on an answer to each turn
-                    answer.end("completed", "no_speech")
-                    return
-                if ask.instructions is None:
-                    self._unanswered = False
-                await answer.run(ask.instructions)
-                self._refusals = 0
+                patience_s = self._speech.steps.patience_s
+                answer.waiting.deadline = trio.current_time() + patience_s
+                with answer.waiting:
+                    await self._give(answer, ask)
+                if answer.waiting.cancelled_caught and not answer.over:
+                    raise ProviderError("silent", f"nothing of an answer for {patience_s:g} s")
         except ProviderError as error:
             self._failed(error, answer)
         finally:
             self._answer = self._answering = None
+
+    async def _give(self, answer: Answer, ask: _Ask) -> None:
+        """Give an answer, if there is anything to answer. Raises ProviderError."""
+        while self._unwritten:
+            self._written = trio.Event()
+            await self._written.wait()
+        if answer.over:  # cancelled in the step in which the last word was written
+            return
+        if ask.after_turn and not self._unanswered:
+            answer.start()  # for a call that counts on an answer to each turn
+            answer.end("completed", "no_speech")
+            return
+        if ask.instructions is None:
+            self._unanswered = False
+        await answer.run(ask.instructions)
+        self._refusals["answer"] = 0
 
     def _cancel_answer(self) -> None:
         answer = self._answer
@@ -286,15 +299,17 @@ class PipelineSession:
 
     # --- trouble ----------------------------------------------------------------------------
 
-    def _failed(self, error: ProviderError, answer: Answer | None) -> None:
-        """A step has failed for good: this turn or answer, or all of the session, is lost."""
+    def _failed(self, error: ProviderError, answer: Answer | None) -> bool:
+        """A step has failed for good: this turn or answer, or all of the session, which is told."""
         if answer is not None:
             answer.end("failed", error.code)
-        self._refusals += error.verdict == "refused"
-        if error.verdict == "refused" and self._refusals < MAX_REFUSALS:
+        what = "turn" if answer is None else "answer"
+        self._refusals[what] += error.verdict == "refused"
+        if error.verdict == "refused" and self._refusals[what] < MAX_REFUSALS:
             self._events.put(EngineFault(error.code, error.message, "alarm"))
-            return
+            return False
         self._lose(error)
+        return True
 
     def _lose(self, error: ProviderError) -> None:
         if self._lost:

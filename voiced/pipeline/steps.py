@@ -61,13 +61,24 @@ class Steps:
         """Of the speech, in Hz."""
         return self._p.tts.rate
 
+    @property
+    def patience_s(self) -> float:
+        """How long nothing may be heard of an answer: as long as the slowest step may be silent.
+
+        Steps that are slow one after the other, or tried again, are no better for who waits.
+        """
+        return max(self._p.stt_timeout_s, self._p.chat_timeout_s, self._p.tts_timeout_s)
+
     async def transcribe(self, pcm16: bytes, rate: int, language: str | None) -> Transcription:
         """Write down one turn. Raises ProviderError."""
         again = True
         while True:
             try:
                 with _sorted(self._p.stt_timeout_s):
-                    return await self._p.stt.transcribe(pcm16, rate, language)
+                    done = await self._p.stt.transcribe(pcm16, rate, language)
+                    if not isinstance(done, Transcription):
+                        raise TypeError(f"not a Transcription: {type(done).__name__}")
+                    return done
             except ProviderError as error:
                 await self._again(error, again)
                 again = False
@@ -100,11 +111,13 @@ class Steps:
             try:
                 stream = self._p.tts.stream(text, voice=voice, language=language)
                 async with aclosing(stream) as pieces:
-                    while (piece := await _next(pieces, self._p.tts_timeout_s)) is not _END:
+                    while (piece := await _next(pieces, self._p.tts_timeout_s, _pcm)) is not _END:
                         skip, piece = max(0, skip - len(piece)), piece[skip:]
                         given += len(piece)
                         if piece:
                             yield piece
+                if not given:
+                    raise ProviderError("no_sound", "a sentence came without sound", "refused")
                 return
             except ProviderError as error:
                 await self._again(error, again)
@@ -118,11 +131,22 @@ class Steps:
         await trio.sleep(error.retry_after_s or FIRST_WAIT_S * random.uniform(1, 2))  # noqa: S311
 
 
-async def _next(items: AsyncGenerator[Any, None], timeout_s: float) -> Any:
+def _same(item: Any) -> Any:
+    return item
+
+
+def _pcm(item: Any) -> bytes:
+    """Sound, as bytes. Raises TypeError for what is neither that nor a buffer."""
+    return item if type(item) is bytes else bytes(memoryview(item))
+
+
+async def _next(
+    items: AsyncGenerator[Any, None], timeout_s: float, check: Callable[[Any], Any] = _same
+) -> Any:
     """The next item, or `_END`."""
     with _sorted(timeout_s):
         try:
-            return await anext(items)
+            return check(await anext(items))
         except StopAsyncIteration:
             return _END
 
