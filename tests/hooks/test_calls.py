@@ -14,7 +14,7 @@ from tests.hooks.strangers import SUMMARY, Counts, hooks_of
 from voiced.formats import PCMU_8K
 from voiced.hooks import NO_HOOKS
 from voiced.hooks.calls import ASK_S, FINISH_S, STOP_S, CallHooks
-from voiced.hooks.runner import FAILURES, ITEMS, SIZE
+from voiced.hooks.runner import FAILURES, ITEMS, SIZE, STALLED_S
 from voiced.plugin import Audio, Greeting, Plugin, Summary, ToolUse, Words
 
 Seen = list[tuple[Any, ...]]
@@ -498,6 +498,70 @@ async def test_a_hook_that_keeps_the_thread_is_named(nursery: trio.Nursery) -> N
     (line,) = [line for line in logs if line["event"] == "plugin holds up all calls"]
     assert line["hook"] == "on_media"
     assert 60 <= line["blocked_ms"] < 1000
+
+
+async def test_a_hook_that_keeps_the_thread_for_a_second_has_failed(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As raising does: after five of them the plugin is left out of the call."""
+    now = [0.0]
+    monkeypatch.setattr("voiced.hooks.stepping.perf_counter", lambda: now[0])
+
+    class Stalls(Plugin):
+        async def on_media(self) -> None:
+            now[0] += STALLED_S
+
+    counts = Counts()
+    with structlog.testing.capture_logs() as logs:
+        hooks = hooks_of(Stalls, count=counts)
+        await nursery.start(hooks.run)
+        for _ in range(FAILURES + 3):
+            hooks.emit("on_media")
+        await hooks.finish(SUMMARY)
+    assert now[0] == FAILURES * STALLED_S
+    assert counts == {
+        ("Stalls", "blocked"): FAILURES,
+        ("Stalls", "too slow"): FAILURES,
+        ("Stalls", "left out"): 1,
+    }
+    whys = {line["why"] for line in logs if line["event"] == "plugin failed"}
+    assert whys == {"held up all calls for 1.0 s"}
+
+
+async def test_a_hook_that_cannot_be_cut_off_at_its_limit_was_too_slow(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    class Shielded(Plugin):
+        async def on_media(self) -> None:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(self.time_limit_s + 1)
+
+    class Deaf(Plugin):
+        async def on_media(self) -> None:
+            try:
+                await trio.sleep(self.time_limit_s + 1)
+            except trio.Cancelled:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+
+    counts = Counts()
+    hooks = hooks_of(Shielded, Deaf, count=counts)
+    await nursery.start(hooks.run)
+    hooks.emit("on_media")
+    await trio.sleep(10)
+    assert counts == {("Shielded", "too slow"): 1, ("Deaf", "too slow"): 1}
+    await hooks.finish(SUMMARY)
+
+
+async def test_of_what_nobody_is_to_read_only_the_type_is_said() -> None:
+    class Own(Diary): ...
+
+    with structlog.testing.capture_logs() as logs:
+        hooks = hooks_of(Own)
+        hooks.failed("Own", "tool", KeyError("a PIN"), words=False)
+        await hooks.finish(SUMMARY)
+    (line,) = [line for line in logs if line["event"] == "plugin failed"]
+    assert line["why"] == "KeyError"
+    assert line["exc_info"] is None  # whose last line has its words
 
 
 async def test_a_failure_of_a_plugins_own_task_counts_too() -> None:

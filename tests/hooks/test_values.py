@@ -21,7 +21,7 @@ def a_list(path: Path) -> None:
     if text == "bad":
         raise KeyError("nobody\nexpects this")
     if text == "worse":
-        raise ValueError("Says nothing of what to do")
+        raise ValueError("Says nothing\nof what to do")
 
 
 Listed = Annotated[Path, Checked(a_list)]
@@ -48,6 +48,8 @@ class Odd(Settings, frozen=True):
             raise ValueError(f"Least = {self.least} is above most; lower it")
         if self.most == 13:
             raise PluginError("most: 13 brings bad luck; write 12")
+        if self.most == 14:
+            raise PluginError("elsewhere: 14 is taken; write 15")
         if self.token == "wrong":
             raise ValueError("token is wrong")
         if self.token_env and not self.token:
@@ -64,6 +66,7 @@ class Everything(Settings, frozen=True):
     plain: Path | None = None
     odd: tuple[Odd, ...] = ()
     other: dict[str, Odd] = field(default_factory=dict)
+    table: Annotated[Odd | None, Checked(a_list)] = None
 
     def __post_init__(self) -> None:
         if self.plain == Path.cwd() / "unwanted":
@@ -116,7 +119,9 @@ def test_a_marked_path_is_looked_at_wherever_it_stands(
     assert mistakes(table) == []
 
 
-def test_what_is_not_marked_is_not_looked_at() -> None:
+def test_what_is_not_marked_is_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("bad")
+    assert mistakes({"table": {"token_file": str(tmp_path / "token")}}) == []
     assert mistakes({"plain": "/nowhere", "one": "/dev/zero/none"}) != []
     assert mistakes({"plain": "/nowhere"}) == []
 
@@ -125,7 +130,12 @@ def test_each_table_says_what_is_wrong_with_it() -> None:
     """The first mistake does not hide the others, nor one of the whole those of its parts."""
     table = {
         "odd": [{"least": 5}, {"least": 7, "most": 6}, {"most": 13}],
-        "other": {"a": {"token": "wrong"}, "b": {"most": "x"}, "c": {"most": 13}},
+        "other": {
+            "a": {"token": "wrong"},
+            "b": {"most": "x"},
+            "c": {"most": 13},
+            "d": {"most": 14},
+        },
         "one": "/nowhere",
         "unkown": 1,
     }
@@ -133,11 +143,12 @@ def test_each_table_says_what_is_wrong_with_it() -> None:
         '.other.b.most: expected a whole number, found the text "x"; change it, or remove it for '
         "the default",
         ".unkown: unknown key; remove it, or use what [plugins.mine] may hold: one, several, "
-        "marked, named, steps, pair, plain, odd, other",
+        "marked, named, steps, pair, plain, odd, other, table",
         ".odd: least = 7 is above most; lower it",
         ".odd.most: 13 brings bad luck; write 12",
         ".other.a: token is wrong; change it, or remove it for the default",
         ".other.c.most: 13 brings bad luck; write 12",
+        ".other.d: elsewhere: 14 is taken; write 15",  # no key of that table
         ".one: /nowhere cannot be read: No such file or directory; correct it, or name another "
         "file",
     ]

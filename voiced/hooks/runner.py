@@ -20,7 +20,7 @@ from voiced.hooks.shape import AUDIO
 from voiced.hooks.stepping import described, interrupts, stepped, without_cancelled
 from voiced.plugin import Call, Plugin, Summary, Words
 
-__all__ = ["FAILURES", "ITEMS", "SIZE", "Ask", "Runner"]
+__all__ = ["FAILURES", "ITEMS", "SIZE", "STALLED_S", "Ask", "Runner"]
 
 ITEMS: Final = 256
 """Events that wait for one plugin. A lively call has some 20 in a second, transcripts included, so
@@ -295,8 +295,7 @@ class Runner:
         finally:
             self._running = None
         # Beyond the limit it was cut off, or kept the thread, or would not be cut off.
-        over = scope.cancelled_caught or trio.current_time() - began > limit_s
-        if over and self._failures == failures:
+        if scope.cancel_called and self._failures == failures:
             took = f"took longer than {limit_s:g} s"
             self._failed("too slow", took, hook=item.hook)
         await trio.lowlevel.checkpoint_if_cancelled()  # where it swallowed what was meant for us
