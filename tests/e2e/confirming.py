@@ -1,29 +1,29 @@
 """Calls to agents that confirm interruptions, and what of the model's audio their callers heard.
 
-The daemon and the callers share this process, the model has one of its own; between the two a tap
-listens in. Calls run side by side; they are judged when all of them are over. One that fails where
-this process was kept waiting is held again, in smaller company.
+The daemon, the callers and the model share this process and a clock of its own (`virtual`); between
+daemon and model a tap listens in. Calls run side by side; they are judged when all of them are
+over. Of one that fails everything is kept.
 """
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import trio
 
-from tests.e2e.house import SOON_S, House, house, nothing_is_left
+from tests.e2e.house import House, house, nothing_is_left
 from tests.e2e.tap import Session, Tap
+from voiced.emulator.options import EmulatorOptions
+from voiced.emulator.server import serve
 from voiced.formats import PCMU_8K
 from voiced.simulate import CallResult, Script
 from voiced.simulate import call as call_over_twilio
+from voiced.simulate.events import CallEvent, MediaStarted
 from voiced.simulate.line import Line
 from voiced.simulate.script import Step
 from voiced.simulate.sip_caller import call as call_over_sip
@@ -47,12 +47,6 @@ __all__ = [
 
 MS: Final = PCMU_8K.bytes_per_ms
 SILENCE: Final = PCMU_8K.silence(1)[0]
-AT_ONCE: Final = (6, 3, 2)
-"""Each call costs this process what it costs the daemon, the caller and the tap; and the same for
-those that are held again: any that failed, since one whose echo stops nothing the
-second time comes up now and then on a quiet machine too: why is not known yet."""
-AGAIN_S: Final = 100.0
-"""No call is held again later than that: the machine will not get any quieter."""
 BUFFER_MS: Final = 60  # of a telephone's
 APART_S: Final = 0.15
 ALIKE: Final = 25 * MS  # of sound that is the same is no chance
@@ -190,6 +184,11 @@ class Held:
     result: CallResult
     row: Mapping[str, Any]
     sessions: list[Session]
+    began_s: float = 0.0  # on Trio's clock, as the times of the next
+    seen: Sequence[tuple[float, CallEvent]] = ()
+    """What happened at the caller's, and when it was told."""
+    lines: Sequence[Mapping[str, Any]] = ()
+    """The daemon's log of this call, debug lines included."""
 
     @property
     def session(self) -> Session:
@@ -261,6 +260,52 @@ class Held:
         assert self.row["latencies"]["barge_ins_ms"] == []
         assert not any(cut for _, cut in self.said("agent"))
 
+    def timeline(self) -> list[str]:
+        """What happened when, in seconds of the call, by model, daemon and caller."""
+        lines = [(at_s, f"caller  {event}") for at_s, event in self.seen]
+        for session in self.sessions:
+            for heard in session.heard:
+                told = {key: value for key, value in heard.event.items() if key in _TELLING}
+                lines.append((heard.at_s, f"{heard.side:7} {heard.kind} {told or ''}"))
+        media = next((at_s for at_s, each in self.seen if isinstance(each, MediaStarted)), 0.0)
+        lines += [
+            (media + line["at_ms"] / 1000, _JUDGED.format_map(line))
+            for line in self.lines
+            if line["event"] == "speech judged"
+        ]
+        return [f"{at_s - self.began_s:8.3f} {text}" for at_s, text in sorted(lines)]
+
+    def evidence(self) -> str:
+        """What of all that decides most failures."""
+        skipped_ms = (self.row.get("media") or {}).get("skipped_ms", 0)
+        told = [line for line in self.timeline() if any(word in line for word in _DECIDING)]
+        lines = [
+            f"the caller was late by {self.result.lag_ms:.0f} ms at worst, "
+            f"{skipped_ms} ms were skipped",
+            f"items of {[len(item) // MS for item in self.items()]} ms, of which "
+            f"{self.followed.end // MS} ms were heard, "
+            f"and then {len(self.followed.rest) // MS} ms of something else",
+            *(f"{pause}" for pause in self.followed.pauses),
+            *told,
+        ]
+        return "\n".join(lines)
+
+
+_JUDGED: Final = "daemon  judged {verdict} after {after_ms} ms, paused: {paused}"
+_TELLING: Final = ("item_id", "audio_start_ms", "audio_end_ms", "response_id")
+_DECIDING: Final = ("speech_", "judged", "response.c", ".delete", ".truncate", "committed")
+
+
+class Watching:
+    """What happens at the caller's, with Trio's time."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, CallEvent]] = []
+
+    def __call__(self, event: CallEvent) -> None:
+        """See `voiced.simulate.events.Observer`."""
+        self.seen.append((trio.current_time(), event))
+
 
 def kinds_of(session: Session) -> list[str]:
     """The types of all events but audio, both ways, in order."""
@@ -276,6 +321,7 @@ class Stage:
 
     here: House
     tap: Tap
+    folder: Path
     held: dict[str, Held] = field(default_factory=dict)
 
 
@@ -283,39 +329,28 @@ Outcomes = dict[str, Exception | None]
 
 
 async def hold_calls(folder: Path, scenes: Mapping[str, Scene]) -> Outcomes:
-    """Hold them all, and say of each what was wrong. Nothing of them is left when it returns."""
+    """Hold them all, and say of each what was wrong. Nothing of them is left when it returns.
+
+    Of a call that went wrong `folder` keeps what was heard and said, and what happened when.
+    """
     outcomes: Outcomes = {}
-    async with trio.open_nursery() as nursery, _model() as model_port:
-        tap = Tap(model_port)
+    options = EmulatorOptions(speech="clips")
+    async with trio.open_nursery() as nursery:
+        tap = Tap(await nursery.start(partial(serve, "127.0.0.1", 0, options)))
         port = await nursery.start(tap.run)
         text = '[sip]\nlisten = ["udp://127.0.0.1:0"]\n[[sip.trunk]]\nname = "carrier"\n'
         text += 'host = "127.0.0.1"\nallow = ["127.0.0.1/32"]\n'
         text += "".join(scene.tables(port) for scene in scenes.values())
         async with house(folder, text) as here:
-            stage, due = Stage(here, tap), list(scenes.values())
-            patience = trio.current_time() + AGAIN_S
-            for at_once in AT_ONCE:
-                await _round(stage, due, at_once)
-                await nothing_is_left(here)
-                outcomes |= {scene.name: _outcome(scene, stage) for scene in due}
-                due = [each for each in due if outcomes[each.name]]
-                if trio.current_time() > patience:
-                    break
+            stage = Stage(here, tap, folder)
+            async with trio.open_nursery() as calls:
+                for scene in scenes.values():
+                    calls.start_soon(_hold, stage, scene)
+                    await trio.sleep(APART_S)
+            await nothing_is_left(here)
+            outcomes |= {scene.name: _outcome(scene, stage) for scene in scenes.values()}
         nursery.cancel_scope.cancel()
     return outcomes
-
-
-async def _round(stage: Stage, scenes: Sequence[Scene], at_once: int) -> None:
-    few = trio.Semaphore(at_once)
-
-    async def hold(scene: Scene) -> None:
-        async with few:
-            await _hold(stage, scene)
-
-    async with trio.open_nursery() as nursery:
-        for scene in scenes:
-            nursery.start_soon(hold, scene)
-            await trio.sleep(APART_S)
 
 
 def _outcome(scene: Scene, stage: Stage) -> Exception | None:
@@ -325,58 +360,50 @@ def _outcome(scene: Scene, stage: Stage) -> Exception | None:
         assert held.row["reason"] == "caller_hangup"
         scene.check(held)
     except Exception as error:  # an AssertionError mostly, or another number of things
-        error.add_note(f"the caller was kept waiting for {held.result.lag_ms:.0f} ms at worst")
+        held.result.write_wav(stage.folder / f"{scene.name}.wav")
+        (stage.folder / f"{scene.name}.txt").write_text("\n".join(held.timeline()), "utf-8")
+        error.add_note(held.evidence())
+        error.add_note(f"the whole timeline and what was heard: {stage.folder}/{scene.name}.*")
         return error
     return None
 
 
-@asynccontextmanager
-async def _model() -> AsyncIterator[int]:
-    """An emulator in a process of its own; its port."""
-    command = [sys.executable, "-u", "-m", "voiced", "emulator"]
-    command += ["--listen", "127.0.0.1:0", "--speech", "clips"]
-    process = await trio.lowlevel.open_process(command, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    try:
-        line = b""
-        with trio.fail_after(SOON_S):
-            while not line.endswith(b"\n"):
-                data = await process.stdout.receive_some()
-                assert data, "the emulator did not start"
-                line += data
-        yield int(line.split(b"ws://", 1)[1].partition(b"/")[0].rpartition(b":")[2])
-    finally:
-        process.terminate()
-        with trio.CancelScope(shield=True), trio.move_on_after(SOON_S):
-            await process.wait()
-        await process.stdout.aclose()
-
-
 async def _hold(stage: Stage, scene: Scene) -> None:
-    script, before = Script(scene.name, "", scene.steps), len(stage.tap.of(scene.name))
+    script = Script(scene.name, "", scene.steps)
+    began, observer = trio.current_time(), Watching()
     async with trio.open_nursery() as nursery:
         if scene.during is not None:
-            nursery.start_soon(_beside, stage, scene.name, before, scene.during)
+            nursery.start_soon(_beside, stage, scene.name, scene.during)
         if scene.carrier == "sip":
             (line,) = (each for each in stage.here.logs if each["event"] == "sip listening")
             address = str(line["addresses"][0]).partition("://")[2]
-            uri = f"sip:{scene.number}@{address}"
             result = await call_over_sip(
-                script, uri=uri, line=scene.line, buffer_ms=BUFFER_MS, deadline_s=60
+                script,
+                uri=f"sip:{scene.number}@{address}",
+                line=scene.line,
+                buffer_ms=BUFFER_MS,
+                deadline_s=60,
+                observer=observer,
+                kernel_times=False,  # which are not of this clock
             )
         else:
-            url = stage.here.webhook
             result = await call_over_twilio(
-                script, webhook_url=url, to=scene.number, line=scene.line, deadline_s=60
+                script,
+                webhook_url=stage.here.webhook,
+                to=scene.number,
+                line=scene.line,
+                deadline_s=60,
+                observer=observer,
             )
         nursery.cancel_scope.cancel()
     row = await stage.here.row(result.call_sid)
-    stage.held[scene.name] = Held(result, row, stage.tap.of(scene.name)[before:])
+    lines = [each for each in stage.here.logs if each.get("call") == row["call_id"]]
+    stage.held[scene.name] = Held(
+        result, row, stage.tap.of(scene.name), began, observer.seen, lines
+    )
 
 
-async def _beside(
-    stage: Stage, name: str, before: int, during: Callable[[Session], Awaitable[None]]
-) -> None:
-    while len(stage.tap.of(name)) == before:
+async def _beside(stage: Stage, name: str, during: Callable[[Session], Awaitable[None]]) -> None:
+    while not stage.tap.of(name):
         await trio.sleep(0.02)
-    await during(stage.tap.of(name)[before])
+    await during(stage.tap.of(name)[0])

@@ -1,8 +1,8 @@
 """Reversible barge-in, end to end on both carriers: lines that echo, coughs, keys, people.
 
 The whole daemon, the emulator with turn detection that does hear the echo, and callers whose
-telephones return what they play. Times are real: what is judged are positions in the audio, and the
-order of events.
+telephones return what they play. What is judged are positions in the audio, and the order of
+events.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from tests.e2e.confirming import (
     hold_calls,
     kinds_of,
 )
-from tests.e2e.house import run_strictly, sample
+from tests.e2e.house import sample
 from tests.e2e.tap import Session
+from tests.e2e.virtual import run_virtually
 from tests.interruption import sounds
 from tests.interruption.recordings import CALLERS, Signal, prompts
 from voiced import clips
@@ -263,7 +264,7 @@ def engage() -> None:
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
     engage()
-    return run_strictly(lambda: hold_calls(tmp_path_factory.mktemp("confirm"), scenes))
+    return run_virtually(lambda: hold_calls(tmp_path_factory.mktemp("confirm"), scenes))
 
 
 EVERYWHERE: Final = (

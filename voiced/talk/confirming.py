@@ -39,6 +39,9 @@ class ConfirmingHost(Protocol):
     def interrupted(self, began: float) -> None:
         """It was the caller: speech_started came at `began`, on Trio's clock."""
 
+    def judged(self, verdict: str, began: float, *, paused: bool) -> None:
+        """Speech reported at `began` was this, by the judge; for the log."""
+
     @property
     def agent_sounds(self) -> bool:
         """Whether anything is being said or waits to be."""
@@ -146,6 +149,7 @@ class Confirming:
                 verdict = "interruption"
         elif paused or verdict == "interruption":
             metrics.CONFIRMATIONS.labels(verdict).inc()
+        self._host.judged(verdict, began, paused=paused)
         if verdict == "interruption":
             self.turn_is_speech = True
             self._host.interrupted(began)

@@ -178,6 +178,16 @@ class Turns:
         if not self._floor.held:
             self._voice.resume()
 
+    def judged(self, verdict: str, began: float, *, paused: bool) -> None:
+        """What it was; for whoever wonders why the agent stopped, or did not."""
+        self._record.log.debug(
+            "speech judged",
+            verdict=verdict,
+            paused=paused,
+            at_ms=self._record.media_ms(began),
+            after_ms=round(1000 * (trio.current_time() - began)),
+        )
+
     def interrupted(self, began: float) -> None:
         """It was one, or a turn right after an answer."""
         self._patience.caller_active()
