@@ -45,6 +45,9 @@ class Keeper(Service):
         try:
             await trio.sleep_forever()
         finally:
+            if self.config.text == "deaf":
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(20)
             self.write("stopped")
 
     async def close(self):
@@ -199,6 +202,16 @@ async def test_a_service_that_will_not_close_is_left(
             await house.set_up(config(folder, "slow"))
         assert 2.5 < trio.current_time() - began < 4
     assert [line["event"] for line in logs] == ["plugin takes too long to close"]
+
+
+async def test_a_service_whose_work_will_not_end_is_closed_all_the_same(
+    folder: Path, autojump_clock: MockClock
+) -> None:
+    autojump_clock.autojump_threshold = 0.05
+    async with house_in(folder) as house:
+        await house.set_up(config(folder, "deaf"))
+        await wait_all_tasks_blocked()
+    assert written(folder) == ["deaf:open", "deaf:run", "deaf:close", "deaf:stopped"]
 
 
 async def test_a_plugin_that_could_not_be_stopped_again_and_again_gets_no_more_calls(
