@@ -22,7 +22,7 @@ PEERS = ("voiced.simulate",)
 NETWORK_MODULES = {"socket", "trio_websocket", "hypercorn", "quart", "quart_trio", "httpx", "dns"}
 NETWORK_FILES = {"client", "endpoint", "socket", "websocket", "leg", "rest", "server", "daemon"}
 NETWORK_FILES |= {"handover"}  # what the server's listener and hypercorn pass to each other
-NETWORK_FILES |= {"resolver"}  # asks the DNS
+NETWORK_FILES |= {"stub_resolver"}  # asks the DNS
 
 
 def name_of(path: Path) -> str:

@@ -22,10 +22,10 @@ from trio.testing import MockClock
 from voiced.sip.resolver import (
     ResolveError,
     Resolver,
-    _Srv,
     order_services,
     split_host_port,
 )
+from voiced.sip.stub_resolver import Srv
 from voiced.sip.transport import Target
 from voiced.sip.uri import SipUri, parse_uri
 
@@ -389,11 +389,11 @@ async def test_name_servers_of_resolv_conf(tmp_path: Path) -> None:
     conf = tmp_path / "resolv.conf"
     conf.write_text("search example\nnameserver 127.0.0.1\nnameserver x\noptions ndots:1\n")
     look = Resolver(hosts=NOTHING, resolv_conf=conf)
-    assert look._resolv_conf.read() == {"nameserver": ["127.0.0.1"]}
+    assert look._servers._resolv_conf.read() == {"nameserver": ["127.0.0.1"]}
 
 
 def test_weights_are_chances() -> None:
-    services = [_Srv(1, weight, 5060, str(weight)) for weight in (60, 30, 10, 0)]
+    services = [Srv(1, weight, 5060, str(weight)) for weight in (60, 30, 10, 0)]
     rng = random.Random(4)
     first = Counter(order_services(services, rng)[0].target for _ in range(10_000))
     assert 5700 < first["60"] < 6200
@@ -405,13 +405,13 @@ def test_weights_are_chances() -> None:
 @given(
     st.lists(
         st.builds(
-            _Srv, st.integers(0, 3), st.integers(0, 65535), st.integers(1, 65535), st.just("a")
+            Srv, st.integers(0, 3), st.integers(0, 65535), st.integers(1, 65535), st.just("a")
         ),
         max_size=12,
     ),
     st.integers(0, 1000),
 )
-def test_every_record_once_and_priorities_in_order(services: list[_Srv], seed: int) -> None:
+def test_every_record_once_and_priorities_in_order(services: list[Srv], seed: int) -> None:
     ordered = order_services(services, random.Random(seed))
     assert Counter(ordered) == Counter(services)
     assert [record.priority for record in ordered] == sorted(r.priority for r in services)

@@ -1,4 +1,4 @@
-"""What can be wrong with SIP: every error of this package is a `SipError`."""
+"""What can be wrong with SIP, as a `SipError`; and what cannot be asked of it now."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from voiced.sip.model import Request
 
-__all__ = ["BAD_REQUEST", "ParseError", "SipError"]
+__all__ = ["BAD_REQUEST", "InvalidState", "ParseError", "SipError"]
 
 BAD_REQUEST: Final = 400
 
@@ -40,3 +40,7 @@ class ParseError(SipError):
         self.status = status
         self.head = head
         self.fatal = fatal
+
+
+class InvalidState(Exception):
+    """The caller's mistake: what was asked is impossible in this state."""

@@ -6,19 +6,21 @@ What both sides of a call have in common. How a session begins is in `uas` (we w
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 from voiced.sip import session_timer
 from voiced.sip.core import Headerlist
 from voiced.sip.dialog import Dialog
+from voiced.sip.errors import InvalidState
 from voiced.sip.events import Ended, Info
 from voiced.sip.exchange import Exchange
+from voiced.sip.infos import Infos
 from voiced.sip.message import response_to
 from voiced.sip.refer import Transfers
 from voiced.sip.requester import Requester, is_local
 from voiced.sip.screening import DTMF_TYPES, Refusal, screen
+from voiced.sip.session_states import SUCCESSORS, SessionState
 from voiced.sip.uri import parse_uri
 
 if TYPE_CHECKING:
@@ -29,37 +31,6 @@ if TYPE_CHECKING:
     from voiced.sip.transactions import ServerTransaction
 
 __all__ = ["InvalidState", "Session", "SessionState"]
-
-SessionState = Literal[
-    "calling",  # UAC: INVITE sent, nothing but 100 heard
-    "early",  # UAC: 101 to 199 came
-    "cancelling",  # UAC: given up before an answer
-    "incoming",  # UAS: INVITE came, not answered finally
-    "accepted",  # UAS: 2xx sent, no ACK yet
-    "confirmed",  # the call stands
-    "ending",  # BYE sent, or waiting until it may be sent
-    "ended",
-]
-
-SUCCESSORS: Final[dict[SessionState, frozenset[SessionState]]] = {
-    "calling": frozenset({"early", "cancelling", "confirmed", "ended"}),
-    "early": frozenset({"calling", "cancelling", "confirmed", "ended"}),
-    "cancelling": frozenset({"ended"}),
-    "incoming": frozenset({"accepted", "ended"}),
-    "accepted": frozenset({"confirmed", "ending", "ended"}),
-    "confirmed": frozenset({"ending", "ended"}),
-    "ending": frozenset({"ended"}),
-    "ended": frozenset(),
-}
-"""Which state may follow which; `early` to `calling` when a redirection is followed."""
-
-
-# INFOs that may wait: as many keys as an operator may press at once.
-_MOST_INFOS: Final = 64
-
-
-class InvalidState(Exception):
-    """The caller's mistake: what was asked is impossible in this state."""
 
 
 class Session:
@@ -103,8 +74,8 @@ class Session:
         self.timer = session_timer.SessionTimer(core.timers, self._refresh, self._expire)
         self.exchange = Exchange(self, owner=owner)
         self._state: SessionState = state
-        self._infos: deque[tuple[bytes, str]] = deque()  # the first has been sent
         self.transfers = Transfers(self)
+        self._infos = Infos(self)
         # How it will have ended, once the peer has confirmed it or can no longer do so.
         self.closing: Ended | None = None
 
@@ -145,27 +116,12 @@ class Session:
         self.exchange.want("update")
 
     def info(self, body: bytes, content_type: str) -> None:
-        """Send an INFO (RFC 6086, legacy usage), once those before it have been answered.
+        """Send an INFO, once those before it have been answered (see `infos`).
 
-        Over UDP two at a time could arrive in the wrong order, and keys are pressed in one. Raises
-        InvalidState unless the call stands, and beyond 64 that wait.
+        Raises InvalidState unless the call stands, and where too many wait.
         """
         self._demand_confirmed()
-        if len(self._infos) >= _MOST_INFOS:
-            raise InvalidState("too many INFOs wait to be sent")
-        self._infos.append((body, content_type))
-        if len(self._infos) == 1:
-            self._send_info()
-
-    def _send_info(self) -> None:
-        body, content_type = self._infos[0]
-        request = self.new_request("INFO", body=body, content_type=content_type)
-        self.send(request, self._info_done)
-
-    def _info_done(self, _response: Response) -> None:
-        self._infos.popleft()
-        if self._infos and self._state == "confirmed":
-            self._send_info()
+        self._infos.send(body, content_type)
 
     def refer(self, target_uri: str, headers: Headerlist = ()) -> None:
         """Ask the peer to call `target_uri` (blind transfer); `ReferProgress` events follow.
