@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import structlog.testing
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,10 +18,12 @@ from tests.test_call import TICK, answer
 from voiced.budget import DAYS, FAREWELL_S, Budget, Meter, day_of
 from voiced.call import Call, Services
 from voiced.config.types import Agent, Cost, Number, Price
-from voiced.engine import Ready, ResponseDone, SpeechStarted
+from voiced.costwatch import CostWatch
+from voiced.engine import Ready, ResponseDone, SpeechStarted, Usage
 from voiced.formats import PCMU_8K
 from voiced.journal import Charge, Journal, Spent, Struck
 from voiced.prompts import Prompts
+from voiced.record import CallRecord
 
 NOON = 1_790_000_000.0 - 1_790_000_000.0 % 86400 + 43200
 
@@ -245,6 +248,103 @@ def test_each_call_has_its_farewell_set_aside_from_its_first_moment_on() -> None
         assert meter.update(0.0) is None
     first = meters[0]
     assert first.update(1.1) == "day"
+
+
+def test_a_small_cap_leaves_half_of_it_to_talk() -> None:
+    made, _, clock = budget(call_usd=1.0, number_usd=1.0)
+    assert made.exhausted("+1", None, usd_s=0.1) is None, "though 15 s are worth more"
+    meter = made.open("a", "+1", None, usd_s=0.1)
+    clock.now += 1
+    assert meter.update(0.0) is None
+    clock.now += 1
+    assert meter.update(0.05) is None
+    clock.now += 4
+    assert meter.update(0.5) == "call"
+
+
+def test_a_rate_is_that_of_the_last_minute() -> None:
+    made, _, clock = budget(call_usd=10.0)
+    meter = made.open("a", "+1", None)
+    for second in range(600):
+        clock.now += 1
+        assert meter.update(0.1 * min(second, 60)) is None  # six dollars in a minute, then nothing
+    assert meter.reserve(10.0) == 0
+    clock.now += 1
+    meter.update(6.6)
+    assert meter.reserve(10.0) == pytest.approx(0.6 / 60 * FAREWELL_S, rel=0.05)
+
+
+def test_nothing_is_known_of_a_rate_until_something_costs() -> None:
+    made, _, clock = budget(call_usd=10.0)
+    meter = made.open("a", "+1", None, usd_s=0.1)
+    for _ in range(100):  # ringing, or a caller who says nothing
+        clock.now += 1
+        meter.update(0.0)
+    assert meter.reserve(10.0) == pytest.approx(1.5)
+    clock.now += 1
+    meter.update(0.1)
+    assert meter.reserve(10.0) == pytest.approx(1.5, abs=0.1)
+
+
+def test_a_cost_that_turns_out_lower_gives_nothing_back() -> None:
+    made, kept, _ = budget(day_usd=10.0)
+    meter = made.open("a", "+1", None)
+    for usd in (1.0, 0.5, float("nan"), 1.25):
+        meter.update(usd)
+    meter.close()
+    assert made.spent_today() == meter.usd == kept[-1].usd == 1.25
+
+
+def test_what_is_spent_is_written_down_in_time() -> None:
+    made, kept, clock = budget(day_usd=10.0)
+    meter = made.open("a", "+1", None)
+    for second, usd in enumerate((0.25, 0.26, 0.27, 0.28, 0.29, 0.30, 0.31, 0.37, 0.38)):
+        clock.now = NOON + second
+        meter.update(usd)
+    # At once, every 5 s, and whenever 5 cents have gathered.
+    assert [each.usd for each in kept] == [0.25, 0.30, 0.37]
+
+
+def test_numbers_are_remembered_however_they_were_written() -> None:
+    made, _, _ = budget(day_usd=10.0)
+    made.remember([Spent(day_of(NOON), "a", "+49 30 1", 1.0), Spent("1999-01-01", "b", "+2", 2.0)])
+    assert made.spent_today("+49-301") == made.spent_today() == 1.0
+
+
+def test_a_days_cap_that_has_ended_a_call_takes_no_other() -> None:
+    made, _, clock = budget(day_usd=1.0)
+    meter = made.open("a", "+1", None)
+    usd = 0.0
+    while meter.update(usd) is None:
+        usd, clock.now = usd + 0.01, clock.now + 1
+    meter.close()
+    assert made.spent_today() < 0.9
+    assert made.exhausted("+2", None) == "day"
+    made.cost = Cost(day_usd=2.0)
+    assert made.exhausted("+2", None) is None
+
+
+async def test_what_cannot_be_counted_and_what_strikes_is_said_once(
+    autojump_clock: object,
+) -> None:
+    """However long a transfer or a farewell is under way."""
+    made = Budget(lambda entry: None, clock=trio.current_time, elapsed=trio.current_time)
+    made.cost = Cost(call_usd=1.0)
+    record = CallRecord(FACTS, agent="a", engine="e", model="strange")
+    record.spending.use(Usage(text_in=1))
+    record.spending.use_beside("chat", Usage(text_in=1), 2.0)
+    told: list[str] = []
+    watch = CostWatch(record, {"chat": Price()}, made.open("c", "+1", None))
+    with structlog.testing.capture_logs() as logs, trio.move_on_after(5):
+        await watch.watch(lambda reason, words: told.append(f"{reason} {words}"))
+    assert 5 <= len(told) <= 6
+    assert set(told) == {"cost_call farewell"}
+    assert [(line["event"], line.get("model"), line.get("cap")) for line in logs] == [
+        ("cost not counted: no price", "strange", None),
+        ("cost cap reached", None, "call"),
+    ]
+    assert watch.usd is None
+    watch.close()
 
 
 @dataclass

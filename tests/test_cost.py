@@ -75,6 +75,7 @@ def test_price_by_the_minute() -> None:
         (EARS, Usage(transcription_s=60), 600 * 3 / 1e6),  # a server that tells no tokens
         (Price(per_minute=0.006), Usage(transcription_s=30), 0.003),
         (Price(per_minute=0.006), Usage(transcription_in=300), 0.003),  # one that tells no time
+        (Price(text_in=2, text_out=10), Usage(transcription_in=600), 600 * 2 / 1e6),
         (EARS, TALK, 0.0),
     ],
 )
@@ -271,8 +272,18 @@ def test_a_server_that_tells_nothing_is_billed_by_time() -> None:
     assert Spending(Billed("none")).known_usd(PRICES, 0) == (0, set())
     spending.use(TALK)
     assert spending.usd(PRICES, 60) == pytest.approx(cost_usd(FULL, TALK, 60)), "told after all"
-    spending.untold()
-    assert spending.usd(PRICES, 60) == pytest.approx(cost_usd(FULL, TALK, 60))
+    again = Spending(Billed("full"))
+    again.use(TALK)
+    with structlog.testing.capture_logs() as logs:
+        again.untold()
+    assert logs == [], "one answer of which nothing is told, among others"
+
+
+def test_a_model_without_a_price_has_none_whoever_asks_it() -> None:
+    spending = Spending(Billed("none"))
+    spending.use(TALK)
+    spending.use_beside("none", TALK, 1.0)
+    assert spending.by_model(PRICES, 0) == {"none": None}
 
 
 def test_each_engine_of_a_call_is_estimated_by_itself() -> None:

@@ -218,8 +218,8 @@ class Meter:
     def update(self, usd: float) -> Cap | None:
         """The call has spent `usd` by now; the cap that is about to strike, if one is."""
         budget, now = self.budget, self.budget._elapsed()
-        grown = max(0.0, usd - self.usd)
-        if grown > 0:
+        grown = usd - self.usd
+        if grown > 0:  # an estimate may turn out to have been too high
             day, today = budget._today()
             self.usd += grown
             self._days[day] = self._days.get(day, 0.0) + grown

@@ -230,7 +230,7 @@ async def broken_journal(folder: Path) -> None:
     state = folder / "broken" / "state"
     state.mkdir(parents=True)
     (state / FILE_NAME).write_bytes(b"This is no database. " * 100)
-    await mistaken(folder, "broken", "", None, [FILE_NAME])
+    await mistaken(folder, "broken", "", None, [f"mv {state / FILE_NAME} "])
 
 
 @scenes
