@@ -35,7 +35,7 @@ from voiced import clips
 from voiced.budget import day_of
 from voiced.journal import Journal
 from voiced.simulate import CallResult, Script, call, sip_caller
-from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
+from voiced.simulate.script import HangUp, Pause, WaitForAgentSpeech, WaitForHangUp
 from voiced.simulate.wire import Identifiers
 
 USD_S = 0.1
@@ -250,3 +250,52 @@ async def test_a_day_is_remembered_over_a_crash(tmp_path: Path) -> None:
     async with running(file) as daemon:  # in order, too
         await find_the_day_spent(daemon)
         assert spent(daemon) == pytest.approx(before + row["cost_usd"], abs=0.001)
+
+
+# ---- prices and caps that change under live calls
+
+RELOADED = DAY.replace(f"[cost]\nday_usd = {CAP}\n", "CAPS").replace("= 6.0", "= PRICE")
+
+
+def told_to(file: Path, price: float, caps: str) -> None:
+    """Write the file with another price, and other caps or none."""
+    text = RELOADED.replace("PRICE", str(price)).replace("CAPS", caps)
+    write(file.parent, text.replace("{socket}", str(file.parent / "admin")))
+    file.chmod(0o600)
+
+
+async def test_prices_and_caps_are_reloaded_for_new_calls_alone(tmp_path: Path) -> None:
+    """A cap that is set at noon counts what the morning has cost."""
+    file = tmp_path / "prices" / "voiced.toml"
+    file.parent.mkdir()
+    told_to(file, 6.0, "")
+    stays = Script("stays", "", (WaitForAgentSpeech(), Pause(4000), HangUp()))
+    async with running(file) as daemon, trio.open_nursery() as nursery:
+        results: list[CallResult] = []
+
+        async def old() -> None:
+            results.append(await daemon.call(stays, "+15550100"))
+
+        nursery.start_soon(old)
+        await daemon.logged("call received")
+        told_to(file, 0.6, "[cost]\nday_usd = 100\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        await daemon.logged("configuration reloaded")
+        new = await daemon.call(stays, "+15550100")
+        await until(lambda: ended(daemon, new.call_sid) is not None, "the later call's row")
+        (first,) = results
+        for result, usd_s in ((first, USD_S), (new, USD_S / 10)):
+            row = ended(daemon, result.call_sid)
+            assert row is not None
+            assert row["cost_usd"] == pytest.approx(usd_s * row["media_ms"] / 1000, rel=0.2)
+        both = sum(row["cost_usd"] for row in daemon.rows())
+        assert spent(daemon) == pytest.approx(both, abs=0.001)
+
+        told_to(file, 0.6, f"[cost]\nday_usd = {both / 2:.3f}\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        await until(lambda: reloads(daemon) == 2, "the second reload")
+        await find_the_day_spent(daemon)
+
+
+def reloads(daemon: Daemon) -> int:
+    return sum(line["event"] == "configuration reloaded" for line in daemon.log)
