@@ -120,6 +120,7 @@ class Peer:
     connections: int = 0
     cut: int = 0  # answers that the client did not wait for
     down: bool = False
+    away: str = ""  # a host at which nobody is
 
     def of(self, path: str) -> list[Request]:
         return [request for request in self.requests if request.path.endswith(path)]
@@ -219,9 +220,9 @@ class _Memory(httpcore.AsyncNetworkBackend):
         self._peer = peer
         self._nursery = nursery
 
-    async def connect_tcp(self, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
+    async def connect_tcp(self, host: str, *_: Any, **__: Any) -> httpcore.AsyncNetworkStream:
         await trio.lowlevel.checkpoint()
-        if self._peer.down:
+        if self._peer.down or host == self._peer.away:
             raise httpcore.ConnectError("Connection refused")
         ours, theirs = trio.testing.memory_stream_pair()
         self._nursery.start_soon(self._peer.serve, theirs)

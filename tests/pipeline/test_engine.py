@@ -160,6 +160,23 @@ async def test_a_wrong_key_is_known_at_once(autojump_clock: MockClock) -> None:
     assert await lost(Peer(handler)) == Lost("invalid_api_key", "Incorrect API key", False)
 
 
+async def test_a_wrong_key_says_more_than_a_server_that_is_away(autojump_clock: MockClock) -> None:
+    """Though that is found out first: another attempt is of no use."""
+
+    async def handler(_: Request, reply: Reply) -> None:
+        await trio.sleep(1)
+        await reply.json({"error": {"message": "No", "code": "invalid_api_key"}}, status=401)
+
+    away = types.SpeechToText(url="http://away.test/v1", timeout_s=5)
+    config = types.PipelineEngine(stt=away, chat=CONFIG.chat, tts=CONFIG.tts)
+    async with (
+        Peer(handler, away="away.test").http() as http,
+        PipelineEngine("test", config, http=http).open(plan()) as session,
+    ):
+        (event,) = await session.receive()
+    assert event == Lost("invalid_api_key", "No", retryable=False)
+
+
 async def test_a_slow_list_of_models_keeps_nobody_waiting(autojump_clock: MockClock) -> None:
     async def handler(request: Request, reply: Reply) -> None:
         if request.path.endswith("/models"):

@@ -170,6 +170,16 @@ async def test_tools_are_offered_and_called(autojump_clock: trio.testing.MockClo
     ]
 
 
+def test_a_call_is_whole_when_the_next_one_begins() -> None:
+    """It can be at work while the model goes on writing."""
+    reader = ChunkReader()
+    first = call(0, id="c1", function={"name": "hours", "arguments": "{}"})
+    assert reader.feed(json.dumps(first)) == [BREAK]
+    second = call(1, id="c2", function={"name": "menu", "arguments": ""})
+    assert reader.feed(json.dumps(second)) == [ToolRequest("c1", "hours", "{}")]
+    assert reader.end() == [ToolRequest("c2", "menu", "{}")]
+
+
 async def test_what_is_said_before_a_tool_call_does_not_wait_for_it(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -200,7 +210,8 @@ async def test_a_server_that_does_not_end_its_answer(
 
     async def handler(_: Request, reply: Reply) -> None:
         await reply.head(content_type="text/event-stream")
-        for data in (json.dumps(delta(content="One moment.")), "[DONE]"):
+        more = json.dumps(delta(content="And now?"))
+        for data in (json.dumps(delta(content="One moment.")), "[DONE]", more):
             await reply.part(f"data: {data}\n\n".encode())
         await trio.sleep(60)
 

@@ -31,6 +31,7 @@ def spoken(text: str) -> list[str]:
         ["He said: \u201cWe are closed.\u201d", "Then he hung up on me again."],
         ["Is that so?!", "I would not have thought it possible..."],
         ["No.", "I am afraid that we have none of these left."],
+        ["Der Bgm. hat heute leider keine Zeit.", "Passt es Ihnen morgen um drei?"],
         ["It stands in room no. 5 on the left.", "The door has the same number."],
         ["It began in 2024.", "The next one comes in a year or two."],
         ["Am 3. Mai haben wir z. B. bis 18 Uhr geöffnet.", "Passt Ihnen das so?"],

@@ -360,6 +360,79 @@ async def test_a_call_that_does_not_listen_holds_the_voice_up(autojump_clock: Mo
     assert h.of(AgentTranscript)[-1].text == text
 
 
+async def test_the_call_cancels_what_it_knows_of(autojump_clock: MockClock) -> None:
+    """The answer to a turn, too, once the call has heard of the turn."""
+    async with house(PATIENT) as h:
+        h.chat.say(ANSWER)
+        await h.turn()
+        await h.until(AgentAudio)
+        h.session.cancel()
+        await trio.sleep(10)
+    assert h.done() == ["cancelled"]
+    assert h.chat.cancelled == 1
+
+
+async def test_an_interruption_forgets_what_waits_to_be_said(autojump_clock: MockClock) -> None:
+    async with house() as h:
+        h.chat.say(ANSWER)
+        h.session.respond("Greet.")
+        await h.until(AgentAudio)
+        h.session.respond("Ask for the name.")
+        await h.turn()
+        await h.until(ResponseDone, count=2)
+        await trio.sleep(5)
+    assert [asked[0][0].content for asked in h.chat.asked] == ["Greet.", "Be brief."]
+
+
+async def test_all_that_was_said_is_answered_at_once(autojump_clock: MockClock) -> None:
+    """The second half of a question comes while the first is being written down."""
+    stt = Stt(["We would like", "a table for two."], delay_s=2)
+    async with house(PAUSE, stt=stt) as h:
+        await h.turn(ms=300, quiet_ms=400)
+        await h.turn(ms=300, quiet_ms=400)
+        await h.until(AgentAudio)
+    ((asked, _),) = h.chat.asked
+    assert [message.content for message in asked[1:]] == ["We would like", "a table for two."]
+
+
+async def test_what_must_be_answered_stays_so_behind_a_noise(autojump_clock: MockClock) -> None:
+    """The call asks for an answer just when a turn ends that holds no words."""
+    async with house(PATIENT, stt=Stt([""])) as h:
+        h.chat.say(ANSWER)
+        h.session.respond("Greet.")
+        await h.until(AgentAudio)
+        await h.turn()
+        h.session.respond()
+        await h.until(ResponseDone, count=2)
+    assert len(h.chat.asked) == 2
+    assert h.of(ResponseDone)[1].reason is None
+
+
+async def test_what_nobody_took_was_not_said(autojump_clock: MockClock) -> None:
+    async with house(listen=False) as h:
+        h.chat.say(ANSWER)
+        h.session.respond("Greet.")
+        await trio.sleep(2)
+        assert h.tts.said
+        h.session.cancel()
+        h.session.respond("Ask.")
+        await trio.sleep(1)
+    assert [roles for roles, _ in h.chat.conversation()] == ["system"]
+
+
+async def test_what_was_heard_to_its_end_is_whole(autojump_clock: MockClock) -> None:
+    """However quick the voice: its own length counts, not what is commonly needed."""
+    async with house() as h:
+        h.chat.say("This is the first of them. And this is the second one.")
+        h.session.respond()
+        await h.until(ResponseDone)
+        first_ms = len("This is the first of them.") // 2 * 100
+        h.session.truncate(h.item(), 0, first_ms + 1)
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.chat.conversation()[-1] == ("assistant", "This is the first of them.")
+
+
 # --- tools
 
 

@@ -25,6 +25,7 @@ from voiced.engine import (
     SpeechStarted,
     SpeechStopped,
 )
+from voiced.pipeline.answer import MAX_SENTENCE_S
 from voiced.pipeline.providers import DetectorSettings, Ended, ProviderError, ToolRequest
 from voiced.pipeline.session import INAUDIBLE
 from voiced.vad import VadEvent, VadStarted
@@ -211,6 +212,36 @@ async def test_an_answer_without_any_sound_is_none(mute: bool, autojump_clock: M
         await h.until(Lost)
     assert not h.sound()
     assert (h.of(Lost)[0].code, h.of(Lost)[0].retryable) == ("no_sound", False)
+
+
+async def test_an_answer_between_two_refusals(autojump_clock: MockClock) -> None:
+    refused = ProviderError("http_400", "no", "refused")
+    chat = Thinker([[refused], ["Certainly. "], [refused], ["Of course. "]])
+    async with house(chat=chat) as h:
+        for _ in range(4):
+            h.session.respond()
+            await h.until(ResponseDone)
+        assert not h.of(Lost)
+    assert h.done() == ["failed", "completed"] * 2
+
+
+class Endless(Voice):
+    """Has gone mad."""
+
+    async def stream(
+        self, text: str, *, voice: str, language: str | None
+    ) -> AsyncGenerator[bytes, None]:
+        while True:
+            await trio.sleep(0.1)
+            yield bytes(32_000)
+
+
+async def test_a_sentence_without_end_is_ended(autojump_clock: MockClock) -> None:
+    async with house(tts=Endless()) as h:
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert [fault.code for fault in h.of(EngineFault)] == ["bad_audio"]
+    assert len(h.sound()) == 32_000 * MAX_SENTENCE_S
 
 
 class Odd(Voice):

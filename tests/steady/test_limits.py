@@ -19,10 +19,12 @@ from voiced.engine import (
     SpeechStopped,
     ToolCall,
 )
+from voiced.formats import PCMU_8K
 from voiced.steady import Guard
 from voiced.steady.asking import LIMITED, LIMITED_S
 from voiced.steady.ledger import TURN_S
 from voiced.steady.limits import Window
+from voiced.steady.utterance import Utterance
 
 TO_TWO = Resumed("two", "model-two", fallback=True, answering=True)
 
@@ -213,6 +215,49 @@ async def test_a_turn_that_the_next_session_does_not_recognise(autojump_clock: M
         engine.newest.answer()
         await trio.sleep(90)
         assert len(engine.sessions) == 3, "no open turn keeps it from being renewed in time"
+
+
+def test_an_earlier_turn_is_over_with_a_later_one() -> None:
+    """Its transcript may never come: what was said after it has been understood."""
+    utterance = Utterance(PCMU_8K)
+    utterance.take_over(PCMU_8K, "fir")
+    for item in ("c1", "c2"):
+        utterance.add(bytes(800))
+        utterance.started()
+        utterance.stopped()
+        utterance.committed(item)
+    utterance.understood("c2")
+    assert not utterance.open
+
+
+async def test_a_successor_that_stands_ready_takes_over_whatever_the_loss(
+    autojump_clock: MockClock,
+) -> None:
+    """No attempt could succeed any more: none is needed."""
+    engine = FakeEngine(expires_in_s=100.0)
+    async with Call(engine).talk() as call:
+        await trio.sleep(79)
+        engine.newest.emit(SpeechStarted("c1", 0))
+        await trio.sleep(5)
+        assert len(engine.sessions) == 2
+        engine.sessions[0].lose("insufficient_quota", retryable=False)
+        await trio.sleep(1)
+        assert call.kinds()[-2:] == ["Reconnecting", "Resumed"]
+        assert not call.of(Lost)
+
+
+async def test_a_probe_whose_call_ends_leaves_it_to_the_next(autojump_clock: MockClock) -> None:
+    """The one attempt that an open breaker admits ends with its caller: others may try."""
+    engine, guard = FakeEngine(connect_s=2), Guard("one")
+    guard.failed("http_503", terminal=True)
+    async with Call(engine, guards=[guard]).talk():
+        await trio.sleep(2)
+        assert guard.health()["state"] == "half_open"
+    assert guard.health()["state"] == "open"
+    async with Call(engine, guards=[guard]).talk() as call:
+        await trio.sleep(5)
+        assert call.kinds() == ["Ready"]
+    assert guard.health()["state"] == "closed"
 
 
 # ---- a quiet moment
