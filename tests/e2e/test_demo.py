@@ -195,7 +195,9 @@ def refused(*arguments: str, before: Sequence[str] = ()) -> str:
 
 @pytest.mark.parametrize("folder", ["/proc", "/proc/nothing/here"])
 def test_a_folder_that_cannot_be_written_is_said_before_the_calls(folder: str) -> None:
-    assert refused("--directory", folder).startswith(f"voiced demo: cannot write to {folder}: ")
+    line = refused("--directory", folder)
+    assert line.startswith(f"voiced demo: cannot write to {folder}: ")
+    assert line.endswith("; name a folder with --directory")
 
 
 @pytest.mark.skipif(not MAY_LEAVE_THE_NETWORK, reason="no leave to unshare the network")

@@ -131,6 +131,8 @@ def parse(content: bytes, path: Path) -> Document:
     return Document(data, path.parent, [path], places)
 
 
+_BARE: Final = re.compile(r"[\w-]+")
+_IN_VALUE: Final = re.compile(r"[^\"'=]*=")
 _TWICE: Final = re.compile(r"Cannot declare \((.*)\) twice")  # tomllib shows a tuple
 
 _REMEDIES: Final[Sequence[tuple[str, str]]] = (
@@ -164,12 +166,25 @@ def _syntax(path: Path, text: str, error: str) -> ConfigError:
             break
     else:
         remedy = "see toml.io for how TOML is written"
+    if position and position[1] and (name := _foreign(text, int(position[1]), int(position[2]))):
+        remedy = f'names with other letters than a to z stand in quotes: "{name}"'
     if twice := _TWICE.match(message):
         table = ".".join(re.findall(r"'([^']*)'", twice[1]))
         message = f"[{table}] is there twice"
         remedy = f"join the two, or write [[{table}]] both times where it is a list"
     column = f", column {position[2]}" if position and position[2] else ""
     return _refused(path, f"is not TOML{column}: {message[:1].lower()}{message[1:]}", remedy, line)
+
+
+def _foreign(text: str, line: int, column: int) -> str | None:
+    """The bare name at a place, if it stumbles over a letter that TOML wants in quotes there."""
+    written = text.replace("\r\n", "\n").split("\n")[line - 1]
+    letter = written[column - 1 : column]
+    if letter.isascii() or not letter.isalpha() or _IN_VALUE.match(written[: column - 1]):
+        return None
+    return next(
+        found[0] for found in _BARE.finditer(written) if found.start() < column <= found.end()
+    )
 
 
 def _refused(path: Path, message: str, remedy: str, line: int | None = None) -> ConfigError:

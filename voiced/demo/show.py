@@ -93,7 +93,8 @@ def main(directory: Path = Path("voiced-demo"), scenario: str = "conversation") 
         with tempfile.TemporaryFile(dir=directory):
             pass  # better known now than after the calls
     except OSError as error:
-        click.echo(f"voiced demo: cannot write to {directory}: {error.strerror}", err=True)
+        why = f"cannot write to {directory}: {error.strerror}; name a folder with --directory"
+        click.echo(f"voiced demo: {why}", err=True)
         return 1
     held: Sequence[Held] = ()
     chosen = SCENARIOS[scenario]
