@@ -14,7 +14,7 @@ Times are milliseconds since audio began to flow (`at_ms`), audio is bytes of `s
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +88,16 @@ class Settings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Fields are typed as msgspec knows types; the string under a field is its documentation. A field
     `x: str | None` beside `x_file: Path | None` and `x_env: str | None` is a secret: exactly one of
     the three may be set, and the plugin finds it in `x`. Paths are absolute when the plugin sees
-    them; those of files that have to be there are a `SoundFile`, or marked with `Checked`. Raise
-    `PluginError` or ValueError in `__post_init__` for what types cannot say: "KEY: what; remedy".
+    them; those of files that have to be there are a `SoundFile`, or marked with `Checked`.
     """
+
+    def mistakes(self) -> Iterable[str]:
+        """What is wrong that types cannot say, each as "KEY: what; remedy". Yours to override."""
+        return ()
+
+    def __post_init__(self) -> None:
+        if found := list(self.mistakes()):
+            raise ValueError("\n".join(each.replace("\n", " ") for each in found))
 
     def __repr__(self) -> str:
         # Settings may end in a log or a traceback; their secrets may not.
@@ -154,7 +161,8 @@ class Greeting:
 class Words:
     """Words of one side. Without `final`, `text` is the next piece; with it, all of the item's.
 
-    `cut`: the caller interrupted, and `text` is what was heard of an item that was final before.
+    `cut`: the caller interrupted, and `text` is what was heard of the item, whether its words were
+    told before or, by a model that writes down what it has said, came to be known only then.
     """
 
     role: Literal["caller", "agent"]

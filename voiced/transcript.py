@@ -3,6 +3,9 @@
 The model's transcript of an item that the caller cut off says more than was heard. It is kept in
 proportion to the audio heard (openai-realtime section 9: the server gives no text of what was
 heard), back to a whole word where the script has spaces.
+
+Servers write an answer down ahead of its audio: what comes of its words after it was cut is of
+audio that nobody got, and no part of this. Only where the words follow the audio do they count.
 """
 
 from __future__ import annotations
@@ -30,6 +33,9 @@ class Entry:
     cut: bool = False  # the caller interrupted: `text` is what was heard of it
     final: bool = False
     given_as: Literal["system", "user"] = "system"  # a note: in whose name
+    follows: bool = False  # its words come after its audio
+    share: tuple[int, int] | None = None  # cut, and words to come: ms heard, of ms received
+    whole: str = ""  # of these words, what has come
 
 
 class Transcript:
@@ -45,18 +51,28 @@ class Transcript:
 
     def add(
         self, role: Literal["caller", "agent"], item_id: str, text: str, *, final: bool
-    ) -> None:
-        """More of an item's words, or with `final` all of them. Ignored once the item was cut."""
+    ) -> bool:
+        """More of an item's words, or with `final` all of them; False if they count no more."""
         entry = self._entry(role, item_id)
-        if entry is None or entry.cut:
-            return
-        entry.text = (text if final else entry.text + text)[:MAX_TEXT]
+        if entry is None or (entry.cut and entry.share is None):
+            return False
+        if entry.share is None:
+            entry.text = (text if final else entry.text + text)[:MAX_TEXT]
+        else:
+            entry.whole = (text if final else entry.whole + text)[:MAX_TEXT]
+            entry.text = heard_text(entry.whole, *entry.share)
         entry.final = entry.final or final
+        return True
 
     def cut(self, item_id: str, heard_ms: int, received_ms: int) -> None:
-        """The caller heard only `heard_ms` of the item's `received_ms`."""
+        """The caller heard only `heard_ms` of the item's `received_ms`.
+
+        Of words that are still to come as much will be kept, where they come after their audio.
+        """
         entry = self._entries.get(item_id)
         if entry is not None and not entry.cut:
+            if heard_ms > 0 and not entry.final and (entry.follows or not entry.text):
+                entry.share, entry.whole = (heard_ms, received_ms), entry.text
             entry.text = heard_text(entry.text, heard_ms, received_ms)
             entry.cut = True
 

@@ -9,6 +9,7 @@ from tests.realtime.test_turns import tone
 from voiced.config.types import Agent, OwnVad, RealtimeEngine
 from voiced.engine import (
     AgentAudio,
+    AgentTranscript,
     Committed,
     EngineEvent,
     EngineFault,
@@ -57,12 +58,33 @@ def test_cancel_in_mid_generation_drops_what_comes_late() -> None:
     assert (cancel["type"], cancel["response_id"]) == ("response.cancel", "resp_1")
     assert truncate["audio_end_ms"] == 400
     script.delta().delta(item="item_2").audio_done()
-    script.says(
-        "response.output_audio_transcript.delta", response_id="resp_1", item_id="item_1", delta="x"
-    )
+    words = "response.output_audio_transcript.delta"
+    script.says(words, response_id="resp_1", item_id="item_2", delta="x")
     script.done(status="cancelled", status_details={"reason": "client_cancelled"})
     script.delta()
     assert script.heard() == [ResponseDone("resp_1", "cancelled", "client_cancelled")]
+
+
+@pytest.mark.parametrize("heard", [True, False])
+def test_words_of_audio_that_was_told_come_though_it_was_cut(heard: bool) -> None:
+    """There are servers that write down what they have said; what nobody heard has no words."""
+    script = Script().ready().created().delta(SECOND).forget()
+    script.machine.cancel()
+    if heard:
+        script.machine.truncate("item_1", 0, 400)
+    else:
+        script.machine.delete("item_1")
+    words = "response.output_audio_transcript"
+    script.says(f"{words}.delta", response_id="resp_1", item_id="item_1", delta="Good ")
+    script.done(status="cancelled")
+    script.says(f"{words}.done", response_id="resp_1", item_id="item_1", transcript="Good day")
+    done = ResponseDone("resp_1", "cancelled")
+    if heard:
+        first, last = ("Good ", False), ("Good day", True)
+        told = [AgentTranscript("item_1", *each) for each in (first, last)]
+        assert script.heard() == [told[0], done, told[1]]
+    else:
+        assert script.heard() == [done]
 
 
 def test_cancel_twice_is_once() -> None:

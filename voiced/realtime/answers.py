@@ -1,7 +1,7 @@
 """The events of answers: which of them are for the call, and what it is told of them. Sans-I/O.
 
 Audio and words of an answer that was cancelled, cut or begun beside the conversation are not
-delivered, whenever they come.
+delivered, whenever they come; but for the words of audio that was.
 """
 
 from __future__ import annotations
@@ -63,6 +63,10 @@ class Answers:
             self._begin(response_id)
         return self.responses.audible(response_id)
 
+    def _in_words(self, response_id: str, item_id: str) -> bool:
+        """Words may come after their audio, and after a cut: the call knows what was heard."""
+        return self.items.sounded(item_id) or self._audible(response_id, item_id)
+
     def _audio_delta(self, event: events.OutputAudioDelta) -> None:
         response_id, item_id, index = event.response_id, event.item_id, event.content_index
         if event.delta and self._audible(response_id, item_id):
@@ -75,12 +79,12 @@ class Answers:
             self._events.append(engine.AgentAudioDone(event.response_id, event.item_id))
 
     def _transcript_delta(self, event: events.OutputAudioTranscriptDelta) -> None:
-        if event.delta and self._audible(event.response_id, event.item_id):
+        if event.delta and self._in_words(event.response_id, event.item_id):
             self._events.append(engine.AgentTranscript(event.item_id, event.delta, final=False))
 
     def _transcript_done(self, event: events.OutputAudioTranscriptDone) -> None:
         text = event.transcript
-        if text is not None and self._audible(event.response_id, event.item_id):
+        if text is not None and self._in_words(event.response_id, event.item_id):
             self._events.append(engine.AgentTranscript(event.item_id, text, final=True))
 
     def _item_added(self, event: events.OutputItemAdded) -> None:

@@ -55,6 +55,10 @@ class Items:
             if item.response_id == response_id:
                 item.complete = True
 
+    def sounded(self, item_id: str) -> bool:
+        """Whether audio of the item was delivered, and it has not been deleted."""
+        return item_id in self._items
+
     def gone(self, item_id: str) -> bool:
         """Whether the item was truncated or deleted: late audio of it is dropped."""
         return item_id in self._gone

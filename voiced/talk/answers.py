@@ -45,6 +45,9 @@ class Answers:
         """Winding down: audio of answers asked for before is not played."""
         self.sounded = False
         """Audio of the answer came."""
+        self.stale = False
+        """An answer was cancelled since the session was last heard: what it has told besides, in
+        the same wake-up, of answers is of those that were."""
         self._asked_last_words = False  # winding down: of the model
         self._asked_more = False  # another answer is to follow the one that is being made
         self._postponed: list[str | None] = []  # what was to be asked for meanwhile
@@ -77,14 +80,22 @@ class Answers:
     def cancel(self) -> None:
         """Nobody wants the answer any more."""
         if self.wanted:
-            self._session.cancel()
-            self.response = None
+            self._cancel()
+
+    def _cancel(self) -> None:
+        self._session.cancel()
+        self.response = None
+        self.stale = True
 
     def started(self, event: ResponseStarted) -> None:
         """The model has begun to answer."""
         if self._floor.taken or (self._floor.closing and not self._asked_last_words):
             # The server's own answer to what the caller said before the call began to end.
-            self._session.cancel()
+            self._cancel()
+            return
+        if self.stale:
+            if self._patience.owed:  # after a stall of ours: the answer to a turn that came since
+                self.ask()
             return
         self._hooks.emit("on_response_started", event.response_id)
         self.response = event.response_id

@@ -117,7 +117,9 @@ class Dialogue:
                 # events wait too, which is the price of bounded memory.
                 await trio.sleep(_ROOM_POLL_S)
                 continue
-            for event in await self._session.receive():
+            events = await self._session.receive()
+            self.answers.stale = False
+            for event in events:
                 self.on_event(event)
 
     def on_event(self, event: EngineEvent) -> None:
@@ -128,7 +130,8 @@ class Dialogue:
             case AgentAudio():
                 self._on_audio(event)
             case AgentTranscript():
-                self.truth.said("agent", event.item_id, event.text, final=event.final)
+                if not self.answers.stale:
+                    self.truth.said("agent", event.item_id, event.text, final=event.final)
             case AgentAudioDone():
                 self._intake.finish(event.item_id)
             case SpeechStarted():
@@ -140,6 +143,7 @@ class Dialogue:
             case ResponseStarted():
                 self.answers.started(event)
             case ResponseDone():
+                self.truth.answered(whole=event.status in ("completed", "incomplete"))
                 over = self.answers.done(event, tools=self._tools.running)
                 if over and self._playout.idle:
                     self.hearing.turn_over()
@@ -150,20 +154,23 @@ class Dialogue:
             case ToolCall():
                 self._tools.call(event)
             case Reconnecting():
+                self.truth.answered(whole=False)
                 self.connection.reconnecting(event)
             case Resumed():
                 self.connection.resumed(event)
             case EngineFault():
                 self.connection.fault(event)
             case Lost():
+                self.truth.answered(whole=False)
                 self.connection.lost(event)
 
     def _on_audio(self, event: AgentAudio) -> None:
         answers, floor = self.answers, self.floor
-        if answers.muted or floor.taken:
+        if answers.muted or answers.stale or floor.taken:
             return
         if self._intake.add(event):
             answers.sounded = True
+            self.truth.sounded(event.item_id)
             if floor.closing:
                 answers.last_words_begun.set()
 
