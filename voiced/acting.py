@@ -195,12 +195,12 @@ class Acting:
             return
         if self._hangs_up:
             return  # it does already
-        self._hangs_up = True
-        self._log.info("plugin hangs up", reason=reason)
         if isinstance(farewell, bool):
             self._call.finish(reason, "farewell" if farewell else None)
         else:
             self._call.start(self._hang_up_with, farewell, reason)
+        self._hangs_up = True
+        self._log.info("plugin hangs up", reason=reason)
 
     async def _hang_up_with(self, clip: Clip, reason: str) -> None:
         words: LastWords = "farewell"

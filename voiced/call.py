@@ -169,13 +169,14 @@ class Call:
     def wind_down(self, reason: str, words: LastWords) -> None:
         """End the call with a last message, as `Ending.wind_down`; nothing where it is over."""
         if self._conversation is not None and self._nursery is not None:
-            self._conversation.ending.wind_down(reason, words)
+            with suppress(Unsupported):
+                self._conversation.ending.wind_down(reason, words)
 
     def finish(self, reason: str, words: LastWords) -> None:
         """Wind down as soon as the agent has said what it is saying. Raises Unsupported."""
-        if self._conversation is None or self._nursery is None or self.ended.is_set():
+        if self._conversation is None:
             raise Unsupported("the call is over")
-        self._nursery.start_soon(self._conversation.ending.let_finish, reason, words)
+        self.start(self._conversation.ending.let_finish, reason, words)
 
     def say(self, text: str, *, exactly: bool) -> None:
         """Have the agent say `text`, or act on it as an instruction. Raises Unsupported."""
@@ -215,13 +216,16 @@ class Call:
             raise Unsupported("the call has no audio yet, or is over")
         if talk.ending.begun or talk.absence.transferring:
             raise Unsupported("the call is ending or being transferred already")
-        return await talk.transfers.transfer(self._leg, target, self._nursery)
+        return await talk.transfers.transfer(self._leg, target)
 
     def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a task for as long as the call lives. Raises Unsupported after that."""
         if self._nursery is None:
             raise Unsupported("the call is over")
-        self._nursery.start_soon(function, *args)
+        try:
+            self._nursery.start_soon(function, *args)
+        except RuntimeError:  # its last task has just ended: it closes in this very step
+            raise Unsupported("the call is over") from None
 
     def register_tool(self, tool: Tool) -> None:
         """Let the model call `tool`. Raises ValueError."""
@@ -238,11 +242,13 @@ class Call:
             await self._live()
             return
         async with trio.open_nursery() as around:
-            await around.start(self.hooks.run)
             try:
-                self._begun = True
-                self.hooks.emit("on_call_start")
-                await self._live()
+                try:
+                    await around.start(self.hooks.run)
+                finally:  # cancelled by now or not: what was begun is ended, in all its parts
+                    self._begun = True
+                    self.hooks.emit("on_call_start")
+                    await self._live()
             finally:
                 await self._tell_plugins()
                 around.cancel_scope.cancel()
@@ -267,14 +273,20 @@ class Call:
                     with trio.move_on_after(UNANNOUNCED_LIMIT_S, shield=True):
                         await self._leg.hang_up()
             finally:
-                media = None if self._leg is None else self._leg.facts()
-                self._services.journal.write(self.record.finish(self._services.prices, media))
-                self.clipboard.close()
-                self.costs.close()
-                # They hold this call, and it them: most of it is freed now, not by a collection.
-                self._conversation = None
-                self.voice.close()
-                self.ended.set()
+                self._release()
+
+    def _release(self) -> None:
+        """Write the call down, and let go of it, whatever is wrong with it."""
+        try:
+            media = None if self._leg is None else self._leg.facts()
+            self._services.journal.write(self.record.finish(self._services.prices, media))
+        finally:
+            self.clipboard.close()
+            self.costs.close()
+            # They hold this call, and it them: most of it is freed now, not by a collection.
+            self._conversation = None
+            self.voice.close()
+            self.ended.set()
 
     async def _begin_media(self, talk: Conversation) -> None:
         """Prepare what is heard first, and wait for the leg: a call without one ends."""

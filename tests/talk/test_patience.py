@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Literal
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -187,6 +188,36 @@ async def test_the_replay_of_a_turn_is_no_answer(autojump_clock: MockClock) -> N
         call.patience.owe()
         await trio.sleep(2)
         assert call.heard == [("one_moment", LOST_FILLER_S)]
+
+
+@pytest.mark.parametrize("back_after_s", [0.1, 3.0, 11.0])
+async def test_a_loss_on_hold_is_covered_soon_after_the_hold(
+    autojump_clock: MockClock, back_after_s: float
+) -> None:
+    async with waits(no_answer_s=8) as call:
+        call.patience.hold(True)
+        call.patience.lost()
+        await trio.sleep(back_after_s)
+        call.patience.hold(False)
+        await trio.sleep(2)
+        due = pytest.approx(back_after_s + LOST_FILLER_S)
+        assert call.heard == [("one_moment", due)]
+
+
+async def test_a_model_that_comes_back_with_the_caller_is_not_covered(
+    autojump_clock: MockClock,
+) -> None:
+    async with waits(no_answer_s=8) as call:
+        call.patience.hold(True)
+        call.patience.lost()
+        await trio.sleep(3)
+        call.patience.hold(False)
+        call.patience.resumed(answering=True)
+        await trio.sleep(0.5)
+        assert call.heard == []
+        call.patience.settled()
+        await trio.sleep(3)
+        assert call.heard == []
 
 
 async def test_a_loss_before_media_is_covered_once_there_is_media(

@@ -40,7 +40,7 @@ class Conversation:
         self.session = session
         self.dialogue = Dialogue(call, session, nursery)
         self.absence = Absence(call.record, call.voice, self.dialogue)
-        self.transfers = Transfers(call.record, self.absence, call.end, call.ended)
+        self.transfers = Transfers(call.record, self.absence, call.start, call.end, call.ended)
         self.ending = Ending(
             call.record,
             call.agent,
@@ -48,7 +48,7 @@ class Conversation:
             call.voice,
             self.dialogue,
             self.absence,
-            nursery,
+            call.start,
             media=call.media_began,
             transfer=call.transfer,
             end=call.end,

@@ -35,7 +35,7 @@ or nothing more than what is being said already."""
 
 
 class Ending:
-    """One call's. Its tasks run in the call's `nursery`."""
+    """One call's."""
 
     def __init__(
         self,
@@ -45,13 +45,15 @@ class Ending:
         voice: Voice,
         dialogue: Dialogue,
         absence: Absence,
-        nursery: trio.Nursery,
+        start: Callable[..., None],
         *,
         media: Callable[[], Awaitable[None]],
         transfer: Callable[[str], Awaitable[Transferred]],
         end: Callable[[str], None],
     ) -> None:
-        """`media` waits, not for ever, until the caller hears; `end` ends the call at once.
+        """`start` runs a task of the call, and raises Unsupported where that is over.
+
+        `media` waits, not for ever, until the caller hears; `end` ends the call at once.
 
         `transfer` hands the caller over. Raises Unsupported, ValueError.
         """
@@ -61,7 +63,7 @@ class Ending:
         self._voice = voice
         self._dialogue = dialogue
         self._absence = absence
-        self._nursery = nursery
+        self._start = start
         self._media = media
         self._transfer = transfer
         self._end = end
@@ -89,20 +91,20 @@ class Ending:
         if self._absence.held and rescues:
             self._absence.wait_to(lambda: self.wind_down(reason, words))
             if not self._waits:
+                self._start(self._wait_for_caller, reason)
                 self._waits = True
-                self._nursery.start_soon(self._wait_for_caller, reason)
             return
         if self._absence.held:
             self._end(reason)
             return
         if target is not None and rescues:
+            self._start(self._rescue, reason, target)
             self._rescued = True
-            self._nursery.start_soon(self._rescue, reason, target)
             return
+        self._start(self._say_goodbye, reason, words)
         self.begun = True
         self._absence.stop()
         self._record.reason = reason
-        self._nursery.start_soon(self._say_goodbye, reason, words)
 
     async def let_finish(self, reason: str, words: LastWords) -> None:
         """Let the agent say what it is saying, then wind down."""

@@ -113,6 +113,9 @@ class Patience:
         self._held = held
         if not held:
             self._fill_by = None
+            if self._fill_at is not None:
+                self._fill_at = max(self._fill_at, trio.current_time() + LOST_FILLER_S)
+                self._changed.set()
             self.caller_active()
             if self._owed_since is not None:
                 self.owe()

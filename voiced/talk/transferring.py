@@ -20,24 +20,29 @@ class Transfers:
         self,
         record: CallRecord,
         absence: Absence,
+        start: Callable[..., None],
         end: Callable[[str], None],
         ended: trio.Event,
     ) -> None:
-        """`end` ends the call, with a reason; `ended` says that it has."""
+        """`start` runs a task of the call, and raises Unsupported where that is over.
+
+        `end` ends the call, with a reason; `ended` says that it has.
+        """
         self._record = record
         self._absence = absence
+        self._start = start
         self._end = end
         self._ended = ended
 
-    async def transfer(self, leg: Leg, target: str, nursery: trio.Nursery) -> Transferred:
-        """Hand over to `target`, in the call's `nursery`: who asked may give up, it goes through.
+    async def transfer(self, leg: Leg, target: str) -> Transferred:
+        """Hand over to `target`, in a task of the call's: who asked may give up, it goes through.
 
         Raises Unsupported, or ValueError for a target that is none.
         """
-        self._absence.transfer(True)
         outcome: list[Transferred | Exception] = []
         done = trio.Event()
-        nursery.start_soon(self._transfer, leg, target, outcome, done)
+        self._start(self._transfer, leg, target, outcome, done)
+        self._absence.transfer(True)  # before that task's first step
         async with trio.open_nursery() as either:
             for event in (done, self._ended):
                 either.start_soon(_first, event, either.cancel_scope)
