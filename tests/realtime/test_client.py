@@ -68,6 +68,7 @@ async def server(
     handler: Handler | None = None,
     *,
     refuse: tuple[int, bytes] | None = None,
+    retry_after: str | None = None,
     seen: list[trio_websocket.WebSocketRequest] | None = None,
     ssl_context: ssl.SSLContext | None = None,
 ) -> AsyncIterator[int]:
@@ -78,6 +79,8 @@ async def server(
             seen.append(request)
         if refuse is not None:
             headers = [(b"content-length", b"%d" % len(refuse[1]))]
+            if retry_after is not None:
+                headers.append((b"retry-after", retry_after.encode()))
             await request.reject(refuse[0], extra_headers=headers, body=refuse[1])
             return
         assert handler is not None
@@ -256,6 +259,19 @@ async def test_refused_handshakes(status: int, retryable: bool) -> None:
     assert (event.code, event.retryable) == (f"http_{status}", retryable)
     assert "because of" in event.message
     assert "sk-secret" not in event.message
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [("20", 20.0), (" 0 ", 0.0), (None, 0.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0), ("-1", 0.0)],
+)
+async def test_how_long_a_server_wants_to_be_left_alone(header: str | None, seconds: float) -> None:
+    async with server(refuse=(429, b"slow down"), retry_after=header) as port, session(port) as one:
+        (lost,) = await until(one, Lost)
+        assert isinstance(one, client.RealtimeSession)
+        assert one.retry_after_s == seconds
+    assert isinstance(lost, Lost)
+    assert lost.retryable
 
 
 async def test_a_429_for_want_of_money_is_final() -> None:

@@ -56,6 +56,7 @@ class FakeSession:
         self.plan = plan
         self.opened_at = trio.current_time()
         self.expires_in_s = engine.expires_in_s
+        self.retry_after_s = engine.retry_after_s
         self.input_format = engine.input_format
         self.output_format = engine.output_format
         self._to_call, self._events = trio.open_memory_channel[EngineEvent](math.inf)
@@ -176,7 +177,9 @@ class FakeEngine:
         input_format: AudioFormat = PCMU_8K,
         output_format: AudioFormat = PCMU_8K,
         interruptible: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
+        self.retry_after_s = retry_after_s
         self.interruptible = interruptible
         self.name = name
         self.model = f"model-{name}"

@@ -165,6 +165,27 @@ async def test_an_answer_makes_leaving_worth_while_again(autojump_clock: MockClo
             await trio.sleep(1)
 
 
+async def test_a_server_that_wants_to_be_left_alone_is(autojump_clock: MockClock) -> None:
+    """For as long as it says; where that is too long for the caller, the other one is asked."""
+    busy = Lost("http_429", "too many", retryable=True)
+    one, two = FakeEngine(fails=[busy], retry_after_s=3), FakeEngine("two")
+    async with Call(one, two).talk() as call:
+        await trio.sleep(2.9)
+        assert len(one.sessions) == 1
+        await trio.sleep(1)
+        assert call.kinds() == ["Reconnecting", "Ready"]
+        one.retry_after_s = 30
+        one.fails = [busy]
+        one.newest.lose()
+        await trio.sleep(1)
+        assert len(one.sessions) == 3
+        assert call.of(Resumed)[-1].engine == "two"  # type: ignore[union-attr]
+    one = FakeEngine(fails=[busy], retry_after_s=30)
+    async with Call(one).talk() as call:
+        await trio.sleep(1)
+        assert call.events[-1] == busy, "nobody is left waiting for what cannot come"
+
+
 # ---- what is owed
 
 
@@ -214,7 +235,7 @@ async def test_a_turn_that_the_next_session_does_not_recognise(autojump_clock: M
         assert engine.newest.asked() == [None]
         engine.newest.answer()
         await trio.sleep(90)
-        assert len(engine.sessions) == 3, "no open turn keeps it from being renewed in time"
+        assert len(call.of(Resumed)) == 2, "no open turn keeps it from being renewed in time"
 
 
 def test_an_earlier_turn_is_over_with_a_later_one() -> None:

@@ -114,6 +114,7 @@ class RealtimeEngine:
             body = refused.body.decode("utf-8", "replace")
             retryable = errors.status_is_retryable(refused.status, body)
             code, message = f"http_{refused.status}", f"{refused} {body}"
+            session.retry_after_s = errors.retry_after_s(refused.headers.get("retry-after"))
         except ConnectError as error:
             # A certificate stays wrong until somebody changes it or `ca_file`.
             retryable = not _distrusted(error)
@@ -148,6 +149,8 @@ class RealtimeSession:
         self._reader = reader
         self._silent_s = silent_s
         self._max_session_s = max_session_s
+        self.retry_after_s = 0.0
+        """How long the server that refused this session wants to be left alone; 0: it says not."""
         self._expires: float | None = None  # on Trio's clock
         self._expires_at: float | None = None  # as the server said it
         self._owed_since: float | None = None

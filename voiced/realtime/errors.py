@@ -26,6 +26,7 @@ __all__ = [
     "close_is_retryable",
     "code_of",
     "fault",
+    "retry_after_s",
     "shorter_ms",
     "status_is_retryable",
     "verdict",
@@ -150,6 +151,12 @@ def status_is_retryable(status: int, body: str) -> bool:
     if QUOTA in body:
         return False
     return status in {408, 425, 429} or status >= 500
+
+
+def retry_after_s(value: str | None) -> float:
+    """The seconds of a `Retry-After` header (RFC 9110 section 10.2.3); 0 for a date, or none."""
+    text = (value or "").strip()
+    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def fault(code: str, message: str | None, action: Action) -> EngineFault:

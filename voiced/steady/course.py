@@ -102,9 +102,13 @@ class Course:
         self._attempts += 1
         self._least = 0
 
-    def failed(self, now: float, side: int, loss: Lost) -> None:
-        """An attempt has failed."""
+    def failed(self, now: float, side: int, loss: Lost, retry_after_s: float = 0.0) -> None:
+        """An attempt has failed; the server takes none for `retry_after_s`, or does not say.
+
+        Where that is longer than there is patience for, the other one's time has come.
+        """
         self._note(now, side, loss)
+        self._retry_at = max(self._retry_at, now + retry_after_s)
 
     def adopted(self, side: int) -> None:
         """A session of `side` talks now."""

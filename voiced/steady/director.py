@@ -193,7 +193,7 @@ class Director:
         loss = held.lost or Lost("connect_timeout", "no session in time", retryable=True)
         held.attempt.failed(loss.code, terminal=not loss.retryable)
         held.release()
-        self._course.failed(trio.current_time(), step.side, loss)
+        self._course.failed(trio.current_time(), step.side, loss, held.retry_after_s)
         guard.count("attempt_failed", loss.code)
         self._log.info("no model session", engine=guard.name, code=loss.code, why=loss.message)
 

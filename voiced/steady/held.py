@@ -50,6 +50,7 @@ class Held:
         self.late: list[EngineEvent] = []  # that came along behind it, in one wake-up
         self.ready = False
         self.lost: Lost | None = None
+        self.retry_after_s = 0.0  # as the server that refused it says
         self.session: Session | None = None
         self.interrupt: Callable[[], None] | None = None
         """Has `receive` return, where the session offers that: a scope around it costs more."""
@@ -90,6 +91,7 @@ class Held:
                     self.ready = True
                 elif isinstance(event, Lost):
                     self.lost = event
+                    self.retry_after_s = getattr(session, "retry_after_s", 0.0)
                     return
                 elif isinstance(event, EngineFault) and len(self.faults) < MAX_FAULTS:
                     self.faults.append(event)
