@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -25,10 +25,10 @@ __all__ = [
     "Header",
     "HttpTool",
     "build",
-    "checked_url",
     "new_client",
     "new_request",
     "perform",
+    "url_parts",
 ]
 
 Seconds = Annotated[float, Meta(gt=0, le=120)]
@@ -56,13 +56,12 @@ class Header(Settings, frozen=True):
     value_env: str | None = None
     """The environment variable with it."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Texts that no header can hold."""
         # What HTTP cannot hold is refused where it is used, in words that would repeat the secret.
         text = self.prefix + (self.value or "")
         if not (text.isascii() and text.isprintable()):
-            raise ValueError(
-                f"{self.name} has what no header can hold; write ASCII, one line of it"
-            )
+            yield f"{self.name} has what no header can hold; write ASCII, one line of it"
 
     def __repr__(self) -> str:
         return f"Header({self.name})"
@@ -106,29 +105,34 @@ class HttpTool(Settings, frozen=True):
     filler_text: str | None = None
     """Or words that the agent says meanwhile."""
 
-    def __post_init__(self) -> None:
-        parts = checked_url(self.url)
-        if "{" in parts.netloc or "@" in parts.netloc or "#" in self.url:
-            raise ValueError("the host is fixed, without a user or a fragment; use secret_headers")
-        if self.parameters:
-            fault = check_schema(self.parameters)
-            if fault is None and self.parameters.get("type", "object") != "object":
-                fault = "the schema has to be of type object"
-            if fault is not None:
-                raise ValueError(f"{fault}; correct parameters")
-        if {".", ".."} & set(parts.path.split("/")):
-            raise ValueError("url has folders of dots; write the path that is meant")
-        known = (*self.properties, *_CALL)
-        for text in (self.url, *self.headers.values()):
-            if lost := [name for name in _PLACE.findall(text) if name not in known]:
-                raise ValueError(f"{{{lost[0]}}} is no argument; there are {', '.join(known)}")
+    def mistakes(self) -> Iterator[str]:
+        """What no request can be made of."""
+        parts = url_parts(self.url)
+        if parts is None:
+            yield f'url: "{self.url}" is none; write https://host/path'
+        elif "{" in parts.netloc or "@" in parts.netloc or "#" in self.url:
+            yield "url: the host is fixed, without a user or a fragment; use secret_headers"
+        elif {".", ".."} & set(parts.path.split("/")):
+            yield "url: it has folders of dots; write the path that is meant"
+        fault = check_schema(self.parameters) if self.parameters else None
+        if fault is None and self.parameters.get("type", "object") != "object":
+            fault = "the schema has to be of type object"
+        if fault is not None:
+            yield f"parameters: {fault}; correct it"
+        else:
+            known = (*self.properties, *_CALL)
+            texts = [("url", self.url), *(("headers", text) for text in self.headers.values())]
+            for key, text in texts:
+                for name in _PLACE.findall(text):
+                    if name not in known:
+                        yield f"{key}: {{{name}}} is no argument; there are {', '.join(known)}"
         if self.extract is not None and not re.fullmatch(r"(/([^~/]|~[01])*)*", self.extract):
-            raise ValueError(f'extract = "{self.extract}" is no JSON Pointer; begin it with /')
+            yield f'extract: "{self.extract}" is no JSON Pointer; begin it with /'
         if self.filler is not None and self.filler_text is not None:
-            raise ValueError("there are both filler and filler_text; keep one of them")
+            yield "filler_text: there is a filler as well; keep one of them"
         for header in self.secret_headers:
             if header.value is None and header.value_file is None and header.value_env is None:
-                raise ValueError(f"{header.name} has no value; add value, value_file or value_env")
+                yield f"{header.name} has no value; add value, value_file or value_env"
 
     @property
     def properties(self) -> tuple[str, ...]:
@@ -141,17 +145,15 @@ class HttpTool(Settings, frozen=True):
         return {"type": "object", "properties": {}, **self.parameters}
 
 
-def checked_url(text: str) -> SplitResult:
-    """The parts of an address that can be asked. Raises ValueError."""
+def url_parts(text: str) -> SplitResult | None:
+    """The parts of an address that can be asked; None of anything else."""
     try:
         parts = urlsplit(text)
         known = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1)
         httpx.URL(_PLACE.sub("x", text))
     except (ValueError, httpx.InvalidURL):
-        known = None
-    if not known:
-        raise ValueError(f'url = "{text}" is none; write https://host/path')
-    return parts
+        return None
+    return parts if known else None
 
 
 class Failed(Exception):
@@ -260,6 +262,8 @@ class _Whole(httpx.AsyncByteStream):
     """A body in one piece.
 
     httpx's own is a generator, and a request that is cancelled leaves it behind, unfinished.
+    `voiced.client` has the same for voiced's own servers. A plugin imports `voiced.plugin` alone,
+    and that should not load an HTTP library for those that ask nobody.
     """
 
     def __init__(self, content: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 import trio
 from msgspec import Meta
 from voiced_plugins._disk import make_folder, open_regular
-from voiced_plugins._shelf import check_pattern
+from voiced_plugins._shelf import wrong_pattern
 from voiced_plugins._wavfile import lock
 
 from voiced.plugin import Host, PluginError, Service, Settings
@@ -53,8 +53,9 @@ them stay."""
     max_total_mb: Annotated[int, Meta(ge=1)] | None = None
     """What all of them may take, in MiB: the oldest are removed. Left out: whatever there is."""
 
-    def __post_init__(self) -> None:
-        check_pattern(self.pattern)
+    def mistakes(self) -> Iterator[str]:
+        """Patterns that cannot be filled in."""
+        yield from wrong_pattern(self.pattern)
 
 
 class Keeper(Service):

@@ -6,13 +6,13 @@ Nothing here waits or plays. Times are seconds of any one clock.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from msgspec import Meta, field
-from voiced_plugins._targets import check_target
+from voiced_plugins._targets import wrong_targets
 
 from voiced.plugin import Settings, SoundFile
 
@@ -49,19 +49,20 @@ class Action(Settings, frozen=True):
     collect: Collect | None = None
     """A number to ask for."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """What cannot be done, or not together."""
         last = ("say", "tell", "transfer", "hang_up", "menu", "collect")
         given = [name for name in last if getattr(self, name)]
         if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} cannot go together: keep one of them")
+            yield f"{' and '.join(given)} cannot go together; keep one of them"
         if not (given or self.play or self.tool):
-            raise ValueError(f"does nothing: add play, tool, {', '.join(last[:-1])} or {last[-1]}")
+            yield f"does nothing; add play, tool, {', '.join(last[:-1])} or {last[-1]}"
         if self.transfer is not None:
-            check_target(self.transfer.replace(_DIGITS, "1" * 8), "transfer")
+            yield from wrong_targets({"transfer": self.transfer.replace(_DIGITS, "1" * 8)})
         if self.arguments and not self.tool:
-            raise ValueError("arguments are a tool's: add tool")
+            yield "arguments: they are a tool's; add tool"
         if not self.tool and any(_RESULT in text for text in (self.say or "", self.tell or "")):
-            raise ValueError("{result} is a tool's: add tool")
+            yield "{result} is a tool's; add tool"
 
     @property
     def stays(self) -> bool:
@@ -100,17 +101,16 @@ class Collect(Settings, frozen=True):
     otherwise: Action | None = None
     """What is done when the tries are used up. Left out: the conversation goes on."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Numbers that nobody can type, and digits where there are none."""
         if self.min_length > self.max_length:
-            raise ValueError("min_length is more than max_length")
+            yield "min_length: it is more than max_length; change one of them"
         if self.secret and any(_DIGITS in text for text in self.then.shown):
-            raise ValueError(
-                "secret digits are for a tool's arguments, not for say, tell, transfer"
-            )
+            yield "then: secret digits are for a tool's arguments; take them out of the texts"
         if self.otherwise is not None and _DIGITS in repr(
             (self.otherwise.shown, self.otherwise.arguments)
         ):
-            raise ValueError("there are no {digits} where the tries are used up")
+            yield "otherwise: there are no {digits} where the tries are used up; take them out"
 
 
 class Menu(Settings, frozen=True):
@@ -135,15 +135,16 @@ class Menu(Settings, frozen=True):
     alone: bool | None = None
     """The model neither hears nor speaks meanwhile. Left out: in all menus but the first."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Keys that no telephone has, and digits where there are none."""
         for keys in self.keys:
             if not _SEQUENCE.fullmatch(keys):
-                raise ValueError(f'"{keys}" are no keys; write up to 16 of 0-9 * # A-D')
+                yield f'keys: "{keys}" are no keys; write up to 16 of 0-9 * # A-D'
         if not self.keys:
-            raise ValueError("a menu needs keys")
+            yield 'keys: a menu needs keys; write e.g. 1 = { say = "…" }'
         actions = [*self.keys.values(), *([self.otherwise] if self.otherwise else [])]
         if any(_DIGITS in repr((one.shown, one.arguments)) for one in actions):
-            raise ValueError("there are no {digits} but those of collect")
+            yield "there are no {digits} but those of collect; take them out"
 
 
 @dataclass(frozen=True, slots=True)

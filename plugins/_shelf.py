@@ -24,13 +24,13 @@ __all__ = [
     "SEALED_MAGIC",
     "Found",
     "Place",
-    "check_pattern",
     "fill",
     "mend",
     "places",
     "recordings",
     "remove",
     "sealed_call_of",
+    "wrong_pattern",
 ]
 
 FIELDS: Final = ("agent", "call_id", "called", "caller", "carrier", "date", "direction", "time")
@@ -61,16 +61,20 @@ class Found:
     size: int
 
 
-def check_pattern(pattern: str) -> None:
-    """Raise ValueError for a pattern of names that cannot work."""
-    names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
+def wrong_pattern(pattern: str) -> Iterator[str]:
+    """Why a pattern of names cannot work."""
+    try:
+        names = [name for _, name, _, _ in string.Formatter().parse(pattern) if name is not None]
+    except ValueError as error:  # a brace that nobody closes
+        yield f"pattern: {error}; write braces around names only"
+        return
     for name in names:
         if name not in FIELDS:
             known = ", ".join(f"{{{each}}}" for each in FIELDS)
-            raise ValueError(f"pattern: there is no {{{name}}}, only {known}")
+            yield f"pattern: there is no {{{name}}}; write {known}"
     parts = pattern.split("/")
     if not pattern or "\0" in pattern or any(part.strip(". ") == "" for part in parts):
-        raise ValueError("pattern: a path below the folder, whose parts are not empty or dots")
+        yield "pattern: is no path below the folder; none of its parts may be empty or dots"
 
 
 def fill(pattern: str, facts: Mapping[str, str], at: float) -> str:

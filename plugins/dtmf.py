@@ -53,16 +53,15 @@ class Menus(Settings, frozen=True):
     """A key pressed while the caller hears something: `interrupt` silences it, `keep` lets it go \
 on, `ignore` takes no keys then."""
 
-    def __post_init__(self) -> None:
-        if self.start not in self.menu:
-            raise ValueError(f'start = "{self.start}": {self._known(self.start)}')
-        for action in self.actions():
-            if action.menu is not None and action.menu not in self.menu:
-                raise ValueError(f'menu = "{action.menu}": {self._known(action.menu)}')
-
-    def _known(self, name: str) -> str:
-        near = difflib.get_close_matches(name, self.menu, 1) or list(self.menu)
-        return f"there is no such menu; there is {', '.join(near) or 'none'}"
+    def mistakes(self) -> Iterator[str]:
+        """Menus that are named and not there."""
+        named = [("start", self.start)]
+        named += [("menu", each.menu) for each in self.actions() if each.menu is not None]
+        for key, name in named:
+            if name not in self.menu:
+                near = difflib.get_close_matches(name, self.menu, 1) or list(self.menu)
+                there = ", ".join(near) or "none"
+                yield f'{key}: "{name}": there is no such menu; there is {there}'
 
     def actions(self) -> Iterator[Action]:
         """All actions of all menus."""

@@ -14,7 +14,7 @@ know different things write a table for each, and name it in the agent's `[[numb
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -63,9 +63,10 @@ class KnowledgeSettings(Settings, frozen=True):
     refresh_s: Annotated[float, Meta(ge=1)] = 30.0
     """How often the folder is looked at."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """A folder that is none."""
         if (why := _no_folder(self.folder)) is not None:
-            raise ValueError(why)
+            yield why
 
 
 def _no_folder(folder: Path) -> str | None:

@@ -12,7 +12,7 @@ What was played stands in the journal: `prompts` is `open`, `closed` or `holiday
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import trio
 from msgspec import Meta, field
 from voiced_plugins._calendar import Calendar, Kind
-from voiced_plugins._targets import check_target
+from voiced_plugins._targets import wrong_targets
 
 from voiced.plugin import (
     PCM16_8K,
@@ -72,6 +72,20 @@ class Hours(Settings, frozen=True):
     sun: Spans = ()
     """Sunday."""
 
+    @property
+    def by_day(self) -> Mapping[str, Spans]:
+        """The spans, by the names of the days."""
+        return {day: getattr(self, day) for day in self.__struct_fields__}
+
+    def mistakes(self) -> Iterator[str]:
+        """Hours that are none."""
+        for day, spans in self.by_day.items():
+            for span in spans:
+                try:
+                    Calendar({day: [span]}, (), UTC)
+                except ValueError as error:
+                    yield f"{day}: {error}"
+
 
 class Sequence(Settings, frozen=True):
     """What callers hear, and what is done then."""
@@ -84,11 +98,12 @@ class Sequence(Settings, frozen=True):
     target: str | None = None
     """The number or SIP URI of `transfer`; where nobody is reached the conversation begins."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Targets that are missing, too many, or none."""
         if (self.target is None) == (self.then == "transfer"):
-            raise ValueError('target belongs to then = "transfer"; add or remove it')
+            yield 'target belongs to then = "transfer"; add or remove it'
         if self.target is not None:
-            check_target(self.target, "target")
+            yield from wrong_targets({"target": self.target})
 
 
 class PromptSettings(Settings, frozen=True):
@@ -109,22 +124,22 @@ class PromptSettings(Settings, frozen=True):
     outbound: bool = False
     """Play them to people whom voiced calls, too."""
 
-    def __post_init__(self) -> None:
-        self.calendar()
+    def mistakes(self) -> Iterator[str]:
+        """Days and zones that are none."""
+        try:
+            ZoneInfo(self.time_zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            yield f'time_zone: "{self.time_zone}" is not known; write one like "Europe/Berlin"'
+        for day in self.holidays:
+            try:
+                Calendar({}, [day], UTC)
+            except ValueError as error:
+                yield f"holidays: {error}"
 
     def calendar(self) -> Calendar:
-        """Raises ValueError for hours, days and zones that are none."""
-        try:
-            zone = ZoneInfo(self.time_zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            words = f'time_zone = "{self.time_zone}" is not known'
-            raise ValueError(f'{words}; write one like "Europe/Berlin"') from None
-        hours = (
-            {}
-            if self.hours is None
-            else {day: getattr(self.hours, day) for day in self.hours.__struct_fields__}
-        )
-        return Calendar(hours, self.holidays, zone)
+        """When it is open."""
+        hours = {} if self.hours is None else self.hours.by_day
+        return Calendar(hours, self.holidays, ZoneInfo(self.time_zone))
 
     def sequence(self, kind: Kind) -> Sequence:
         """What is played at such a time."""

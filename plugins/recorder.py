@@ -95,12 +95,13 @@ kept from others. Left out: no keys."""
     """A PEM file with an X25519 public key; only the holder of its private key can play the \
 recordings then (`voiced recording decrypt`). Needs the package `cryptography`."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def mistakes(self) -> Iterator[str]:
+        """Settings that do not go together."""
+        yield from super().mistakes()
         if self.encoding == "pcmu" and self.rate not in (None, 8000):
-            raise ValueError("rate: pcmu has 8000 Hz; leave it out, or use pcm16")
+            yield "rate: pcmu has 8000 Hz; leave it out, or use pcm16"
         if self.resume_digits and not self.pause_digits:
-            raise ValueError("resume_digits: pause_digits is missing")
+            yield "resume_digits: pause_digits is missing; add it, or remove this one"
 
 
 class Recordings(Keeper):

@@ -16,6 +16,7 @@ towards the caps of `[cost]`, of the day on which it was given.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Annotated, Final
 
 import msgspec
@@ -63,9 +64,10 @@ class SummarySettings(Settings, frozen=True):
     max_mb: Annotated[int, Meta(ge=1)] = 64
     """What may wait, in MiB."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """A prompt whose answers nobody understands."""
         if '"summary"' not in self.prompt or "json" not in self.prompt.lower():
-            raise ValueError('prompt has to ask for JSON with the key "summary"; leave it out')
+            yield 'prompt: it has to ask for JSON with the key "summary"; leave it out'
 
 
 class _Task(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ wrong. It never gets further than the hosts and numbers that stand here.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Annotated, Any, Final
 
@@ -29,7 +29,7 @@ import trio
 from msgspec import Meta, field
 from voiced_plugins._http import Failed, HttpTool, build, new_client, perform
 from voiced_plugins._offering import offer
-from voiced_plugins._targets import E164, check_target
+from voiced_plugins._targets import E164, wrong_targets
 
 from voiced.plugin import (
     Audio,
@@ -65,13 +65,14 @@ URIs. Left out: nobody."""
     """Numbers that the model may choose itself, such as a caller's: those that begin so. They \
 cost what they cost."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Names that are taken, and targets that are none."""
         names = [tool.name for tool in self.http]
         names += ["end_call"] * self.end_call + ["transfer"] * self._transfers
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise ValueError(f"there are two tools {twice[0]}; give one another name")
-        for name, target in self.transfer.items():
-            check_target(target, name)
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"there are two tools {name}; give one another name"
+        for wrong in wrong_targets(self.transfer):
+            yield f"transfer: {wrong}"
 
     @property
     def _transfers(self) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -67,9 +67,10 @@ class Leave(Settings, frozen=True):
     wait_s: Seconds = 60.0
     """The longest announcement; the message is left then in any case."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """Nothing to say, or too much."""
         if (self.message is None) == (self.text is None):
-            raise ValueError("leave has neither or both of message and text; write one of them")
+            yield "there are neither or both of message and text; write one of them"
 
 
 class VoicemailSettings(Settings, frozen=True):

@@ -38,7 +38,7 @@ import json
 import time
 import uuid
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -48,7 +48,7 @@ import msgspec
 import trio
 from msgspec import Meta
 from voiced_plugins._courier import Again, Limits, Outcome
-from voiced_plugins._http import Header, checked_url, new_client, new_request
+from voiced_plugins._http import Header, new_client, new_request, url_parts
 from voiced_plugins._receiver import judge, sign
 from voiced_plugins._spool import Item, Stored
 from voiced_plugins._spooling import MIB, Spooler
@@ -108,9 +108,10 @@ class Secret(Settings, frozen=True):
     value_env: str | None = None
     """The environment variable with it."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """No secret at all."""
         if self.value is None and self.value_file is None and self.value_env is None:
-            raise ValueError("the secret has no value; add value, value_file or value_env")
+            yield "the secret has no value; add value, value_file or value_env"
 
     def __repr__(self) -> str:
         return "Secret()"
@@ -151,19 +152,22 @@ another plugin takes, a digit of a PIN say, is not told."""
     max_mb: Annotated[int, Meta(ge=1)] = 64
     """What may wait, in MiB."""
 
-    def __post_init__(self) -> None:
-        parts = checked_url(self.url)
-        if "@" in parts.netloc or "#" in self.url:
-            raise ValueError("url has a user or a fragment; use secret_headers")
+    def mistakes(self) -> Iterator[str]:
+        """Nobody to tell, nothing to tell, or no good secret."""
+        parts = url_parts(self.url)
+        if parts is None:
+            yield f'url: "{self.url}" is none; write https://host/path'
+        elif "@" in parts.netloc or "#" in self.url:
+            yield "url: it has a user or a fragment; use secret_headers"
         signed = self.secret or self.secret_file or self.secret_env
         if not (signed or self.unsigned):
-            raise ValueError("there is no secret; add secret_env, or unsigned = true")
+            yield "there is no secret; add secret_env, or unsigned = true"
         if self.unsigned and (signed or self.more_secrets):
-            raise ValueError("unsigned = true with a secret; remove one of them")
+            yield "unsigned: there is a secret as well; remove one of them"
         if any(len(each) < 16 for each in self.secrets):
-            raise ValueError("a secret has less than 16 characters; make one: openssl rand -hex 32")
+            yield "a secret has less than 16 characters; make one: openssl rand -hex 32"
         if not self.events:
-            raise ValueError("events is empty; leave it out for the usual ones")
+            yield "events: there are none; leave it out for the usual ones"
 
     def __repr__(self) -> str:
         return f"WebhookSettings({self.url})"

@@ -153,7 +153,7 @@ def test_a_mistake_has_its_line_and_remedy(tmp_path: Path, text: str, expected: 
         ),
         (
             '[plugins.dtmf.menu.main.keys]\nx = { say = "x" }',
-            '3: plugins.dtmf.menu.main: "x" are no keys; write up to 16 of 0-9 * # A-D',
+            '3: plugins.dtmf.menu.main.keys: "x" are no keys; write up to 16 of 0-9 * # A-D',
         ),
     ],
 )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
 
 from voiced.config import ConfigError
 from voiced.hooks.tables import from_mapping
@@ -56,6 +57,18 @@ class Odd(Settings, frozen=True):
             raise AssertionError("the secret was not found before")
 
 
+class Shaped(Settings, frozen=True):
+    code: Annotated[str, Meta(pattern="^[A-Z]$")] | None = None
+    codes: tuple[Annotated[str, Meta(pattern="^[A-Z]$")], ...] = ()
+    least: int = 0
+
+    def mistakes(self) -> Iterator[str]:
+        if self.least > 2:
+            yield f"least = {self.least} is above 2\nand so on; lower it"
+        if self.code == "A":
+            yield "code is A; take another"
+
+
 class Everything(Settings, frozen=True):
     one: Listed | None = None
     several: tuple[Listed, ...] = ()
@@ -66,6 +79,7 @@ class Everything(Settings, frozen=True):
     plain: Path | None = None
     odd: tuple[Odd, ...] = ()
     other: dict[str, Odd] = field(default_factory=dict)
+    shaped: Shaped | None = None
     table: Annotated[Odd | None, Checked(a_list)] = None
 
     def __post_init__(self) -> None:
@@ -143,7 +157,7 @@ def test_each_table_says_what_is_wrong_with_it() -> None:
         '.other.b.most: expected a whole number, found the text "x"; change it, or remove it for '
         "the default",
         ".unkown: unknown key; remove it, or use what [plugins.mine] may hold: one, several, "
-        "marked, named, steps, pair, plain, odd, other, table",
+        "marked, named, steps, pair, plain, odd, other, shaped, table",
         ".odd: least = 7 is above most; lower it",
         ".odd.most: 13 brings bad luck; write 12",
         ".other.a: token is wrong; change it, or remove it for the default",
@@ -152,6 +166,19 @@ def test_each_table_says_what_is_wrong_with_it() -> None:
         ".one: /nowhere cannot be read: No such file or directory; correct it, or name another "
         "file",
     ]
+
+
+def test_a_table_says_all_that_is_wrong_with_it() -> None:
+    assert mistakes({"shaped": {"code": "x1", "codes": ["y2", "A", "b"], "least": 3}}) == [
+        ".shaped.code: has not the form ^[A-Z]$; voiced plugins mine says what may stand there",
+        ".shaped.codes: has not the form ^[A-Z]$; voiced plugins mine says what may stand there",
+        ".shaped.codes: has not the form ^[A-Z]$; voiced plugins mine says what may stand there",
+    ]
+    assert mistakes({"shaped": {"code": "A", "codes": ["A"], "least": 3}}) == [
+        ".shaped.least: 3 is above 2 and so on; lower it",
+        ".shaped: code is A; take another",
+    ]
+    assert mistakes({"shaped": {"least": 1}}) == []
 
 
 def test_secrets_are_there_when_a_table_is_made(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,6 +12,8 @@ _PLUGIN: Final = '''\
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from voiced.plugin import Plugin, Settings
 
 
@@ -21,9 +23,10 @@ class Config(Settings, frozen=True):
     key: str = "9"
     """The key that ends the call."""
 
-    def __post_init__(self) -> None:
+    def mistakes(self) -> Iterator[str]:
+        """What `voiced check` says of the table, besides what the types say."""
         if len(self.key) != 1 or self.key not in "0123456789*#":
-            raise ValueError('key is no key of a telephone; write e.g. "9"')
+            yield 'key: a telephone has no such key; write e.g. "9"'
 
 
 class CLASS(Plugin):

@@ -35,6 +35,7 @@ KIND: Final = "plugin"
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")  # it names a folder, too
 _PLACE = re.compile(r"^(.*?) - at `(?:key in )?\$([^`]*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+_MOST = 100  # mistakes of one table
 _KEY = re.compile(r"([a-z_][a-z0-9_]*)(?:: | = )")
 _Struct = TypeVar("_Struct")
 
@@ -153,6 +154,8 @@ def _check(
                 secret((*path, *part.path), part.value, key, findings, environ)
     for part in parts:
         make_absolute(part, findings.document.folder)
+    for part in parts:
+        _fit((*path, *part.path), part, kind_of(str(path[-1]), table), findings)
     for part in parts:  # a table after those in it: what is wrong in one is said of that one
         if part.is_table and findings.sound((*path, *part.path)):
             _try((*path, *part.path), part, findings)
@@ -161,6 +164,14 @@ def _check(
             for each in part.checks:
                 _look((*path, *part.path), file, each, findings)
     return valid | ({KIND: table[KIND]} if KIND in table else {})
+
+
+def _fit(path: KeyPath, part: Value, plugin: str, findings: Findings) -> None:
+    """Say of a text that it has not the form it has to have; it may be a secret."""
+    for pattern in part.patterns:
+        if part.kind is str and isinstance(part.value, str) and not re.search(pattern, part.value):
+            remedy = f"voiced plugins {plugin} says what may stand there"
+            findings.mistake(path, f"has not the form {pattern}", remedy)
 
 
 def _try(path: KeyPath, table: Value, findings: Findings) -> None:
@@ -174,11 +185,15 @@ def _try(path: KeyPath, table: Value, findings: Findings) -> None:
         steps: list[str | int] = [
             int(index) if index else key for key, index in _STEP.findall(below) if key or index
         ]
+        remedy = "change it, or remove it for the default"
         if not isinstance(error, PluginError | ValueError | TypeError):
             message = f"its settings fail with {type(error).__name__}: {message}"
-        elif (said := _KEY.match(message)) and not steps and said[1] in table.value:
-            steps, message = [said[1]], message[said.end() :]  # whose line is the right one
-        _mistake((*path, *steps), message, "change it, or remove it for the default", findings)
+        for line in message.split("\n")[:_MOST]:
+            if (said := _KEY.match(line)) and not steps and said[1] in table.value:
+                key = said[1]  # whose line in the file is the right one
+                _mistake((*path, key), line[said.end() :], remedy, findings)
+            else:
+                _mistake((*path, *steps), line, remedy, findings)
 
 
 def _look(path: KeyPath, file: Path, check: Checked, findings: Findings) -> None:

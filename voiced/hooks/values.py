@@ -27,6 +27,8 @@ class Value:
     kind: Any
     """What it is by its type, without `Annotated`; a union has a `Value` for each member."""
     checks: tuple[Checked, ...]
+    patterns: tuple[str, ...]
+    """Regular expressions that a text has to fit."""
     path: KeyPath
     """Below the table."""
     value: Any
@@ -47,10 +49,10 @@ class Value:
 
 
 def values(
-    kind: Any, value: Any, path: KeyPath = (), holder: Any = None, checks: tuple[Checked, ...] = ()
+    kind: Any, value: Any, path: KeyPath = (), holder: Any = None, marks: tuple[Any, ...] = ()
 ) -> Iterator[Value]:
     """`value` and everything in it, what is inside first."""
-    for plain, marks in _plain(kind, checks):
+    for plain, own in _plain(kind, marks):
         arguments = get_args(plain)
         if _is_struct(plain) and isinstance(value, dict):
             if not _is_tagged(plain, value):
@@ -62,14 +64,18 @@ def values(
                     yield from values(hints[field.name], value[key], (*path, key), value, ())
         elif isinstance(value, dict) and arguments:
             for key, item in value.items():
-                yield from values(arguments[-1], item, (*path, key), value, marks)
+                yield from values(arguments[-1], item, (*path, key), value, own)
         elif isinstance(value, list) and arguments:
             each = [arguments[0]] * len(value)
             if get_origin(plain) is tuple and arguments[-1] is not ...:
                 each = list(arguments)
             for index, (inner, item) in enumerate(zip(each, value, strict=False)):
-                yield from values(inner, item, (*path, index), value, marks)
-        yield Value(plain, marks, path, value, holder)
+                yield from values(inner, item, (*path, index), value, own)
+        looks = tuple(mark for mark in own if isinstance(mark, Checked))
+        patterns = tuple(
+            mark.pattern for mark in own if isinstance(mark, msgspec.Meta) and mark.pattern
+        )
+        yield Value(plain, looks, patterns, path, value, holder)
 
 
 def secrets_of(table: Value) -> list[str]:
@@ -84,17 +90,16 @@ def make_absolute(value: Value, folder: Path) -> None:
         value.holder[value.path[-1]] = str((folder / file).absolute())
 
 
-def _plain(kind: Any, checks: tuple[Checked, ...]) -> Iterator[tuple[Any, tuple[Checked, ...]]]:
+def _plain(kind: Any, marks: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
     """The types that a type allows, each with its marks."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        own = tuple(mark for mark in kind.__metadata__ if isinstance(mark, Checked))
-        yield from _plain(arguments[0], (*checks, *own))
+        yield from _plain(arguments[0], (*marks, *kind.__metadata__))
     elif origin in (Union, UnionType):
         for each in arguments:
-            yield from _plain(each, checks)
+            yield from _plain(each, marks)
     else:
-        yield kind, checks
+        yield kind, marks
 
 
 def _is_struct(kind: Any) -> TypeGuard[type[msgspec.Struct]]:
