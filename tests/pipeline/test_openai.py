@@ -346,17 +346,23 @@ async def test_speech_streams(autojump_clock: trio.testing.MockClock) -> None:
     assert request.headers["x-tenant"] == "7"
 
 
-def header(rate: int, extra: bytes = b"") -> bytes:
+def header(rate: int, extra: bytes = b"", size: int = 0xFFFFFFFF) -> bytes:
     chunk = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, 1, rate, rate * 2, 2, 16)
-    return b"RIFF\xff\xff\xff\xffWAVE" + chunk + extra + b"data\xff\xff\xff\xff"
+    return b"RIFF\xff\xff\xff\xffWAVE" + chunk + extra + b"data" + struct.pack("<I", size)
 
 
 @given(st.binary(max_size=60), st.booleans(), st.lists(st.integers(0, 150), max_size=8))
 def test_a_wav_header_is_no_sound(pcm: bytes, extra: bool, places: list[int]) -> None:
     pcm = b"\0\0\0\0" + pcm
-    for head in (b"", header(16000, b"LIST\x03\0\0\0abc\0" if extra else b"")):
+    info = b"LIST\x03\0\0\0abc\0" if extra else b""
+    for head, tail in (
+        (b"", b""),
+        (header(16000, info), b""),
+        (header(16000, info, 0), b""),
+        (header(16000, info, len(pcm)), info),
+    ):
         reader = HeaderlessPcm(16000)
-        stream = head + pcm
+        stream = head + pcm + tail
         ends = sorted({0, len(stream), *(min(place, len(stream)) for place in places)})
         got = [reader.feed(stream[a:b]) for a, b in pairwise(ends)]
         assert b"".join(got) == pcm
@@ -367,6 +373,7 @@ def test_a_wav_header_is_no_sound(pcm: bytes, extra: bool, places: list[int]) ->
     [
         ("audio/mpeg", b"\xff\xf3", "audio/mpeg"),
         ("application/json", b"{}", "application/json"),
+        ("audio/pcm; rate=16000", b"\0\0", "16000 Hz, not the 24000 Hz"),
         ("audio/wav", header(22050) + b"\0" * 100, "22050 Hz"),
         ("audio/wav", b"RIFF\0\0\0\0WAVE" + b"\0\0\0\0\1\0\0\0\0\0" * 500, "without samples"),
     ],

@@ -49,6 +49,16 @@ class Answer:
         value: str = self._response.headers.get("content-type", "")
         return value.partition(";")[0].strip().lower()
 
+    @property
+    def rate(self) -> int | None:
+        """The sampling rate that the type of the body names: "audio/pcm;rate=16000"."""
+        _, *parameters = self._response.headers.get("content-type", "").lower().split(";")
+        for parameter in parameters:
+            name, _, value = parameter.partition("=")
+            if name.strip() == "rate" and value.strip().isdecimal():
+                return int(value)
+        return None
+
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The body as it comes. Raises ProviderError."""
         with _translated():

@@ -18,6 +18,7 @@ from voiced.pipeline.providers import ProviderError
 __all__ = ["HeaderlessPcm", "OpenAiTts"]
 
 MAX_HEADER: Final = 4096  # bytes before a WAV file's samples; commonly 44
+UNKNOWN_SIZE: Final = 0x7FFF0000  # from here on, or with 0, it was not known when it was written
 _RAW: Final = frozenset({"", "audio/pcm", "audio/l16", "audio/raw", "application/octet-stream"})
 _WAV: Final = frozenset({"audio/wav", "audio/x-wav", "audio/wave", "audio/vnd.wave"})
 
@@ -29,11 +30,12 @@ class HeaderlessPcm:
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._held: bytearray | None = bytearray()  # until it is clear what it is
+        self._left: int | None = None  # of the samples, where a header says how many
 
     def feed(self, received: bytes) -> bytes:
         """Return the samples among what has come. Raises ProviderError for another format."""
         if self._held is None:
-            return received
+            return self._samples(received)
         self._held += received
         begin = self._begin(self._held)
         if begin is None:
@@ -42,6 +44,14 @@ class HeaderlessPcm:
             return b""
         samples = bytes(self._held[begin:])
         self._held = None
+        return self._samples(samples)
+
+    def _samples(self, received: bytes) -> bytes:
+        """What of `received` is no chunk behind the samples."""
+        if self._left is None:
+            return received
+        samples = received[: self._left]
+        self._left -= len(samples)
         return samples
 
     def _begin(self, held: bytearray) -> int | None:
@@ -53,6 +63,8 @@ class HeaderlessPcm:
             kind, size = struct.unpack_from("<4sI", held, offset)
             offset += 8
             if kind == b"data":
+                if 0 < size < UNKNOWN_SIZE:
+                    self._left = size
                 return offset
             if kind == b"fmt " and len(held) >= offset + 16:
                 self._check(*struct.unpack_from("<HHIIHH", held, offset))
@@ -98,6 +110,9 @@ class OpenAiTts:
             # An unknown type is believed to be what was asked for; a known other one is noise.
             if kind not in _RAW | _WAV and kind.startswith(("audio/", "text/", "application/json")):
                 message = f"speech comes as {kind}, not as raw PCM"
+                raise ProviderError("bad_audio", message, "terminal")
+            if answer.rate not in (None, self._config.rate):
+                message = f"speech is {answer.rate} Hz, not the {self._config.rate} Hz of `rate`"
                 raise ProviderError("bad_audio", message, "terminal")
             pcm = HeaderlessPcm(self._config.rate)
             async with aclosing(answer.pieces()) as pieces:
