@@ -84,6 +84,7 @@ async def generator(self: object) -> AsyncIterator[int]:
         ({"Config": Settings()}, "Config is no settings type; derive it from"),
         ({"Service": dict}, "Service is no service type; derive it from voiced.plugin.Service"),
         ({"Service": type("S", (Service,), {"run": plain})}, "Service.run is no coroutine functi"),
+        ({"Service": type("S", (Service,), {"__init__": plain})}, "Service.__init__ takes (self"),
         ({"time_limit_s": 0}, "time_limit_s is no number of seconds up to 60; write e.g. time_lim"),
         ({"time_limit_s": "5"}, "time_limit_s is no number of seconds up to 60"),
         ({"time_limit_s": float("nan")}, "time_limit_s is no number of seconds up to 60"),

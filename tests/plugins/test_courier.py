@@ -347,6 +347,35 @@ async def test_a_disk_that_refuses_keeps_what_memory_has_room_for(
 
 
 @virtual_time
+async def test_what_waits_for_a_disk_is_bounded_by_its_bytes_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_courier, "BACKLOG_BYTES", 1000)
+    receiver = Receiver()
+    async with running(tmp_path, receiver.deliver) as courier:
+        for number in range(5):  # before anything can be written
+            courier.put(item(str(number), body=bytes(400)))
+        assert courier.statistics == {"delivered": 0, "lost": 2}
+        await courier.written()
+        courier.put(item("later", body=bytes(400)))
+        await trio.sleep(5)
+    assert receiver.taken == ["0", "1", "2", "later"]
+
+
+def test_what_comes_while_a_lane_is_found_empty_is_looked_for_again() -> None:
+    lanes = Lanes()
+    lanes.add("a", 0.0)
+    assert lanes.take(0.0) == "a"
+    lanes.add("a", 5.0)  # after the disk was asked
+    lanes.empty("a", 1.0)
+    assert lanes.next_due() == 1.0
+    assert lanes.take(1.0) == "a"
+    lanes.empty("a", 2.0)
+    assert lanes.take(9.0) is None
+    assert len(lanes) == 0
+
+
+@virtual_time
 async def test_what_cannot_be_removed_is_not_delivered_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from voiced_plugins import _papers
 from voiced_plugins._disk import make_folder, open_new, open_regular
@@ -126,7 +126,20 @@ def test_where_nothing_is_kept_the_clock_does_not_matter(tmp_path: Path) -> None
         assert sweep(found, tmp_path, older_than_s=0, max_bytes=None, now=1_700_000_000).files == 1
 
 
+def test_what_is_written_is_not_swept(tmp_path: Path) -> None:
+    """By the sweep of another daemon, or of a service that a reload has replaced."""
+    paper = _papers.Paper(tmp_path, "a", b'{"voiced":"transcript",}\n')
+    for kept in (True, False):
+        if not kept:
+            paper.close()
+        found = _papers.papers(tmp_path)
+        sweep(found, tmp_path, older_than_s=0, max_bytes=0, now=4_000_000_000.0)
+        assert paper.path.exists() == kept
+
+
 @given(st.text(), st.text(), st.text())
+@example("x.part", "", "")
+@example("x" * 200 + ".part", "", "")
 def test_no_caller_makes_a_name_that_cannot_be_or_is_never_removed(
     caller: str, called: str, agent: str
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -284,6 +285,20 @@ async def test_the_model_starts_pauses_and_resumes(tmp_path: Path) -> None:
     assert stage.call.facts["recording_paused_ms"] == 2000
 
 
+async def test_what_is_paused_before_it_begins_begins_paused(tmp_path: Path) -> None:
+    async with staged(tmp_path, start="consent", tools=True) as stage:
+        await stage.plugin.on_call_start()
+        await stage.plugin.on_media()
+        await stage.call.run_tool("pause_recording", {})
+        await stage.call.run_tool("start_recording", {})
+        await stage.talk(2, caller=0x20)
+        await stage.call.run_tool("resume_recording", {})
+        await stage.talk(1)
+        await stage.end()
+    assert sides(stage.file())[0] == [0, 0, level(0x10)]
+    assert stage.call.facts["recording_paused_ms"] == 2000
+
+
 @pytest.mark.parametrize("pause", ["silence", "gap"])
 async def test_keys_pause_and_resume(tmp_path: Path, pause: str) -> None:
     async with staged(tmp_path, pause_digits="*1", resume_digits="*2", pause=pause) as stage:
@@ -360,6 +375,27 @@ async def test_too_little_room_on_the_disk(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.wav"))
 
 
+async def test_room_is_looked_for_again_while_a_call_lasts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def full_later(folder: Path) -> Any:
+        looked.append(folder)
+        return SimpleNamespace(free=0 if len(looked) > 1 else 2**40)
+
+    monkeypatch.setattr("shutil.disk_usage", full_later)
+    async with staged(tmp_path, min_free_mb=1) as stage:
+        await stage.plugin.on_media()
+        for _ in range(40):
+            await stage.talk(2)
+            await stage.write()
+        await stage.end()
+    assert len(looked) == 2
+    assert stage.call.facts["recording_ended"] == "disk_full"
+    assert 20_000 < int(str(stage.call.facts["recording_ms"])) < 40_000
+
+
 async def test_a_disk_that_fails_ends_the_recording_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -383,6 +419,35 @@ async def test_a_disk_that_fails_ends_the_recording_alone(
     assert "No space left" in str(logs[0]["error"])
     assert sox_ms(stage.file()) == 2000
     assert stage.call.facts["recording_ended"] == "disk_full"
+
+
+async def test_what_follows_a_piece_that_was_refused_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording with a hole would run ahead of its call from there on."""
+    real, refused = os.pwrite, 0
+
+    def once(fd: int, data: memoryview, at: int) -> int:
+        nonlocal refused
+        if len(data) > 10_000 and not refused:
+            refused = len(data)
+            raise OSError(5, "Input/output error")
+        return real(fd, data, at)
+
+    async with staged(tmp_path) as stage:
+        await stage.plugin.on_media()
+        await stage.talk(5)
+        await stage.write()
+        recording = stage.plugin._recording
+        assert recording is not None
+        recording._waiting += [bytes(20_000), bytes(40_000)]  # of writes that were cancelled
+        monkeypatch.setattr(os, "pwrite", once)
+        await stage.talk(2)
+        await stage.write()
+        await stage.end()
+    assert refused == 20_000
+    assert sox_ms(stage.file()) == 2000
+    assert stage.call.facts["recording_ended"] == "disk_error"
 
 
 async def test_a_disk_that_hangs_does_not_fill_the_memory(tmp_path: Path) -> None:

@@ -101,6 +101,16 @@ async def test_what_the_model_is_told(answer: Answer, fields: dict[str, Any], to
         assert len(server.requests) == 1
 
 
+async def test_what_a_service_says_of_callers_is_not_logged() -> None:
+    answer = Answer(404, b"nobody is called Ada Lovelace")
+    with structlog.testing.capture_logs() as logs:
+        async with serving(answer) as server, with_tools(http=[order(server.url)]) as call:
+            assert "Ada" in str(await use(call, "order", id="7"))
+    (line,) = [each for each in logs if each["event"] == "tool's request failed"]
+    assert line["why"] == "the service refused with status 404"
+    assert "Ada" not in repr(logs)
+
+
 async def test_a_service_that_is_not_there() -> None:
     async with serving(Answer()) as server:
         pass

@@ -105,6 +105,25 @@ async def test_a_line_is_on_the_disk_while_the_call_lasts(tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*.txt"))
 
 
+def test_half_a_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paper = _papers.Paper(tmp_path, "a", b'{"voiced":"transcript",}\n')
+    real, left = os.write, [7]
+
+    def nearly_full(fd: int, data: memoryview) -> int:
+        if not left:
+            raise OSError(28, "No space left on device")
+        return real(fd, data[: left.pop()])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", nearly_full)
+        with pytest.raises(OSError, match="No space"):
+            paper.append(b'{"type":"words"}\n')
+    assert paper.path.read_bytes() == b'{"voiced":"transcript",}\n'
+    paper.append(b"{}\n")
+    paper.close()
+    assert paper.path.read_bytes() == b'{"voiced":"transcript",}\n{}\n'
+
+
 @pytest.mark.parametrize("pieces", [True, False])
 @virtual_time
 async def test_pieces_of_sentences_are_a_setting(tmp_path: Path, pieces: bool) -> None:

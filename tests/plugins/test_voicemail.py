@@ -279,6 +279,20 @@ async def test_an_announcement_that_never_ends_is_talked_over(tmp_path: Path) ->
 # ---- files and settings ----
 
 
+async def test_who_has_not_begun_to_speak_has_twice_the_time(tmp_path: Path) -> None:
+    silence, speech = bytes(1600), clips.load("opening_hours").pcm[:32_000]
+    for words, patience_s in ((b"", 8), (speech, 4)):
+        message = Message(tmp_path, "c1", max_s=60, silence_s=4)
+        await message.add(words)
+        for _ in range(10 * patience_s - 5):
+            await message.add(silence)
+            assert not message.over.is_set()
+        for _ in range(10):
+            await message.add(silence)
+        assert message.over.is_set()
+        await message.finish(0.0)
+
+
 async def test_a_message_can_be_played_at_any_moment(tmp_path: Path) -> None:
     message = Message(tmp_path, "c1", max_s=60, silence_s=4)
     pcm = clips.load("opening_hours").pcm * 2

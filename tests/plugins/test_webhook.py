@@ -6,12 +6,14 @@ import gc
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from voiced_plugins import webhook
 from voiced_plugins._courier import Again, Done, Never
 from voiced_plugins._http import new_client
 from voiced_plugins._receiver import judge, sign, verify
-from voiced_plugins._spool import Item, Stored
+from voiced_plugins._spool import Item, Spool, Stored
 from voiced_plugins.dtmf import Dtmf
 from voiced_plugins.transcript import Transcript
 from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings
@@ -35,6 +37,7 @@ from voiced_plugins.webhook import Deliveries, Webhook, WebhookSettings
 from tests.cutting import cut_off, left_behind
 from tests.plugins.digits import shows
 from tests.plugins.sounds import a_wav
+from tests.plugins.standin import StandInCall
 from tests.plugins.together import call_with_all
 from tests.plugins.webserver import Answer, Request, WebServer, serving
 from voiced.config import ConfigError, load
@@ -282,6 +285,36 @@ async def test_a_receiver_that_hangs_does_not_hold_up_the_call(tmp_path: Path) -
         # The next wait for it; it is tried once more, when the service ends.
         assert [each["sequence"] for each in told(server)] == [1] * len(server.requests)
         assert len(server.requests) <= 2
+
+
+async def test_the_end_of_a_call_waits_until_its_last_event_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that is killed right after a call has lost nothing of it; it does not wait long."""
+    slow, add = threading.Event(), Spool.add
+
+    def slowly(spool: Spool, items: Any) -> int:
+        slow.wait(10)
+        return add(spool, items)
+
+    service = service_in(tmp_path, "http://127.0.0.1:9/")
+    await service.open()
+    assert service.courier is not None
+    summary = Summary("a", "done", 0.0, 1.0, 1, 1, (), {}, {}, None, (), {})
+    monkeypatch.setattr(Spool, "add", slowly)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(service.run)
+        plugin = Webhook(StandInCall(nursery), service.config, service)
+        with trio.move_on_after(0.3) as waited:
+            await plugin.on_call_over(summary)
+        assert waited.cancelled_caught
+        slow.set()
+        await plugin.on_call_over(summary)
+        with closing(sqlite3.connect(tmp_path / "spool.sqlite")) as database:
+            (kept,) = database.execute("SELECT count(*) FROM item").fetchone()
+        assert kept == 2
+        nursery.cancel_scope.cancel()
+    await service.close()
 
 
 # ---- a receiver that fails ----
