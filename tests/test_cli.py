@@ -207,3 +207,15 @@ def test_simulate_refuses_impossible_options_and_unreachable_daemons() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     assert run("simulate", "--url", f"http://127.0.0.1:{port}").exit_code == 1
+
+
+@pytest.mark.parametrize("mode", [["-X", "utf8=0"], ["-I"], []])
+def test_a_locale_whose_names_are_not_utf8(tmp_path: Path, mode: list[str]) -> None:
+    """Files are found all the same; who insists on another mode is not asked for ever."""
+    file = tmp_path / "ayar_\u0131_\u53d7\u4ed8.toml"
+    file.write_text("[daemon]\nmax_calls = 3\n", "utf-8")
+    command = [sys.executable, *mode, "-m", "voiced", "check", "-c", str(file)]
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b": ok; " in done.stdout

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import os
 import sys
 from importlib import import_module
 from typing import Final
@@ -63,6 +64,19 @@ class _LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _with_utf8_names() -> None:
+    """Begin anew in the UTF-8 mode of Python (PEP 540) where files' names would be something else.
+
+    Those in a configuration are UTF-8, as on most disks, in any locale; the terminal keeps its own.
+    """
+    if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions:
+        return
+    terminal = getattr(sys.stdout, "encoding", None) or "utf-8"
+    environ = {"PYTHONIOENCODING": terminal, **os.environ}
+    arguments = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+    os.execve(sys.executable, arguments, environ)  # noqa: S606
+
+
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,6 +85,7 @@ class _LazyGroup(click.Group):
 @click.version_option(__version__, "-V", "--version", message="voiced %(version)s")
 def main() -> None:
     """Run the command that is named next."""
+    _with_utf8_names()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What a terminal of another locale cannot show is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")

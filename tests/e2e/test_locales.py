@@ -178,8 +178,11 @@ LATIN_5 = {
 
 
 async def test_a_locale_with_eight_bits_costs_no_word(tmp_path: Path) -> None:
-    """The log is UTF-8 all the same; commands escape what their terminal cannot show."""
-    file = configuration(tmp_path / "ascii", "json")
+    """Nor a file: the log and the names on the disk are UTF-8 all the same.
+
+    Commands escape what their terminal cannot show.
+    """
+    file = configuration(tmp_path / "ı受", "json")
     ask = partial(command, file, LATIN_5)
     async with running(file, environment(LATIN_5)) as daemon, trio.open_nursery() as nursery:
         script = Script("ascii", "", (*HEARS, Pause(60_000)))
@@ -203,3 +206,5 @@ async def test_a_locale_with_eight_bits_costs_no_word(tmp_path: Path) -> None:
         assert NAME.replace("受付", ascii("受付")[1:-1]) in await ask("calls")
         await ask("hangup", "last")
     assert NAME in "\n".join(daemon.lines)
+    (paper,) = daemon.state_dir.rglob("*.txt")
+    assert WORDS["goodbye_tr"] in paper.read_text("utf-8")
