@@ -42,7 +42,7 @@ def _parse(raw: msgspec.Raw) -> TokenUsage | None:
 def response_usage(raw: msgspec.Raw) -> Usage | None:
     """Tokens of one response; None where the server does not tell.
 
-    A total without details is counted as text, the cheaper kind on every list.
+    What a total has beyond its details counts as text, the cheaper kind on every list.
     """
     usage = _parse(raw)
     if usage is None:
@@ -50,13 +50,21 @@ def response_usage(raw: msgspec.Raw) -> Usage | None:
     given, made = usage.input_token_details, usage.output_token_details
     cached = given.cached_tokens_details if given else None
     return Usage(
-        text_in=(given.text_tokens if given else usage.input_tokens) or 0,
+        text_in=_text(usage.input_tokens, given),
         audio_in=(given.audio_tokens if given else 0) or 0,
         cached_text_in=(cached.text_tokens if cached else 0) or 0,
         cached_audio_in=(cached.audio_tokens if cached else 0) or 0,
-        text_out=(made.text_tokens if made else usage.output_tokens) or 0,
+        text_out=_text(usage.output_tokens, made),
         audio_out=(made.audio_tokens if made else 0) or 0,
     )
+
+
+def _text(total: int | None, details: TokenDetails | None) -> int:
+    if details is None:
+        return total or 0
+    if details.text_tokens is None:
+        return max(0, (total or 0) - (details.audio_tokens or 0))
+    return details.text_tokens
 
 
 def transcription_usage(raw: msgspec.Raw) -> Usage | None:
