@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ssl
 from collections.abc import Iterator
 
@@ -14,6 +15,12 @@ from voiced.record import CallRecord
 
 settings.register_profile("voiced", deadline=None)  # how busy the machine is proves nothing
 settings.load_profile("voiced")
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests and their modules are not looked through again by each collection."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
