@@ -1,0 +1,25 @@
+"""What takes real time is in a lane of `tests/run`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lanes import LANES, lane_of
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("name", [name for lane in LANES for name in lane])
+def test_each_name_is_of_something(name: str) -> None:
+    assert list(ROOT.glob(f"{name.rstrip('/')}*"))
+
+
+def test_whoever_plays_with_a_daemon_is_in_one() -> None:
+    daemons = re.compile(r"^from tests\.(e2e|interop)\b", re.MULTILINE)
+    for module in sorted((ROOT / "tests").rglob("test_*.py")):
+        if daemons.search(module.read_text("utf-8")):
+            name = module.relative_to(ROOT).as_posix()
+            assert lane_of(f"{name}::test") is not None, name
