@@ -4,10 +4,10 @@
     folder = "/srv/recordings"
     keep_days = 90
 
-A file grows while its call lasts and can be played at any moment, after a crash too. Until its end
-it is called `….part.wav`. At the end the journal has, as facts of the call, `recording` (the
-path), `recording_bytes` and `recording_ms`; `recording_paused_ms` and `recording_ended` where there
-is something to say.
+A file grows while its call lasts and can be played at any moment, after a crash too, which costs
+its last 5 s. Until its end it is called `….part.wav`. At the end the journal has, as facts of the
+call, `recording` (the path), `recording_bytes` and `recording_ms`; `recording_paused_ms` and
+`recording_ended` where there is something to say.
 """
 
 from __future__ import annotations
@@ -325,6 +325,13 @@ class Recorder(Plugin):
             except OSError as error:
                 self.call.log.error("recording not removed", path=str(path), error=str(error))
         call = self.call
+        call.log.info(
+            "call recorded",
+            path=None if path is None else str(path),
+            bytes=made.size,
+            duration_ms=made.duration_ms,
+            late_ms=made.late_ms,
+        )
         if path is not None:
             call.set_fact("recording", str(path))
         call.set_fact("recording_bytes", made.size)
@@ -333,13 +340,6 @@ class Recorder(Plugin):
             call.set_fact("recording_paused_ms", made.paused_ms)
         if made.ended is not None:
             call.set_fact("recording_ended", made.ended)
-        call.log.info(
-            "call recorded",
-            path=None if path is None else str(path),
-            bytes=made.size,
-            duration_ms=made.duration_ms,
-            late_ms=made.late_ms,
-        )
 
 
 async def _use(act: Callable[[], str], _: Mapping[str, Any]) -> str:

@@ -28,6 +28,10 @@ MAX_TASKS: Final = 64
 """Of one plugin in one call: those that wait for keys, clips and answers are a handful; beyond it a
 plugin floods."""
 
+MAX_OWN: Final = 48
+"""Facts, and tools, of one plugin: of the 64 that a call has a flood leaves some to the others, who
+say with theirs where a recording is."""
+
 TEXT_CHARS: Final = 64_000
 TEXT_S: Final = 60
 """What one plugin may put into a conversation: as much as an agent's instructions, each minute."""
@@ -46,6 +50,8 @@ class Acting:
         self._plugin = plugin
         self._log = call.record.log.bind(plugin=plugin)
         self._tasks = 0  # that run
+        self._facts: set[str] = set()
+        self._tools = 0
         self._hangs_up = False
         self._room, self._room_at = float(TEXT_CHARS), trio.current_time()
 
@@ -213,10 +219,15 @@ class Acting:
 
     def set_fact(self, name: str, value: Json) -> None:
         """Note something in the call's journal row."""
+        if name not in self._facts and len(self._facts) >= MAX_OWN:
+            raise ValueError(f"a plugin has at most {MAX_OWN} facts in a call")
         self._call.record.set_fact(name, value)
+        self._facts.add(name)
 
     def register_tool(self, tool: Tool) -> None:
         """Let the model call `tool` from now on."""
+        if self._tools >= MAX_OWN:
+            raise ValueError(f"a plugin has at most {MAX_OWN} tools in a call")
         handler = tool.handler
 
         async def reported(arguments: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
@@ -233,6 +244,7 @@ class Acting:
                 raise RuntimeError(described(left)) from left
 
         self._call.register_tool(dataclasses.replace(tool, handler=reported))
+        self._tools += 1
 
     async def run_tool(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Run a tool that any plugin has registered."""

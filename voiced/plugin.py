@@ -351,13 +351,16 @@ class Call(Protocol):
         """
 
     def set_fact(self, name: str, value: Json) -> None:
-        """Note something in the call's journal row; at most 64 facts of 4,096 characters.
+        """Note something in the call's journal row; at most 48 facts of 4,096 characters.
 
         Raises ValueError beyond that, and for a value that is no text, number, bool or None.
         """
 
     def register_tool(self, tool: Tool) -> None:
-        """Let the model call `tool` from now on. Raises ValueError for a name that is taken."""
+        """Let the model call `tool` from now on; at most 48.
+
+        Raises ValueError beyond that, and for a name that is taken.
+        """
 
     async def run_tool(self, name: str, arguments: Mapping[str, Any]) -> str:
         """Run a tool that any plugin has registered. Raises KeyError, or what the tool raises."""

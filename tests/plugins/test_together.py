@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import structlog
 import trio
 from voiced_plugins.dtmf import Dtmf
 from voiced_plugins.prompts import Prompts, PromptService
+from voiced_plugins.recorder import Recorder
 from voiced_plugins.tools import Tools
 from voiced_plugins.voicemail import Voicemail
 
@@ -22,6 +23,7 @@ from tests.plugins.sounds import a_wav
 from tests.plugins.together import call_with_all
 from tests.plugins.webserver import Answer, serving
 from voiced import clips
+from voiced.acting import MAX_OWN
 from voiced.audio import pcm_to_ulaw
 from voiced.config import ConfigError, load
 from voiced.config.types import Agent
@@ -297,3 +299,44 @@ async def test_a_tool_that_fails_does_not_say_the_secret_digits_it_got() -> None
             call.failures.clear()
     assert "ValueError" in repr(logs)
     assert not shows(repr(logs), "8273")
+
+
+# ---- one that takes what there is ----
+
+
+class Greedy(Plugin):
+    """Takes as many tools and facts as it gets."""
+
+    refused: list[str] = []  # noqa: RUF012 - what a test looks at
+
+    async def on_call_start(self) -> None:
+        self._flood(lambda n: self.call.register_tool(Tool(f"tool_{n}", "Nothing.", self._nothing)))
+        self._flood(lambda n: self.call.set_fact(f"fact_{n}", n))
+        self.call.set_fact("fact_1", "one of its own can be said anew")
+
+    def _flood(self, act: Callable[[int], None]) -> None:
+        try:
+            for number in range(1000):
+                act(number)
+        except ValueError as error:
+            self.refused.append(str(error))
+
+    async def _nothing(self, arguments: Mapping[str, Any]) -> None: ...
+
+
+async def test_a_greedy_plugin_leaves_tools_and_facts_to_the_others() -> None:
+    Greedy.refused = []
+    tools = {"transfer": {"sales": "+4930123456"}}
+    plugins: list[tuple[type[Plugin], Mapping[str, Any]]] = [(Greedy, {}), (Tools, tools)]
+    async with call_with_all([*plugins, (Recorder, {"min_free_mb": 0})]) as call:
+        assert len(call.tools) == MAX_OWN + 2
+        assert {"end_call", "transfer"} <= set(call.tools)
+        await call.caller_says("Good morning.")
+        await call.hang_up()
+    facts = call.summary.facts
+    assert len([name for name in facts if name.startswith("fact_")]) == MAX_OWN
+    assert facts["fact_1"] == "one of its own can be said anew"
+    assert int(str(facts["recording_ms"])) >= 1000
+    assert Greedy.refused == [
+        f"a plugin has at most {MAX_OWN} {what} in a call" for what in ("tools", "facts")
+    ]
