@@ -1,21 +1,30 @@
 """Whatever plugins, tools, carriers and engines do to a call, in whatever order: it lives and ends.
 
 Illegal changes of state raise here, as everywhere in tests; so does a task of the call that fails.
+What the caller must have heard is known by the telephone's own tape (`Tape`), which knows nothing
+of the ledger: on hold nothing, of an answer its beginning without a hole, of its words as much.
 """
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections import Counter
+from collections.abc import Sequence
 from contextlib import AsyncExitStack, suppress
+from random import Random
 from typing import Any, Final
+from weakref import ref
 
 import structlog.testing
 import trio
 import trio.testing
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, currently_in_test_context, event, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg
 from tests.test_call_properties import LedgerJournal, consistent
+from tests.test_call_words import at_once
 from voiced.call import MEDIA_TIMEOUT_S, Call, Services
 from voiced.config.types import Agent
 from voiced.engine import (
@@ -37,17 +46,22 @@ from voiced.engine import (
 from voiced.formats import PCMU_8K
 from voiced.hooks.calls import CallHooks
 from voiced.hooks.enabled import Enabled
-from voiced.leg import Transferred, Unsupported
+from voiced.leg import Held, LegEvent, Transferred, Unsupported
 from voiced.plugin import Audio, Greeting, Playing, Plugin, Settings, Tool
 from voiced.prompts import Prompts
 from voiced.states import CallState
 from voiced.talk.ending import GOODBYE_LIMIT_S, LET_FINISH_S
+from voiced.talk.fading import FADE_MS
+from voiced.talk.greeting import LOCAL
+from voiced.transcript import heard_text
 
 PROMPTS: Final = Prompts()  # converted once
 CLIP: Final = Audio(b"\x55" * 4000, PCMU_8K, "Half a second.")
 TRANSFER_S: Final = 3.0
 TOOL_S: Final = 2.0
 REST_S: Final = 20.0
+SAID: Final = "what was said, word by word"
+RISE: Final = FADE_MS * PCMU_8K.bytes_per_ms
 
 MODEL = ("ready", "speech", "silence", "commit", "begin", "item", "done", "end", "words", "tool")
 LINKS = ("reconnecting", "resumed", "fallback", "lost")
@@ -84,15 +98,93 @@ class Hand(Plugin):
         self.config.heard += len(payload)
 
 
+def note(text: str) -> None:
+    """What has happened, for hypothesis' statistics."""
+    if currently_in_test_context():
+        event(text)
+
+
+def sound(item: str, size: int) -> bytes:
+    """An item's audio: no two places of it are alike that chunks could mistake, nor two items."""
+    return (Random(item).randbytes(509) * (size // 509 + 1))[:size]
+
+
+class Tape(FakeLeg):
+    """A telephone that keeps what was heard in it."""
+
+    def __init__(self, play: Play) -> None:
+        super().__init__()
+        self._play = play
+        self.held = self.transferring = False
+        self.heard_of: dict[str, int] = {}  # of the model's items, bytes, until the last clear
+        self._pieces: list[tuple[str, int]] = []  # sent since then: item, bytes
+        self._rises = 0  # bytes that may still rise from silence, after a pause
+
+    async def receive(self) -> Sequence[LegEvent]:
+        events = await super().receive()
+        for each in events:
+            if isinstance(each, Held):
+                self.held = each.held
+        return events
+
+    def send(self, payload: bytes) -> None:
+        call = self._play.call
+        if call.record.state is not CallState.ENDING:
+            assert not self.held, "nobody listens"
+            assert not self.transferring, "nobody listens any more"
+        talk = call._conversation
+        confirming = None if talk is None else talk.dialogue.turns.confirming
+        assert confirming is None or not confirming.pending, "the caller may be speaking"
+        super().send(payload)
+        chunk = call.voice.playout.next_chunk(1)
+        assert chunk is not None
+        item = chunk.item_id
+        if not item.startswith(LOCAL):
+            at = self.heard_of.get(item, 0) + sum(n for i, n in self._pieces if i == item)
+            whole = sound(item, at + len(payload))
+            risen = min(self._rises, len(payload))
+            assert payload[risen:] == whole[at + risen :], "a hole, or said twice"
+        self._rises = max(0, self._rises - len(payload))
+        self._pieces.append((item, len(payload)))
+
+    def clear(self) -> int:
+        heard = super().clear()
+        self._settle(heard)
+        self._rises = RISE
+        return heard
+
+    def _settle(self, heard: int) -> None:
+        for item, size in self._pieces:
+            part = min(size, heard)
+            heard -= part
+            if part:
+                self.heard_of[item] = self.heard_of.get(item, 0) + part
+        self._pieces.clear()
+
+    async def transfer(self, target: str) -> Transferred:
+        self.transferring = True
+        try:
+            return await super().transfer(target)
+        finally:
+            self.transferring = False
+
+    async def hang_up(self) -> None:
+        await super().hang_up()
+        self._settle(self.heard())
+
+
 class Play:
     """One script, on a clock of its own."""
 
-    def __init__(self, agent: Agent, greets: int) -> None:
+    def __init__(self, agent: Agent, greets: int, *, batches: bool = False) -> None:
+        """With `batches` the model tells all that there is at a time, as sockets are read."""
+        self.batches = batches
         self.hands: list[Any] = []
         self.greets = greets
         self.heard = 0
         self.engine = FakeEngine()
-        self.leg = FakeLeg()
+        self.leg = Tape(self)
+        self.given: dict[str, int] = {}  # bytes of each item that the model made
         self.leg.outcome = self.transferred  # type: ignore[method-assign]
         self.well = False
         self.attached = self.lost = self.answering = False
@@ -118,7 +210,10 @@ class Play:
 
     def emit(self, *events: Any) -> None:
         if not self.lost:
-            self.engine.sessions[-1].emit(*events)
+            session = self.engine.sessions[-1]
+            if self.batches and session.receive.__name__ != "all_at_once":
+                at_once(session)
+            session.emit(*events)
 
     async def act(self, word: str) -> None:
         call, leg, emit = self.call, self.leg, self.emit
@@ -141,9 +236,13 @@ class Play:
                 self.answering = True
                 emit(ResponseStarted(f"r{self.answers}"))
             case "item" if self.answering:
-                emit(AgentAudio(answer, f"a{answer}", 0, b"\x21" * 8000))
+                before = self.given.get(f"a{answer}", 0)
+                self.given[f"a{answer}"] = before + 8000
+                emit(
+                    AgentAudio(answer, f"a{answer}", 0, sound(f"a{answer}", before + 8000)[before:])
+                )
             case "done" if self.answering:
-                emit(AgentTranscript(f"a{answer}", "what was said", final=True))
+                emit(AgentTranscript(f"a{answer}", SAID, final=True))
                 emit(AgentAudioDone(answer, f"a{answer}"))
             case "end":
                 self.answering = False
@@ -230,10 +329,12 @@ class Play:
                 await trio.sleep(1)
         if self.over():
             return
-        event("one more turn")
+        note("one more turn")
         self.turns += 1000
         for word in ("speech", "silence", "commit", "begin", "item", "done", "end"):
             await self.act(word)
+            if word == "speech":  # the rest is not told with it
+                await trio.testing.wait_all_tasks_blocked()
         await trio.sleep(1.5)
         item = f"ar{self.answers}"
         if not self.over():
@@ -244,6 +345,19 @@ class Play:
     def quiet(self) -> bool:
         call, transferring = self.call, self.call.record.state is CallState.TRANSFERRING
         return call.voice.playout.idle and not transferring and not call.toolbox.running
+
+    def said_as_heard(self) -> None:
+        """The journal has of every answer that was written down what the tape has of it."""
+        playout, transcript = self.call.voice.playout, self.call.record.transcript
+        for item in self.given:
+            entry = transcript.get(item)
+            heard, received = self.leg.heard_of.get(item, 0) // 8, playout.received_ms(item)
+            assert heard == playout.heard_ms(item)
+            if received and entry is not None:
+                assert entry.text in ("", heard_text(SAID, heard, received))
+                assert entry.text or not entry.final or not heard_text(SAID, heard, received)
+                assert entry.cut == (playout.was_cut(item) and heard < received) or not heard
+                note("cut" if entry.cut else "whole")
 
     def over(self) -> bool:
         record = self.call.record
@@ -285,9 +399,13 @@ PRELUDES = st.sampled_from([(), ("attach", "ready"), ("ready", "attach"), ("atta
 
 
 async def play(
-    agent: Agent, greets: int, prelude: tuple[str, ...], script: list[tuple[str, float]]
-) -> None:
-    p = Play(agent, greets)
+    agent: Agent,
+    greets: int,
+    prelude: tuple[str, ...],
+    script: list[tuple[str, float]],
+    batches: bool = False,
+) -> Call:
+    p = Play(agent, greets, batches=batches)
     async with trio.open_nursery() as nursery:
         p.nursery = nursery
         nursery.start_soon(p.call.run)
@@ -300,7 +418,7 @@ async def play(
             await trio.testing.wait_all_tasks_blocked()
             consistent(p.call.voice.playout)
             if p.call.record.state is CallState.SPEAKING:
-                event("spoke")
+                note("spoke")
         while p.taken:
             await p.taken.pop().aclose()
         await p.converse()
@@ -318,7 +436,9 @@ async def play(
     assert p.leg.hung_up == p.attached
     assert not p.call.clipboard._unread
     assert not p.call.clipboard._unheard
-    event(f"reason {record.reason}")
+    p.said_as_heard()
+    note(f"reason {record.reason}")
+    return p.call
 
 
 @settings(
@@ -326,12 +446,85 @@ async def play(
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(AGENTS, st.integers(0, 2), PRELUDES, SCRIPTS)
+@given(AGENTS, st.integers(0, 2), PRELUDES, SCRIPTS, st.booleans())
 def test_every_call_with_plugins_lives_and_ends(
-    agent: Agent, greets: int, prelude: tuple[str, ...], script: list[tuple[str, float]]
+    agent: Agent,
+    greets: int,
+    prelude: tuple[str, ...],
+    script: list[tuple[str, float]],
+    batches: bool,
 ) -> None:
     with structlog.testing.capture_logs() as logs:
         clock = trio.testing.MockClock(autojump_threshold=0)
-        trio.run(play, agent, greets, prelude, script, clock=clock)
+        trio.run(play, agent, greets, prelude, script, batches, clock=clock)
     wrong = [line for line in logs if line["log_level"] == "error" and "blocked_ms" not in line]
     assert not wrong, wrong
+
+
+SOAKED: Final = 100
+"""Calls, the first half of which fill every cache there is."""
+
+MAX_LEFT: Final = 2048  # bytes a call: a reference that is kept keeps fifty times as much
+
+
+def drawn(rng: Random) -> tuple[Agent, int, tuple[str, ...], list[tuple[str, float]], bool]:
+    """A call like those that hypothesis draws, but long, and with all that there is in it."""
+    agent = Agent(
+        greeting=rng.choice(["", "Greet."]),
+        barge_in=rng.choice(["immediate", "confirm", "off"]),
+        farewell_text=rng.choice([None, "Bye!"]),
+        silence_prompt_s=rng.choice([0.0, 3.0]),
+        silence_hangup_s=rng.choice([0.0, 30.0]),
+        max_duration_s=rng.choice([20.0, 120.0]),
+        transfer_when_lost=rng.choice([None, "+49301"]),
+    )
+    turn = ("speech", "silence", "commit", "words", "begin", "item", "item", "done", "end")
+    others = (*MODEL, *CARRIER[1:5], *ACTS, *LINKS[:3], "transfer")
+    script: list[tuple[str, float]] = []
+    for _ in range(rng.randint(1, 5)):
+        script += [(word, rng.choice([0.0, 0.02, 0.4])) for word in turn]
+        script += [
+            (rng.choice(others), rng.choice([0.0, 0.02, 1.0])) for _ in range(rng.randint(0, 4))
+        ]
+    if rng.random() < 0.7:
+        script.append((rng.choice((*ENDS, *CARRIER[5:], "lost")), 1.0))
+    return agent, rng.randint(0, 2), ("attach", "ready"), script, rng.random() < 0.5
+
+
+async def soak(seed: int, logs: list[Any]) -> tuple[Counter[str], int]:
+    """Many calls one after the other; returns how they ended, and the bytes that each has left.
+
+    `play` judges each by its tape; here it is that nothing of one outlives it.
+    """
+    rng, reasons = Random(seed), Counter[str]()
+    gone: list[ref[Call]] = []
+    before = trio.lowlevel.current_statistics().tasks_living
+    base = 0
+    for number in range(SOAKED):
+        call = await play(*drawn(rng))
+        reasons[str(call.record.reason)] += 1
+        gone.append(ref(call))
+        del call
+        assert trio.lowlevel.current_statistics().tasks_living == before
+        if number % 25 == 24:
+            wrong = [line for line in logs if line["log_level"] == "error"]
+            assert not [line for line in wrong if "blocked_ms" not in line]
+            logs.clear()
+            gc.collect()
+            assert not [each for each in gone if each() is not None]
+            if number < SOAKED // 2:
+                base = tracemalloc.get_traced_memory()[0]
+    left = tracemalloc.get_traced_memory()[0] - base
+    return reasons, left // (SOAKED // 2)
+
+
+def test_many_calls_leave_nothing() -> None:
+    tracemalloc.start()
+    try:
+        with structlog.testing.capture_logs() as logs:
+            clock = trio.testing.MockClock(autojump_threshold=0)
+            reasons, left = trio.run(soak, 5, logs, clock=clock)
+    finally:
+        tracemalloc.stop()
+    assert left < MAX_LEFT
+    assert len(reasons) >= 6, reasons  # all sorts of ends were among them

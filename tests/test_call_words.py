@@ -256,7 +256,7 @@ async def test_two_answers_one_after_the_other_keep_their_words(autojump_clock: 
 def at_once(session: FakeSession) -> None:
     """Have the session tell all that there is, as a socket's read does."""
 
-    async def receive() -> Sequence[EngineEvent]:
+    async def all_at_once() -> Sequence[EngineEvent]:
         events = [await session._events.receive()]
         while True:
             try:
@@ -264,7 +264,7 @@ def at_once(session: FakeSession) -> None:
             except trio.WouldBlock:
                 return events
 
-    session.receive = receive  # type: ignore[method-assign]
+    session.receive = all_at_once  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["begun", "asked for"])
