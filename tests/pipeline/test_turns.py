@@ -6,7 +6,7 @@ import random
 import struct
 from collections.abc import Sequence
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiced.formats import PCM16_16K
@@ -36,6 +36,7 @@ class Told:
         return due
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.integers(400, 3000), min_size=2, max_size=6),
     st.integers(0, DETECTION_MS // 2),
@@ -69,3 +70,14 @@ def test_a_turn_is_what_was_said(gaps: list[int], late: int, longest: int, seed:
     assert [start for start, _ in found] == [start for start, _ in marks]
     for (_, end), (_, stop) in zip(found, marks, strict=True):
         assert stop <= end <= stop + late + 45
+
+
+def test_a_turn_that_was_found_too_late_begins_with_what_is_kept() -> None:
+    """At a whole millisecond, and so at a whole sample, whatever the pieces were."""
+    pcm = b"".join(struct.pack("<H", n) for n in range(3000 * 16))
+    turns = Turns(PCM16_16K, Told([(100, 2000)], 1000), prefix_ms=0, longest_ms=9000)
+    events = [event for at in range(0, len(pcm), 642) for event in turns.feed(pcm[at : at + 642])]
+    began, over = events
+    assert isinstance(over, Over)
+    assert 100 < began.at_ms <= 1100 - DETECTION_MS + 21
+    assert over.pcm16 == pcm[began.at_ms * BYTES_PER_MS : over.at_ms * BYTES_PER_MS]
