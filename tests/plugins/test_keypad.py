@@ -144,6 +144,13 @@ def test_a_number_ends_when_it_is_full_and_the_terminator_after_it_does_nothing(
     assert said(keypad.press("#", 2.6)) == [("wrong", None)]
 
 
+def test_a_terminator_that_comes_much_later_is_a_key_of_its_own() -> None:
+    keypad = collecting()
+    for key in "1234":
+        keypad.press(key, 1.0)
+    assert said(keypad.press("#", 60.0)) == [("wrong", None)]
+
+
 def test_a_number_ends_when_the_caller_stops() -> None:
     keypad = collecting()
     for at, key in enumerate("123"):

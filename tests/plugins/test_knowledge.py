@@ -127,8 +127,11 @@ async def test_a_folder_that_has_gone_since_stops_the_start(folder: Path, tmp_pa
         await made.open()
 
 
-async def test_a_start_that_is_given_up_waits_for_no_thread(folder: Path, tmp_path: Path) -> None:
+async def test_a_start_that_is_given_up_waits_for_no_thread(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A folder that takes a minute, as one on a slow disk: what was taken in stays."""
+    monkeypatch.setattr("voiced_plugins.knowledge._START_S", 600.0)
     for number in range(2000):
         (folder / f"{number:04}.md").write_text("# A heading\n" + "Some words. " * 600, "utf-8")
     made = service(folder, tmp_path / "state")

@@ -336,6 +336,24 @@ async def test_one_sequence_that_does_both_and_keys_that_are_too_slow(tmp_path: 
 # ---- limits and trouble ----
 
 
+@pytest.mark.parametrize("rate", [8000, 16000])
+async def test_there_is_one_recording_a_call(tmp_path: Path, rate: int) -> None:
+    settings = {"start": "consent", "tools": True, "max_duration_s": 2, "rate": rate}
+    async with staged(tmp_path, **settings) as stage:
+        await stage.plugin.on_call_start()
+        await stage.plugin.on_media()
+        await stage.call.run_tool("start_recording", {})
+        await stage.talk(3)
+        await stage.plugin._end(stage.call.media_ms)
+        await stage.call.run_tool("start_recording", {})
+        await stage.talk(3)
+        await stage.end()
+    (path,) = tmp_path.rglob("*.wav")
+    assert path == stage.file()
+    assert stage.call.facts["recording_ended"] == "max_duration"
+    assert 2000 <= sox_ms(path) <= 2001
+
+
 async def test_the_longest_recording(tmp_path: Path) -> None:
     async with staged(tmp_path, max_duration_s=2.5) as stage:
         await stage.plugin.on_media()

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from voiced_plugins._timeline import JOIN_MS, Timeline, Track
 
-from voiced.plugin import PCM16_8K, PCM16_16K, AudioFormat, Encoding, convert
+from voiced.plugin import PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat, Encoding, convert
 from voiced.talk.heard import CallerClock
 
 PCMU = AudioFormat(Encoding.PCMU, 8000)
@@ -43,6 +43,26 @@ def test_what_was_not_heard_is_silence() -> None:
 def test_mu_law_silence_is_zero_in_the_file() -> None:
     line = Timeline(PCMU, PCM16_8K, 2)
     assert line.take(1000) == bytes(32000)
+
+
+@pytest.mark.parametrize("target", [PCM16_8K, PCM16_16K, PCM16_24K], ids=str)
+def test_the_last_sound_is_kept_at_another_rate(target: AudioFormat) -> None:
+    """What the filters hold back comes at the end, a millisecond late at most."""
+    line = Timeline(PCM16_8K, target, 2)
+    line.caller.add(pcm(0, times=7996) + pcm(9000, times=4), 0)
+    left, _ = channels(line.take(700) + line.finish(1000))
+    assert 0 <= len(left) - target.rate <= target.rate // 1000
+    assert np.abs(left).max() > 4000
+
+
+def test_a_pause_that_is_over_is_forgotten() -> None:
+    line = Timeline(PCMU, PCM16_8K, 2)
+    for at in range(0, 10_000, 100):
+        line.pause(at)
+        line.resume(at + 50)
+        line.take(at)
+    assert len(line._pauses) <= 2
+    assert line.paused_ms == 99 * 50
 
 
 @given(st.lists(st.integers(1, 400), max_size=20))

@@ -100,6 +100,22 @@ async def test_a_caller_who_hangs_up_leaves_what_was_said(tmp_path: Path) -> Non
 
 
 @virtual_time
+async def test_a_message_that_is_asked_for_twice_is_taken_once(tmp_path: Path) -> None:
+    """By the model and by a key, say."""
+    async with call_with(Voicemail, {"folder": str(tmp_path), "beep": False}) as call:
+        await call.model_calls("take_message")
+        await be_quiet(call, 200)
+        await speak(call)
+        await call.call.toolbox.run("take_message", {})
+        await be_quiet(call, 200)
+        await speak(call)
+        await call.hang_up()
+    (path,) = messages(tmp_path)
+    assert call.summary.facts["voicemail_ms"] == read(path).duration_ms
+    assert read(path).duration_ms >= 2 * SPEECH_MS
+
+
+@virtual_time
 async def test_a_key_ends_a_message_and_others_do_nothing(tmp_path: Path) -> None:
     async with call_with(Voicemail, {"always": True, "folder": str(tmp_path)}) as call:
         await be_quiet(call, 600)
