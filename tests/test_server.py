@@ -351,7 +351,7 @@ async def test_connections_that_say_nothing_leave_nothing() -> None:
             with contextlib.suppress(trio.BrokenResourceError):
                 await stream.send_all(data)
             await stream.aclose()
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             while instance.server.accepted < 3 or instance.server.connections:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         assert open_files() == before
@@ -364,7 +364,7 @@ async def test_one_connection_too_many_is_closed_at_once() -> None:
         assert instance.server.refused == 1
         await first.aclose()
         await second.aclose()
-        with trio.fail_after(2):
+        with trio.fail_after(20):
             while instance.server.connections:
                 await trio.testing.wait_all_tasks_blocked(0.01)
         answer = await instance.say(LAST_REQUEST)

@@ -64,17 +64,17 @@ async def test_a_refusal_comes_with_its_body() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "message"),
+    ("answer", "message", "patience_s"),
     [
-        (b"HTTP/1.1 101 Sure\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "Accept"),
-        (b"SSH-2.0-x\r\n\r\n", "status line"),
-        (b"", "no WebSocket within"),
+        (b"HTTP/1.1 101 Sure\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n", "Accept", 20),
+        (b"SSH-2.0-x\r\n\r\n", "status line", 20),
+        (b"", "no WebSocket within", 0.05),
     ],
 )
-async def test_servers_that_speak_otherwise(answer: bytes, message: str) -> None:
+async def test_servers_that_speak_otherwise(answer: bytes, message: str, patience_s: float) -> None:
     async with raw_server(answer) as port:
         with pytest.raises(ConnectError, match=message):
-            await connect(f"ws://127.0.0.1:{port}/", connect_timeout=0.05)
+            await connect(f"ws://127.0.0.1:{port}/", connect_timeout=patience_s)
 
 
 async def test_nobody_there_and_wrong_certificates(server_tls: ssl.SSLContext) -> None:

