@@ -10,6 +10,9 @@ Hooks are told what happened; they do not hold the call up. Three are asked, and
 a shorter limit: `greeting`, `on_digit` and `on_tool_call`.
 
 Times are milliseconds since audio began to flow (`at_ms`), audio is bytes of `self.call.format`.
+
+It is one file, so that an author has one to read: settings and values first, then what a plugin may
+do (`Call`), what it keeps for the daemon's life (`Service`), and its hooks (`Plugin`).
 """
 
 from __future__ import annotations
