@@ -6,9 +6,9 @@ Positions are bytes of the leg's own format, counted from the leg's last `clear`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -22,6 +22,7 @@ __all__ = [
     "Leg",
     "LegClosed",
     "LegEvent",
+    "PlayingLeg",
     "Stopped",
     "Transferred",
     "Unsupported",
@@ -158,3 +159,15 @@ class Leg(Protocol):
 
     async def hang_up(self) -> None:
         """End the telephone call, not only its audio. Safe to call twice, and after the end."""
+
+
+@runtime_checkable
+class PlayingLeg(Leg, Protocol):
+    """A leg that plays what it is sent itself: what leaves it is what the caller hears, and when.
+
+    With any other the carrier plays, and `seconds_until` is the best that is known.
+    """
+
+    on_played: Callable[[bytes, float], None] | None
+    """Told of all audio as it leaves, in `format`, with the time at which its first sample does, on
+    Trio's clock; not of the silence in between. Called synchronously; must not block."""

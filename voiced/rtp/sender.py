@@ -44,6 +44,8 @@ class Sender:
         self._max_queued_ms = max_queued_ms
         self._queue: deque[bytes] = deque()
         self._at = 0  # in the first of the queue
+        self.played = b""
+        """Of the last packet, in the leg's format: the audio at its beginning, silence apart."""
         self._payload_type = 0
         self._encode: Callable[[bytes], bytes] | None = None
         self._step = 0  # ticks of a packet
@@ -97,13 +99,15 @@ class Sender:
         """The next packet time of audio, filled up with silence."""
         queue, size = self._queue, self._frame
         if not queue:
+            self.played = b""
             return self._silence
         first, at = queue[0], self._at
         end = at + size
         if end < len(first):
             self._at = end
             self.heard += size
-            return first[at:end]
+            self.played = first[at:end]
+            return self.played
         parts = []
         want = size
         while queue and want:
@@ -115,9 +119,8 @@ class Sender:
                 queue.popleft()
                 self._at = 0
         self.heard += size - want
-        if want:
-            parts.append(self._silence[size - want :])
-        return b"".join(parts)
+        self.played = b"".join(parts)
+        return self.played + self._silence[size - want :] if want else self.played
 
     # ---- the wire
 
@@ -129,6 +132,7 @@ class Sender:
         self._sequence = sequence + 1 & 0xFFFF
         payload_type = self._payload_type
         if self.keys.busy and self.event_type is not None:
+            self.played = b""
             key = self.keys.next(timestamp, step)
             if key is not None:
                 # The audio after a key is not contiguous with that before it.

@@ -67,6 +67,8 @@ class MediaStream:
         """
         at = now()
         self.on_media = on_media
+        self.on_played: Callable[[bytes, float], None] | None = None
+        """See `voiced.leg.PlayingLeg`; times are those that the RTP timestamps tell."""
         self._transport = transport
         self._now = now
         self._first_timeout_s = first_timeout_s
@@ -346,6 +348,8 @@ class MediaStream:
         to = self._latch.destination
         if self._sending and to is not None:
             data: bytes | None = sender.packet()
+            if self.on_played is not None and sender.played:
+                self.on_played(sender.played, grid.due)
             if self._srtp is not None and data is not None:
                 data = self._srtp.protect(data)
             if data is not None:

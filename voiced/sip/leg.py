@@ -136,6 +136,15 @@ class SipLeg:
         return figures
 
     @property
+    def on_played(self) -> Callable[[bytes, float], None] | None:
+        """See `voiced.leg.PlayingLeg`."""
+        return self._stream.on_played
+
+    @on_played.setter
+    def on_played(self, told: Callable[[bytes, float], None] | None) -> None:
+        self._stream.on_played = told
+
+    @property
     def _end(self) -> Ended | None:
         return self._ended
 

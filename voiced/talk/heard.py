@@ -5,14 +5,20 @@ Pure, on Trio's clock by argument. Costs nothing where nobody listens: then it d
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-__all__ = ["CallerClock", "Ears", "Overheard", "Reference"]
+from voiced.leg import Leg, PlayingLeg
+
+__all__ = ["CallerClock", "Ears", "Hearing", "Overheard", "Playing", "Reference", "Told"]
 
 SNAP_S: Final = 0.015
 """Pieces that follow each other so closely are one sound: carrier clocks are read in steps."""
+
+GAP_S: Final = 0.0001  # less than a sample: where we play ourselves, times are exact
 
 WINDOW_S: Final = 2.0
 """How long a carrier's clock is watched before a shift is believed: bursts after a stall are not
@@ -35,8 +41,101 @@ class Reference(Protocol):
         """What was to be heard after `at_s` will not be."""
 
 
+class Hearing(Protocol):
+    """Hears what the caller hears of us. The speaker says what it does, before it does more."""
+
+    def sent(self, payload: bytes, at_s: float, now: float) -> None:
+        """Audio goes to the leg and will be heard from `at_s` on."""
+
+    def settle(self, now: float) -> None:
+        """What has been heard by `now` is to be delivered."""
+
+    def cleared(self, heard: int, now: float) -> None:
+        """The leg's buffer was emptied when `heard` bytes of the generation had been played."""
+
+
+@dataclass(frozen=True, slots=True)
 class Ears:
-    """Hears what the caller hears: `deliver` gets each piece once it has been heard."""
+    """Who wants to know what the caller hears of us.
+
+    `deliver` gets it when it has been heard, the `reference` as soon as it is known.
+    """
+
+    bytes_per_s: int
+    sample_bytes: int
+    deliver: Callable[[bytes, float], None] | None = None
+    reference: Reference | None = None
+
+    def at(self, leg: Leg) -> Hearing:
+        """Begin to listen."""
+        if isinstance(leg, PlayingLeg):
+            playing = Playing(self.bytes_per_s, self.deliver, self.reference)
+            leg.on_played = playing.played
+            return playing
+        return Told(self.bytes_per_s, self.sample_bytes, self.deliver, self.reference)
+
+
+class Playing:
+    """Ears on a leg that plays itself (`voiced.leg.PlayingLeg`): `played` hears what leaves it.
+
+    Nothing is told ahead and nothing taken back, whatever held the leg up: a stall of ours, a key
+    that was pressed, a hold. `deliver` gets it as whoever listens in wants it, in larger pieces.
+    """
+
+    def __init__(
+        self,
+        bytes_per_s: int,
+        deliver: Callable[[bytes, float], None] | None = None,
+        reference: Reference | None = None,
+    ) -> None:
+        self._bytes_per_s = bytes_per_s
+        self._least = int(OVERHEARD_S * bytes_per_s)
+        self._deliver = deliver
+        self._reference = reference
+        self._end: float | None = None  # of what was heard last
+        self._pieces: list[bytes] = []  # of less than `OVERHEARD_S`
+        self._size = 0
+        self._since = 0.0
+
+    def played(self, payload: bytes, at_s: float) -> None:
+        """A piece leaves now, and its first sample is heard at `at_s`."""
+        end = self._end
+        if end is None or abs(at_s - end) > GAP_S:
+            self.settle(at_s)
+            if end is not None and self._reference is not None:
+                self._reference.cleared(end)  # what comes does not adjoin
+        self._end = at_s + len(payload) / self._bytes_per_s
+        if self._reference is not None:
+            self._reference.played(payload, at_s)
+        if self._deliver is not None:
+            if not self._pieces:
+                self._since = at_s
+            self._pieces.append(payload)
+            self._size += len(payload)
+            if self._size >= self._least:
+                self.settle(at_s)
+
+    def sent(self, payload: bytes, at_s: float, now: float) -> None:
+        """See `Hearing`: it is heard when it leaves."""
+
+    def settle(self, now: float) -> None:
+        """See `Hearing`."""
+        if self._pieces and self._deliver is not None:
+            payload, self._size = b"".join(self._pieces), 0
+            self._pieces.clear()
+            self._deliver(payload, self._since)
+
+    def cleared(self, heard: int, now: float) -> None:
+        """See `Hearing`: what did not leave was never heard of."""
+        self.settle(now)
+
+
+class Told:
+    """Ears on a leg whose carrier plays: what was sent is heard when the play clock says.
+
+    `deliver` gets each piece once it has been heard, the `reference` as soon as it is sent. Where
+    the carrier turns out to play later than it was told, what is unheard is told anew.
+    """
 
     def __init__(
         self,
@@ -54,18 +153,38 @@ class Ears:
         self._position = 0
         self._end = 0.0
 
-    def sent(self, payload: bytes, at_s: float) -> None:
-        """Audio has gone to the carrier and will be heard from `at_s` on."""
-        if abs(at_s - self._end) < SNAP_S:
+    def sent(self, payload: bytes, at_s: float, now: float) -> None:
+        """See `Hearing`."""
+        by = at_s - self._end
+        if abs(by) < SNAP_S and (at_s > now or by < 0):  # the carrier has not run dry
             at_s = self._end
+        elif self._pieces and self._end > now:  # nor here: it plays later or sooner than was told
+            self._move(by, now)
+        elif self._position and self._reference is not None:
+            self._reference.cleared(self._end)  # what comes does not adjoin
         self._pieces.append((self._position, at_s, payload))
         self._position += len(payload)
         self._end = at_s + len(payload) / self._bytes_per_s
         if self._reference is not None:
             self._reference.played(payload, at_s)
 
+    def _move(self, by: float, now: float) -> None:
+        """What is unheard at `now` will be heard `by` seconds later than it was told."""
+        moved = [(start, at_s + by, payload) for start, at_s, payload in self._pieces]
+        self._pieces = deque(moved)
+        if self._reference is None:
+            return
+        self._reference.cleared(now)
+        for _, at_s, payload in moved:
+            heard = self._whole(max(0.0, now - at_s) * self._bytes_per_s)
+            if heard < len(payload):
+                self._reference.played(payload[heard:], at_s + heard / self._bytes_per_s)
+
+    def _whole(self, size: float) -> int:
+        return math.ceil(round(size, 3) / self._sample_bytes) * self._sample_bytes
+
     def settle(self, now: float) -> None:
-        """Deliver what has been heard by now."""
+        """See `Hearing`."""
         while self._pieces:
             _, at_s, payload = self._pieces[0]
             if at_s + len(payload) / self._bytes_per_s > now:
@@ -75,7 +194,7 @@ class Ears:
                 self._deliver(payload, at_s)
 
     def cleared(self, heard: int, now: float) -> None:
-        """The carrier's buffer was emptied when `heard` bytes of the generation had been played."""
+        """See `Hearing`."""
         until = now
         for start, at_s, payload in self._pieces:
             part = max(0, min(heard - start, len(payload)))

@@ -16,7 +16,7 @@ import trio
 from voiced.leg import Leg, LegClosed
 from voiced.playout import Chunk, Cut, Playout
 from voiced.talk.fading import fade_in, fade_samples
-from voiced.talk.heard import Ears
+from voiced.talk.heard import Ears, Hearing
 
 __all__ = ["Listener", "Speaker"]
 
@@ -54,7 +54,7 @@ class Speaker:
     ) -> None:
         self._playout = playout
         self._leg = leg
-        self._ears = ears
+        self._ears = None if ears is None else ears.at(leg)
         self._chunk = CHUNK_MS * leg.format.bytes_per_ms
         # Less than two pieces of lead would let the carrier run dry while the next is on its way.
         self._lead = max(lead_ms * leg.format.bytes_per_ms, 2 * self._chunk)
@@ -193,11 +193,11 @@ class Speaker:
         self._risen = risen if risen < fade_samples(form) else None
         return faded
 
-    def _listen(self, ears: Ears, payload: bytes) -> None:
+    def _listen(self, ears: Hearing, payload: bytes) -> None:
         """Tell the ears when what is sent now will be heard."""
         now = trio.current_time()
         ears.settle(now)
-        ears.sent(payload, now + self._leg.seconds_until(self._leg.sent()))
+        ears.sent(payload, now + self._leg.seconds_until(self._leg.sent()), now)
 
     async def _room(self) -> None:
         """Wait until another piece may go out without more than the lead being unheard.
