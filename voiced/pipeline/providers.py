@@ -11,7 +11,8 @@ connection, a loaded model) is kept there, and `service.config` is the table `[p
 `stream` methods are async generators. They are closed as soon as the caller interrupts, at a
 `yield` or at an `await`; what they hold belongs into `async with` or `try`/`finally`. They must not
 `yield` inside a nursery or a cancel scope. No step needs a time limit of its own: one that gives
-nothing for `timeout_s` is cancelled, tried once more, and then counts as lost.
+nothing for `timeout_s` is cancelled and tried once more. Where nothing is heard of an answer for
+the longest `timeout_s` of the three, this session counts as lost.
 """
 
 from __future__ import annotations
@@ -134,6 +135,7 @@ class Chat(Protocol):
     ) -> AsyncGenerator[ChatPiece, None]:
         """Yield the answer's text in pieces, as early as possible, and requests for tools.
 
+        A line's end before a request has what goes before it spoken while the request is written.
         At most one `Usage`, and an `Ended` where it applies, come last. Raises ProviderError.
         """
 
@@ -148,8 +150,9 @@ class TextToSpeech(Protocol):
     def stream(self, text: str, *, voice: str, language: str | None) -> AsyncGenerator[bytes, None]:
         """Yield the sound of one sentence as mono PCM16 at `rate`, as early as possible.
 
-        Pieces may be cut anywhere, even within a sample. At most two run at a time for one call.
-        Raises ProviderError.
+        Pieces are bytes or any buffer, and may be cut anywhere, even within a sample. A sentence
+        without any sound counts as refused. At most two run at a time for one call. Raises
+        ProviderError.
         """
 
 
