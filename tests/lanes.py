@@ -14,11 +14,11 @@ from typing import Any, Final
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-__all__ = ["LANES", "lane_of"]
+__all__ = ["LANES", "OUTSIDE", "place_of"]
 
 LANES: Final = (
     ("tests/e2e/test_failover", "tests/e2e/test_languages.py"),
-    ("tests/e2e/",),
+    ("tests/e2e/", "tests/e2e/test_confirm"),
     (
         "tests/commands/test_greeting.py",
         "tests/commands/test_plugins.py",
@@ -36,25 +36,33 @@ LANES: Final = (
         "tests/test_cli.py",
     ),
 )
-"""The modules with daemons, peers and benches in real time, by how their names begin. The first
-that fits is meant. Each lane takes about as long as the others."""
+"""The modules with daemons, peers and benches in real time, by how their names begin; the longest
+that fits is meant. A lane's are run in this order: those last that are disturbed most easily, when
+all that computes is over. Each lane takes about as long as the others."""
 
 GIVES_WAY: Final = 5
 """See nice(1): a third of a lane's share where both want a processor. With the lowest priority some
 tests would stand still for seconds on a busy machine, and be told that they held up calls."""
 
 
-def lane_of(nodeid: str) -> int | None:
-    """Where in `LANES` a test is, if anywhere."""
-    return next((at for at, lane in enumerate(LANES) if nodeid.startswith(lane)), None)
+PLACES: Final = {
+    name: (number, at) for number, lane in enumerate(LANES) for at, name in enumerate(lane)
+}
+OUTSIDE: Final = (len(LANES), 0)
+
+
+def place_of(nodeid: str) -> tuple[int, int]:
+    """In which lane a test is, and at which place in it; or `OUTSIDE`."""
+    fitting = [name for name in PLACES if nodeid.startswith(name)]
+    return PLACES[max(fitting, key=len)] if fitting else OUTSIDE
 
 
 class ByLane(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives out whole lanes, then whole modules."""
 
     def _split_scope(self, nodeid: str) -> str:
-        lane = lane_of(nodeid)
-        return nodeid.partition("::")[0] if lane is None else f"lane {lane}"
+        place = place_of(nodeid)
+        return nodeid.partition("::")[0] if place == OUTSIDE else f"lane {place[0]}"
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLane:
@@ -64,16 +72,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLane:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Lanes first: they take longest, and a process that has given way cannot take that back."""
-
-    def place(item: pytest.Item) -> int:
-        lane = lane_of(item.nodeid)
-        return len(LANES) if lane is None else lane
-
-    items.sort(key=place)
+    items.sort(key=lambda item: place_of(item.nodeid))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give way."""
-    if lane_of(item.nodeid) is None:
+    """Give way, for good."""
+    if place_of(item.nodeid) == OUTSIDE:
         os.setpriority(os.PRIO_PROCESS, 0, max(GIVES_WAY, os.getpriority(os.PRIO_PROCESS, 0)))
