@@ -131,13 +131,18 @@ async def test_whichever_comes_first_the_same_stands_there(
             s.model.emit(*words, final)
         await trio.sleep(0.1)
         assert entries(s)[1:] == [("agent", "one two three four five", True)]
+        assert ("delete", "a1") not in s.model.commands
 
 
-async def test_words_that_run_ahead_count_no_more_after_the_cut(autojump_clock: object) -> None:
-    """They are of audio that was never sent."""
+@pytest.mark.parametrize("first", [0, 1, 4])
+async def test_words_that_run_ahead_count_no_more_after_the_cut(
+    autojump_clock: object, first: int
+) -> None:
+    """They are of audio that was never sent, though some of it came before the first word."""
     async with scene(QUIET) as s:
-        audio = spoken(1000)
-        await interrupted(s, 0.5, audio[0], *pieces("one two three four"), *audio[1:])
+        began, *audio = spoken(1000)
+        words = pieces("one two three four")
+        await interrupted(s, 0.5, began, *audio[:first], *words, *audio[first:])
         s.model.emit(*pieces("five six"), AgentTranscript("a1", WORDS, final=True))
         await trio.sleep(0.1)
         assert entries(s)[1:] == [("agent", "one two", True)]

@@ -1,0 +1,189 @@
+"""The model's answers by the call's own rules: asked for, put off, failed, silenced."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.test_call import Scene, answer, scene, turn
+from tests.test_call_words import at_once, spoken
+from voiced.config.types import Agent
+from voiced.engine import (
+    AgentTranscript,
+    Ready,
+    ResponseDone,
+    ResponseStarted,
+    SpeechStarted,
+    ToolCall,
+)
+from voiced.leg import Unsupported
+from voiced.plugin import Tool
+from voiced.states import CallState
+from voiced.talk.answers import MAX_POSTPONED
+
+QUIET = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
+
+
+def asked(s: Scene) -> list[object]:
+    return [command[1] for command in s.model.commands if command[0] == "respond"]
+
+
+def owed(s: Scene) -> bool:
+    return s.call.dialogue.patience.owed
+
+
+def paused(s: Scene) -> bool:
+    """For the judge to say whether the caller interrupts."""
+    talk = s.call._conversation
+    confirming = None if talk is None else talk.dialogue.turns.confirming
+    return confirming is not None and confirming.pending
+
+
+async def test_only_so_much_is_put_off_while_a_plugin_has_the_call(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        dialogue = s.call.dialogue
+        dialogue.take_over(True)
+        for number in range(MAX_POSTPONED + 5):
+            dialogue.answers.ask(str(number))
+        assert asked(s) == []
+        dialogue.take_over(False)
+        assert asked(s) == [str(number) for number in range(MAX_POSTPONED)]
+
+
+async def test_the_last_of_two_plugins_gives_the_call_back(autojump_clock: object) -> None:
+    """The second takes what nobody has: it cuts nothing off that the first one plays."""
+    async with scene(QUIET) as s:
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        dialogue = s.call.dialogue
+        dialogue.take_over(True)
+        s.call.voice.queue("menu", b"\x55" * 8000)
+        await trio.sleep(0.2)
+        dialogue.take_over(True)
+        await trio.sleep(2)
+        assert s.leg.bytes_played() == 8000
+        assert not s.leg.clears[1:]
+        dialogue.take_over(False)
+        s.model.emit(*answer("a1", 400))
+        await trio.sleep(1)
+        assert s.leg.bytes_played() == 8000
+        dialogue.take_over(False)
+        s.model.emit(*answer("a2", 400))
+        await trio.sleep(1)
+        assert s.leg.bytes_played() == 8000 + 3200
+
+
+async def test_an_answer_in_words_that_another_is_to_follow_settles_nothing(
+    autojump_clock: object,
+) -> None:
+    """A result came while the model was writing: what it says to that is owed still."""
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), ResponseStarted("r1"))
+        await trio.sleep(0.01)
+        s.call.dialogue.answers.ask()
+        s.model.emit(AgentTranscript("a1", "Let me see.", True), ResponseDone("r1", "completed"))
+        await trio.sleep(0.01)
+        assert owed(s)
+        s.model.emit(ResponseStarted("r2"), ResponseDone("r2", "completed"))
+        await trio.sleep(0.01)
+        assert not owed(s)
+        assert s.at(CallState.LISTENING)
+
+
+async def test_an_answer_that_failed_is_owed_still(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), ResponseStarted("r1"), ResponseDone("r1", "failed"))
+        await trio.sleep(0.01)
+        assert owed(s)
+        assert s.at(CallState.THINKING)
+        await trio.sleep(QUIET.no_answer_s + 0.1)
+        assert s.leg.bytes_played()  # the filler
+
+
+async def test_what_was_cancelled_with_an_interruption_is_not_asked_for_anew(
+    autojump_clock: object,
+) -> None:
+    """The caller is speaking still: there is nothing to answer."""
+    async with scene(QUIET) as s:
+        at_once(s.model)
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        s.model.emit(*turn())
+        await trio.sleep(0.01)
+        s.model.emit(SpeechStarted("item_u2", 0), *spoken(1000))
+        await trio.sleep(0.1)
+        assert asked(s) == []
+        assert s.at(CallState.CALLER_SPEAKING)
+
+
+async def test_keys_pressed_at_the_end_are_nobodys(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        s.call.wind_down("asked", "farewell")
+        await trio.sleep(0.01)
+        s.model.commands.clear()
+        s.leg.press("5")
+        await trio.sleep(0.01)
+        assert not [command for command in s.model.commands if command[0] == "add_message"]
+
+
+@pytest.mark.parametrize("how", ["taken", "ending"])
+async def test_a_judgement_ends_where_somebody_else_has_the_call(
+    autojump_clock: object, how: str
+) -> None:
+    """Playback was paused for it; what is to be heard next is heard."""
+    agent = Agent(greeting="", barge_in="confirm", silence_prompt_s=0, silence_hangup_s=0)
+    async with scene(agent) as s:
+        s.model.emit(Ready(), *turn(), *answer("a1", 3000))
+        await trio.sleep(1)
+        s.model.emit(SpeechStarted("item_u2", 0))
+        await trio.sleep(0.1)
+        assert paused(s)
+        played = s.leg.bytes_played()
+        if how == "taken":
+            s.call.dialogue.take_over(True)
+            s.call.voice.queue("menu", b"\x55" * 800)
+        else:
+            s.call.wind_down("asked", b"\x55" * 800)
+        await trio.sleep(0.05)
+        assert not paused(s)
+        assert s.leg.bytes_played() > played
+        if how == "ending":
+            with trio.fail_after(10):
+                await s.call.ended.wait()
+            with pytest.raises(Unsupported):
+                _ = s.call.dialogue
+
+
+async def test_last_words_do_not_wait_for_the_rest_of_a_sentence(autojump_clock: object) -> None:
+    """What came of it is heard out; the rest was cancelled, and nobody says that it is over."""
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), *spoken(1000))
+        await trio.sleep(0.5)
+        s.call.wind_down("asked", b"\x55" * 800)
+        with trio.fail_after(0.7):
+            await s.call.ended.wait()
+        assert s.leg.bytes_played() == 8000 + 800
+
+
+async def test_a_call_that_is_to_end_waits_for_what_a_tool_brings(autojump_clock: object) -> None:
+    async def slow(_arguments: object) -> str:
+        await trio.sleep(2)
+        return "done"
+
+    async with scene(QUIET) as s:
+        s.call.register_tool(Tool("slow", "Slow.", slow))
+        s.model.emit(Ready(), *turn(), ResponseStarted("r1"))
+        s.model.emit(ToolCall("c1", "t1", "slow", "{}"), ResponseDone("r1", "completed"))
+        await trio.sleep(0.1)
+        s.call.dialogue.patience.settled()
+        s.call.finish("asked", None)
+        await trio.sleep(2.1)
+        assert asked(s) == [None]
+        s.model.emit(*answer("a1", 1000))
+        with trio.fail_after(1.5):
+            await s.call.ended.wait()
+        assert s.leg.bytes_played() == 8000
