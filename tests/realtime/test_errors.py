@@ -194,6 +194,16 @@ def test_a_server_error_about_a_create_is_tried_again_once() -> None:
     assert script.sent() == []
 
 
+def test_a_server_error_about_an_answer_that_nobody_wants_any_more() -> None:
+    script = Script().ready()
+    script.machine.respond("Greet.")
+    (create,) = script.sent()
+    script.machine.cancel()
+    script.error(None, "oops", create["event_id"], kind="server_error")
+    assert script.heard() == [EngineFault("server_error", "oops", "alarm")]
+    assert script.sent() == []
+
+
 def test_a_server_error_about_nothing_is_an_alarm() -> None:
     script = Script().ready().error(None, "oops", kind="server_error")
     assert script.heard() == [EngineFault("server_error", "oops", "alarm")]
