@@ -256,6 +256,26 @@ def test_types_that_nobody_agreed_on() -> None:
     assert it.unexpected == 1
 
 
+def test_what_was_agreed_on_before_is_still_on_its_way() -> None:
+    """A re-INVITE changes codec and numbers; the packets of before come in behind its answer."""
+    it = receiver()
+    it.receive(rtp(0, voice(0)), 0.0)
+    it.configure(PCMU_8K, 8, {8: decoder("PCMA", PCMU_8K)}, {96: "telephone-event"})
+    it.receive(rtp(1, voice(1)), 0.02)
+    it.receive(key(2, 320, "7", 160, end=True), 0.04)
+    taken = it.take()
+    assert audio(taken)[:320] == voice(0) + voice(1)
+    assert digits(taken) == "7"
+    it.receive(rtp(3, native.pcm_to_alaw(native.ulaw_to_pcm(voice(2))), payload_type=8), 0.06)
+    it.receive(rtp(4, voice(1), payload_type=3), 0.08)
+    assert it.unexpected == 1
+    assert it.order.lost == 0
+    # A number that means something else now means only that.
+    it.configure(PCMU_8K, 8, {8: decoder("PCMA", PCMU_8K)}, {0: "telephone-event"})
+    it.receive(rtp(5, bytes([1, 0x8A, 0, 160]), timestamp=5 * 160), 0.1)
+    assert it.take()[-1] == Digit("1")
+
+
 def test_broken_packets_are_counted() -> None:
     it = receiver()
     it.receive(bytes.fromhex("8f0000010000000000000007"), 0.0)

@@ -141,6 +141,18 @@ def test_the_fraction_is_of_the_time_since_the_report_before() -> None:
     assert (block.fraction_lost, block.cumulative_lost) == (128, 2)
 
 
+def test_a_new_source_is_not_told_of_the_report_of_the_one_before() -> None:
+    ours = reporter()
+    ours.received(Compound(9, SenderInfo(5 << 32, 0, 0, 0)), 1.0)
+    block = parse(ours.report(2, None, (9, 10, 10, 10, 0.0))).reports[0]
+    assert (block.last_sr, block.delay_since_last_sr) == (5 << 16, 65536)
+    block = parse(ours.report(3, None, (10, 4, 4, 4, 0.0))).reports[0]
+    assert (block.last_sr, block.delay_since_last_sr) == (0, 0)
+    ours.received(Compound(10, SenderInfo(7 << 32, 0, 0, 0)), 4.0)
+    block = parse(ours.report(4, None, (10, 8, 8, 8, 0.0))).reports[0]
+    assert (block.last_sr, block.delay_since_last_sr) == (7 << 16, 0)
+
+
 def test_goodbye() -> None:
     theirs = parse(reporter().report(1, None, None, bye=True))
     assert theirs.bye

@@ -106,7 +106,10 @@ class Receiver:
         decoders: Mapping[int, Decode | None],
         others: Mapping[int, str],
     ) -> None:
-        """Say what payload types mean.
+        """Say what payload types mean. Those agreed on before go on meaning what they did.
+
+        Packets of before are still on their way, and a peer that has offered something new goes on
+        with the old until it has its answer (RFC 3264 section 8).
 
         Args:
             form: of the leg.
@@ -117,11 +120,15 @@ class Receiver:
         self._format = form
         self._bytes_per_tick = form.bytes_per_ms * 1000 // CLOCK
         self._main = main
-        self._decoders = dict(decoders)
+        before = {kind: decode for kind, decode in self._decoders.items() if kind not in others}
+        self._decoders = before | dict(decoders)
         self._main_decode = self._decoders[main]
-        self._event_types = frozenset(t for t, what in others.items() if what == TELEPHONE_EVENT)
-        noise = {t for t, what in others.items() if what == COMFORT_NOISE}
-        self._noise_types = frozenset(noise | {COMFORT_NOISE_TYPE}) - self._decoders.keys()
+        events = {kind for kind, what in others.items() if what == TELEPHONE_EVENT}
+        noise = {kind for kind, what in others.items() if what == COMFORT_NOISE}
+        audio = self._decoders.keys()
+        self._event_types = frozenset((self._event_types - noise) | events) - audio
+        noise |= self._noise_types | {COMFORT_NOISE_TYPE}
+        self._noise_types = frozenset(noise) - self._event_types - audio
 
     def rest(self, now: float) -> None:
         """Nothing was, or will be, taken for a while: forget the past, begin anew."""

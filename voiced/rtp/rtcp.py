@@ -179,6 +179,7 @@ class Reporter:
         self._cname = cname
         self._uniform = uniform
         self._to_ntp = wall - now + _UNIX_TO_NTP
+        self._last_sr_of: int | None = None  # the source whose it is
         self._last_sr = 0  # of the peer, middle 32 bits
         self._last_sr_at = 0.0
         self._source: int | None = None
@@ -190,6 +191,7 @@ class Reporter:
     def received(self, compound: Compound, now: float) -> None:
         """Learn from a packet of the peer."""
         if compound.sender is not None:
+            self._last_sr_of = compound.ssrc
             self._last_sr = compound.sender.ntp >> 16 & 0xFFFFFFFF
             self._last_sr_at = now
         for block in compound.reports:
@@ -241,7 +243,10 @@ class Reporter:
             self._expected_before, self._received_before = expected, received
             fraction = min(255, 256 * lost_since // since) if since > 0 and lost_since > 0 else 0
             lost = max(-_MAX_REPORTED_LOSS - 1, min(expected - received, _MAX_REPORTED_LOSS))
-            delay = int((now - self._last_sr_at) * 65536) if self._last_sr else 0
+            # A report that this source has not sent (the one before it has) would make a round trip
+            # of hours at the peer's (section 6.4.1: zero).
+            last_sr = self._last_sr if whose == self._last_sr_of else 0
+            delay = int((now - self._last_sr_at) * 65536) if last_sr else 0
             reports = (
                 ReceptionReport(
                     whose,
@@ -249,7 +254,7 @@ class Reporter:
                     lost,
                     highest & 0xFFFFFFFF,
                     int(jitter) & 0xFFFFFFFF,
-                    self._last_sr,
+                    last_sr,
                     min(delay, 0xFFFFFFFF),
                 ),
             )
