@@ -187,3 +187,80 @@ async def test_a_call_that_is_to_end_waits_for_what_a_tool_brings(autojump_clock
         with trio.fail_after(1.5):
             await s.call.ended.wait()
         assert s.leg.bytes_played() == 8000
+
+
+async def test_speech_before_media_pauses_nothing(autojump_clock: object) -> None:
+    """Nothing is heard yet, so nothing can be interrupted, nor come back as an echo."""
+    agent = Agent(greeting="", barge_in="confirm", silence_prompt_s=0, silence_hangup_s=0)
+    async with scene(agent, attach=False) as s:
+        s.call.voice.queue("notice", b"\x55" * 8000)
+        s.model.emit(Ready(), SpeechStarted("item_u1", 0))
+        await trio.sleep(0.01)
+        s.call.attach(s.leg)
+        await trio.sleep(0.01)
+        assert not paused(s)
+        await trio.sleep(1.1)
+        assert s.leg.bytes_played() == 8000
+        assert not s.leg.clears
+
+
+async def test_last_words_are_the_calls_whatever_a_plugin_takes(autojump_clock: object) -> None:
+    """A plugin that takes the call over while it ends silences nobody."""
+    agent = Agent(greeting="", farewell_text="Bye!")
+    async with scene(agent) as s:
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        dialogue = s.call.dialogue
+        s.call.wind_down("asked", "farewell")
+        await trio.sleep(0.01)
+        dialogue.take_over(True)
+        s.model.emit(*answer("a1", 400))
+        with trio.fail_after(1):
+            await s.call.ended.wait()
+        assert s.leg.bytes_played() == 3200
+        dialogue.take_over(False)
+
+
+async def test_back_from_hold_the_state_says_who_speaks(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), *answer("a1", 2000))
+        await trio.sleep(0.5)
+        s.leg.hold(True)
+        await trio.sleep(1)
+        s.leg.hold(False)
+        await trio.sleep(0.1)
+        assert s.at(CallState.SPEAKING)
+        await trio.sleep(2)
+        assert s.at(CallState.LISTENING)
+
+
+async def test_on_hold_the_model_hears_nothing_of_the_end(autojump_clock: object) -> None:
+    """A plugin gives the call back as it ends: what comes from the other side is music still."""
+    async with scene(QUIET) as s:
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        dialogue = s.call.dialogue
+        dialogue.hold(True)
+        dialogue.close()
+        assert dialogue.floor.deaf
+        dialogue.hold(False)
+        assert not dialogue.floor.deaf
+
+
+@pytest.mark.parametrize("asked_before", [True, False])
+async def test_who_confirms_owes_no_answer_to_a_turn_that_goes_on(
+    autojump_clock: object, asked_before: bool
+) -> None:
+    """The caller speaks again before anything was heard of the answer."""
+    agent = Agent(greeting="", barge_in="confirm", silence_prompt_s=0, silence_hangup_s=0)
+    async with scene(agent) as s:
+        s.model.emit(Ready())
+        if asked_before:
+            s.model.emit(*turn())
+        await trio.sleep(0.01)
+        assert owed(s) == asked_before
+        s.model.emit(SpeechStarted("item_u2", 0))
+        await trio.sleep(0.01)
+        assert not owed(s)
+        assert (("cancel",) in s.model.commands) == asked_before
+        assert s.at(CallState.CALLER_SPEAKING)

@@ -81,7 +81,8 @@ class Turns:
         if self._floor.held:
             return  # said before, or to somebody else: what waits for the caller is heard by them
         if self.confirming is not None:
-            if self.confirming.speech_started(received):
+            # Before media nothing plays that could be paused, and so nothing echoes.
+            if self._voice.audible and self.confirming.speech_started(received):
                 return  # the echo of a question whether anybody is there is no answer to it
             if self._answers.wanted:
                 self._answers.cancel()
