@@ -57,7 +57,10 @@ keep_days = 0
 [plugins.greeting_cache]
 """
 )
-CONFIG += answered("recorded", '["recorder"]', 'greeting_text = "Hello, this is the reception."')
+RECEPTION = "Hello, this is the reception."
+TOLD = "Hello, this is the town hall. You can call us from eight to six on every day of the week."
+CONFIG += answered("recorded", '["recorder"]', f'greeting_text = "{RECEPTION}"')
+CONFIG += answered("told", '["greeting_cache"]', f'greeting_text = "{TOLD}"')
 CONFIG += answered("wide", '["wide"]')
 CONFIG += answered("asking", '["asking"]')
 CONFIG += answered("fleeting", '["fleeting"]')
@@ -215,6 +218,27 @@ async def a_cached_greeting_over_sip(here: House) -> None:
         if cached:
             assert row["facts"].get("greeting_cached") is True
             assert row["latencies"]["greeting_ms"] <= 100
+
+
+@scenes
+@undisturbedly
+async def a_cached_greeting_can_be_interrupted(here: House) -> None:
+    """On both carriers; the model and the journal know how much of it was heard."""
+    await held(here, "told", *GREETED, HangUp())
+    steps = SCRIPTS["impatient"].steps
+    over_twilio = await held(here, "told", *steps, fact="greeting_cached")
+    await row_of(here, await place(here, Script("greeted", "", (*GREETED, HangUp()))))
+    result = await place(here, SCRIPTS["impatient"], codecs=("pcmu",))
+    over_sip = result, await row_of(here, result)
+    for result, row in (over_twilio, over_sip):
+        assert row["facts"]["greeting_cached"] is True
+        assert row["latencies"]["greeting_ms"] <= 100
+        first = row["transcript"][0]
+        assert (first["role"], first["cut"]) == ("agent", True)
+        words = first["text"]
+        assert any(each.startswith(words) and words != each for each in (TOLD, RECEPTION)), words
+        heard = result.agent[0]
+        assert 400 <= heard.end_ms - heard.start_ms <= 1400
 
 
 @scenes
