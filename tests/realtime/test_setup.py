@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import pytest
@@ -144,6 +145,17 @@ def test_of_early_audio_the_newest_two_seconds_are_kept() -> None:
     assert EARLY_AUDIO_MS == 2000
 
 
+def test_early_audio_is_cut_between_samples() -> None:
+    config = RealtimeEngine(input_format="pcm")
+    script = Script(config)
+    script.machine.send_audio(b"\x01\x02" * 48_000 * 2)
+    script.machine.send_audio(b"\x01")  # the rest of the sample is still to come
+    session = update_of(script)
+    script.says("session.updated", session=session)
+    (append,) = script.sent()
+    assert base64.b64decode(append["audio"])[:2] == b"\x01\x02"
+
+
 def test_texts_then_audio_then_the_answer() -> None:
     script = Script()
     script.machine.respond("Greet the caller.")
@@ -274,6 +286,17 @@ def test_a_rejected_format_leaves_the_servers_default() -> None:
     assert script.machine.input_format == script.machine.output_format == PCM16_24K
 
 
+@pytest.mark.parametrize("side", ["input", "output"])
+def test_one_side_s_format_says_nothing_of_the_other_s(side: str) -> None:
+    script = Script()
+    update_of(script)
+    script.error("invalid_value", param=f"session.audio.{side}.format")
+    script.says("session.updated", session={})
+    formats = {"input": script.machine.input_format, "output": script.machine.output_format}
+    assert formats.pop(side) == PCM16_24K
+    assert list(formats.values()) == [PCMU_8K]
+
+
 @pytest.mark.parametrize(
     ("agent", "param"),
     [
@@ -299,6 +322,10 @@ def test_trouble_at_the_server_while_configuring_may_pass() -> None:
     update_of(script)
     script.error(None, "internal", kind="server_error")
     assert script.heard() == [Lost("server_error", "internal", retryable=True)]
+    script = Script()
+    update_of(script)
+    script.error("rate_limit_exceeded", "later")
+    assert script.heard() == [Lost("rate_limit_exceeded", "later", retryable=True)]
 
 
 def test_audio_events_before_ready_are_passed_over() -> None:
