@@ -10,10 +10,14 @@ from tests.test_call_words import at_once, spoken
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentTranscript,
+    Committed,
     Ready,
+    Reconnecting,
     ResponseDone,
     ResponseStarted,
+    Resumed,
     SpeechStarted,
+    SpeechStopped,
     ToolCall,
 )
 from voiced.leg import Unsupported
@@ -264,3 +268,68 @@ async def test_who_confirms_owes_no_answer_to_a_turn_that_goes_on(
         assert not owed(s)
         assert (("cancel",) in s.model.commands) == asked_before
         assert s.at(CallState.CALLER_SPEAKING)
+
+
+async def test_back_from_hold_in_a_pause_of_the_answer(autojump_clock: object) -> None:
+    """All that came was heard, and more is owed: the agent has the word, and nobody is asked."""
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), *spoken(400))
+        await trio.sleep(1)
+        s.leg.hold(True)
+        await trio.sleep(1)
+        s.leg.hold(False)
+        await trio.sleep(0.1)
+        assert s.at(CallState.SPEAKING)
+
+
+async def test_after_an_interruption_that_was_judged_the_next_answer_is_heard(
+    autojump_clock: object,
+) -> None:
+    agent = Agent(greeting="", barge_in="confirm", silence_prompt_s=0, silence_hangup_s=0)
+    async with scene(agent) as s:
+        s.model.emit(Ready(), *turn(), *answer("a1", 3000))
+        await trio.sleep(1)
+        s.model.emit(SpeechStarted("item_u2", 0))
+        await trio.sleep(0.01)
+        confirming = s.call.dialogue.turns.confirming
+        assert confirming is not None
+        confirming._conclude("interruption", trio.current_time())
+        (told,) = [command for command in s.model.commands if command[0] == "truncate"]
+        assert told == ("truncate", "a1", 0, 1000)
+        played = s.leg.bytes_played()
+        s.model.emit(SpeechStopped("item_u2", 0), Committed("item_u2"), *answer("a2", 400))
+        await trio.sleep(1)
+        assert s.leg.bytes_played() == played + 3200
+
+
+async def test_the_model_hears_nothing_of_the_last_words(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready())
+        s.leg.say(b"\x21" * 160)
+        await trio.sleep(0.01)
+        s.call.wind_down("asked", b"\x55" * 8000)
+        s.leg.say(b"\x22" * 160)
+        await trio.sleep(0.1)
+        assert s.model.heard == b"\x21" * 160
+
+
+async def test_the_end_does_not_wait_for_an_answer_that_was_lost(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), *spoken(200), Reconnecting("gone", "gone"))
+        s.model.emit(Resumed("other", "model", fallback=False, answering=False))
+        await trio.sleep(0.5)
+        s.call.finish("asked", None)
+        with trio.fail_after(0.5):
+            await s.call.ended.wait()
+
+
+async def test_a_farewell_whose_model_is_lost_is_not_waited_for(autojump_clock: object) -> None:
+    async with scene(Agent(greeting="", farewell_text="Bye!")) as s:
+        s.model.emit(Ready())
+        await trio.sleep(0.01)
+        s.call.wind_down("asked", "farewell")
+        await trio.sleep(0.01)
+        s.model.emit(*spoken(400), Reconnecting("gone", "gone"))
+        with trio.fail_after(1):
+            await s.call.ended.wait()
+        assert s.leg.bytes_played() == 3200
