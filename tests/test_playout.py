@@ -382,3 +382,23 @@ class LedgerMachine(RuleBasedStateMachine):
 
 LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
 TestLedgerMachine = LedgerMachine.TestCase
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=6), st.data())
+def test_what_was_sent_and_is_unheard_can_be_had_again(
+    sounds: list[bytes], data: st.DataObject
+) -> None:
+    playout = Playout(8)
+    for number, sound in enumerate(sounds):
+        playout.add(f"{number}", sound)
+    sent = b""
+    for _ in range(data.draw(st.integers(0, 8))):
+        chunk = playout.next_chunk(data.draw(st.integers(1, 200)))
+        if chunk is not None and playout.sent(chunk):
+            sent += chunk.payload
+    heard = data.draw(st.integers(0, len(sent)))
+    playout.heard_to(heard)
+    position = data.draw(st.integers(0, len(sent)))
+    assert playout.again(position) == sent[max(heard, position) :]
+    playout.rewind()
+    assert playout.again(0) == b""

@@ -233,6 +233,13 @@ class Playout:
                 break
         self._settle()
 
+    def again(self, position: int) -> bytes:
+        """What was sent of this generation from `position` on, and is not known to be heard."""
+        sent = b"".join(
+            bytes(memoryview(item.audio)[: item.sent - item.heard]) for item in self._queue
+        )
+        return sent[max(0, position - self._heard_to) :]
+
     # Interruption
 
     def cut(self) -> list[Cut]:

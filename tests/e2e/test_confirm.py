@@ -73,6 +73,9 @@ ANSWERING: Final = ["caller_speaking", "committing", "thinking", "speaking"]
 UP: Final = ["ringing", "answering", "media_ready"]
 OVER: Final = ["listening", "ended"]
 
+pytestmark = pytest.mark.timeout(900)
+"""Half a minute of computing, which a busy machine draws out: that changes nothing else."""
+
 scenes: dict[str, Scene] = {}
 
 

@@ -62,7 +62,7 @@ def ears() -> tuple[Told, list[tuple[float, bytes]], Played]:
     heard: list[tuple[float, bytes]] = []
     reference = Played()
     return (
-        Told(RATE, 1, lambda payload, at_s: heard.append((at_s, payload)), reference),
+        Told(RATE, 1, bytes, lambda payload, at_s: heard.append((at_s, payload)), reference),
         heard,
         reference,
     )
@@ -171,9 +171,9 @@ def test_a_carrier_that_plays_later_than_was_told_is_told_anew(
 ) -> None:
     """From the moment on at which that is known every sample is where it will be heard."""
     reference = Track()
-    listening = Told(RATE, 1, None, reference)
     sound = bytes(itertools.islice(itertools.cycle(range(251)), sum(sizes) + 800))
     at = 0
+    listening = Told(RATE, 1, lambda position: sound[position:at], None, reference)
     for size in sizes:
         listening.sent(sound[at : at + size], 1.0 + at / RATE, 1.0)
         at += size

@@ -9,7 +9,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from voiced.leg import Leg, PlayingLeg
 
@@ -66,13 +66,13 @@ class Ears:
     deliver: Callable[[bytes, float], None] | None = None
     reference: Reference | None = None
 
-    def at(self, leg: Leg) -> Hearing:
-        """Begin to listen."""
+    def at(self, leg: Leg, again: Callable[[int], bytes]) -> Hearing:
+        """Begin to listen. `again`: what was sent from a position of the generation on."""
         if isinstance(leg, PlayingLeg):
             playing = Playing(self.bytes_per_s, self.deliver, self.reference)
             leg.on_played = playing.played
             return playing
-        return Told(self.bytes_per_s, self.sample_bytes, self.deliver, self.reference)
+        return Told(self.bytes_per_s, self.sample_bytes, again, self.deliver, self.reference)
 
 
 class Playing:
@@ -130,6 +130,15 @@ class Playing:
         self.settle(now)
 
 
+class _Piece(NamedTuple):
+    """Audio with the carrier."""
+
+    start: int  # position in the generation
+    at_s: float  # when it is heard
+    size: int
+    payload: bytes  # where somebody is to get it
+
+
 class Told:
     """Ears on a leg whose carrier plays: what was sent is heard when the play clock says.
 
@@ -141,15 +150,17 @@ class Told:
         self,
         bytes_per_s: int,
         sample_bytes: int,
+        again: Callable[[int], bytes],
         deliver: Callable[[bytes, float], None] | None = None,
         reference: Reference | None = None,
     ) -> None:
         self._bytes_per_s = bytes_per_s
         self._sample_bytes = sample_bytes
+        self._again = again
         self._deliver = deliver
         self._reference = reference
-        # (position in the generation, when it is heard, audio); bounded by the carrier's lead.
-        self._pieces: deque[tuple[int, float, bytes]] = deque()
+        # Bounded by the carrier's lead.
+        self._pieces: deque[_Piece] = deque()
         self._position = 0
         self._end = 0.0
 
@@ -162,7 +173,9 @@ class Told:
             self._move(by, now)
         elif self._position and self._reference is not None:
             self._reference.cleared(self._end)  # what comes does not adjoin
-        self._pieces.append((self._position, at_s, payload))
+        # The ledger has it all until it is heard: 16 kB of a carrier's lead are not kept twice.
+        kept = b"" if self._deliver is None else payload
+        self._pieces.append(_Piece(self._position, at_s, len(payload), kept))
         self._position += len(payload)
         self._end = at_s + len(payload) / self._bytes_per_s
         if self._reference is not None:
@@ -170,15 +183,15 @@ class Told:
 
     def _move(self, by: float, now: float) -> None:
         """What is unheard at `now` will be heard `by` seconds later than it was told."""
-        moved = [(start, at_s + by, payload) for start, at_s, payload in self._pieces]
-        self._pieces = deque(moved)
+        self._pieces = deque(each._replace(at_s=each.at_s + by) for each in self._pieces)
         if self._reference is None:
             return
         self._reference.cleared(now)
-        for _, at_s, payload in moved:
+        for start, at_s, size, _ in self._pieces:
             heard = self._whole(max(0.0, now - at_s) * self._bytes_per_s)
-            if heard < len(payload):
-                self._reference.played(payload[heard:], at_s + heard / self._bytes_per_s)
+            if heard < size:
+                rest = self._again(start + heard)[: size - heard]
+                self._reference.played(rest, at_s + heard / self._bytes_per_s)
 
     def _whole(self, size: float) -> int:
         return math.ceil(round(size, 3) / self._sample_bytes) * self._sample_bytes
@@ -186,8 +199,8 @@ class Told:
     def settle(self, now: float) -> None:
         """See `Hearing`."""
         while self._pieces:
-            _, at_s, payload = self._pieces[0]
-            if at_s + len(payload) / self._bytes_per_s > now:
+            _, at_s, size, payload = self._pieces[0]
+            if at_s + size / self._bytes_per_s > now:
                 return
             self._pieces.popleft()
             if self._deliver is not None:
@@ -196,8 +209,8 @@ class Told:
     def cleared(self, heard: int, now: float) -> None:
         """See `Hearing`."""
         until = now
-        for start, at_s, payload in self._pieces:
-            part = max(0, min(heard - start, len(payload)))
+        for start, at_s, size, payload in self._pieces:
+            part = max(0, min(heard - start, size))
             part -= part % self._sample_bytes
             if part:
                 until = at_s + part / self._bytes_per_s

@@ -54,7 +54,7 @@ class Speaker:
     ) -> None:
         self._playout = playout
         self._leg = leg
-        self._ears = None if ears is None else ears.at(leg)
+        self._ears = None if ears is None else ears.at(leg, playout.again)
         self._chunk = CHUNK_MS * leg.format.bytes_per_ms
         # Less than two pieces of lead would let the carrier run dry while the next is on its way.
         self._lead = max(lead_ms * leg.format.bytes_per_ms, 2 * self._chunk)
