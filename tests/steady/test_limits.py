@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -279,6 +282,79 @@ async def test_a_probe_whose_call_ends_leaves_it_to_the_next(autojump_clock: Moc
         await trio.sleep(5)
         assert call.kinds() == ["Ready"]
     assert guard.health()["state"] == "closed"
+
+
+@pytest.mark.parametrize("barge_in", ["immediate", "confirm"])
+async def test_a_turn_that_was_over_is_not_begun_again(
+    autojump_clock: MockClock, barge_in: Literal["immediate", "confirm"]
+) -> None:
+    """Its replay would cut off what covers for the loss, and count as an interruption."""
+    engine = FakeEngine()
+    async with Call(engine, agent=Agent(barge_in=barge_in)).talk() as call:
+        await trio.sleep(1)
+        call.session.send_audio(b"\x01" * 8000)
+        engine.newest.hears(words=None)
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(1)
+        told = len(call.events)
+        engine.newest.hears("c1")
+        engine.newest.hears("c2")
+        await trio.sleep(0.1)
+        begun = ["SpeechStarted", "SpeechStopped"]
+        turn = ["Committed", "CallerTranscript"]
+        first = turn if barge_in == "immediate" else begun + turn
+        assert call.kinds()[told:] == first + begun + turn
+
+
+async def test_a_turn_that_goes_on_is_not_begun_again(autojump_clock: MockClock) -> None:
+    """Its end is news, and so is the beginning of the next."""
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        engine.newest.emit(SpeechStarted("c1", 0))
+        call.session.send_audio(b"\x01" * 8000)
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(1)
+        told = len(call.events)
+        engine.newest.emit(SpeechStarted("c1", 0), SpeechStopped("c1", 500), Committed("c1"))
+        engine.newest.emit(SpeechStarted("c2", 900))
+        await trio.sleep(0.1)
+        assert call.kinds()[told:] == ["SpeechStopped", "Committed", "SpeechStarted"]
+
+
+async def test_a_replay_may_be_committed_unannounced(autojump_clock: MockClock) -> None:
+    """Some servers say no more of a turn that comes in one piece: the next one is news."""
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        engine.newest.hears(words=None)
+        call.session.send_audio(b"\x01" * 8000)
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(1)
+        told = len(call.events)
+        engine.newest.emit(Committed("c1"), SpeechStarted("c2", 900), SpeechStopped("c2", 999))
+        await trio.sleep(0.1)
+        assert call.kinds()[told:] == ["Committed", "SpeechStarted", "SpeechStopped"]
+
+
+async def test_who_speaks_after_a_replay_that_was_not_recognised_is_heard(
+    autojump_clock: MockClock,
+) -> None:
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        engine.newest.emit(SpeechStarted("c1", 0))
+        call.session.send_audio(b"\x01" * 8000)
+        await trio.sleep(0.1)
+        engine.newest.lose()
+        await trio.sleep(TURN_S + 1)
+        told = len(call.events)
+        engine.newest.emit(SpeechStarted("c2", 0), SpeechStopped("c2", 500))
+        await trio.sleep(0.1)
+        assert call.kinds()[told:] == ["SpeechStarted", "SpeechStopped"]
 
 
 # ---- a quiet moment

@@ -15,6 +15,7 @@ import trio
 
 from voiced.engine import (
     AgentAudio,
+    Committed,
     EngineEvent,
     Lost,
     Plan,
@@ -22,6 +23,8 @@ from voiced.engine import (
     Reconnecting,
     Resumed,
     Session,
+    SpeechStarted,
+    SpeechStopped,
     ToolSpec,
 )
 from voiced.formats import AudioFormat
@@ -66,6 +69,8 @@ class SteadySession:
         self._announce = False  # tell of a fallback that was there from the beginning
         self._delayed = False  # the first session, which has been told
         self._left = False  # an engine that works, for the other one; no answer since
+        self._immediate = plan.agent.barge_in == "immediate"
+        self._begun = self._ended = False  # of a turn that is replayed: the call has been told
         self._over = False
         self._out: list[EngineEvent] = []  # of our own; a handful between two receives
         self._waiting = Waiting(plan.call_id)
@@ -173,14 +178,15 @@ class SteadySession:
         """Note what the events mean; returns what the call is to be told."""
         if not active.names.same:
             events = [active.names.outward(event) for event in events]
-        ledger = self._ledger
+        ledger, replayed = self._ledger, self._begun or self._ended
         for place, event in enumerate(events):
             if type(event) is AgentAudio:
                 ledger.audio(len(event.payload))
             elif type(event) is Lost:
+                before = self._without_replay(events[:place])
                 limited = event.code == LIMITED  # which the next session would find out as well
                 self._lose(active, event, leave=limited and self._other_is_free(active))
-                return [*events[:place], *self._take_out()]
+                return [*before, *self._take_out()]
             else:
                 ledger.note(event)
         if ledger.failed is not None:
@@ -188,7 +194,26 @@ class SteadySession:
             self._asking.failed(active, active.session, *ledger.failed)
         elif ledger.owed.waiting:
             self._pump()
+        if replayed:
+            events = self._without_replay(events)
         return [*events, *self._take_out()] if self._out else events
+
+    def _without_replay(self, events: Sequence[EngineEvent]) -> list[EngineEvent]:
+        """Leave out what was told long ago: that the turn began, perhaps that it was over.
+
+        It would pass for an interruption, of what covers for the loss.
+        """
+        told: list[EngineEvent] = []
+        for event in events:
+            if type(event) is SpeechStarted and self._begun:
+                self._begun = False
+            elif type(event) is SpeechStopped and self._ended:
+                self._ended = False
+            else:
+                told.append(event)
+            if type(event) is Committed:
+                self._begun = self._ended = False
+        return told
 
     def _pump(self) -> None:
         """Ask the session that talks for what is wanted."""
@@ -214,6 +239,7 @@ class SteadySession:
         """The session that talks is no more; `leave`: it is ours to leave."""
         self._active = self._live = None
         self._announce = False  # who talks next is told in any case
+        self._begun = self._ended = False
         self._asking.anew()
         proven = self._ledger.answered or trio.current_time() - self._talking_since >= PROVEN_S
         self._left = leave or (self._left and not self._ledger.answered)
@@ -256,6 +282,8 @@ class SteadySession:
         ledger.output_format = session.output_format
         ledger.renewal.adopted(now, held.born, held.ends_at)
         self._active, self._live = held, session
+        self._begun = self._immediate and ledger.utterance.open
+        self._ended = self._begun and ledger.utterance.finished
         self._director.took_over(held, ledger.renewal.due_at)
         self._talks(held.side)
         if held.tools is not ledger.memory.tools:
@@ -310,6 +338,7 @@ class SteadySession:
         """Do what is due."""
         if trio.current_time() >= self._ledger.turn_at:  # it made nothing of the replayed turn
             self._ledger.turn_missed()
+            self._begun = self._ended = False
         self._pump()
         if self._director.candidate is not None and self._may_swap(self._director.candidate):
             self.ring()
