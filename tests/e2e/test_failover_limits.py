@@ -15,12 +15,14 @@ from tests.e2e.failing import CARRIERS, Line, Outcome, Plot, Stage, stage, words
 from tests.e2e.house import nothing_is_left, until
 from tests.e2e.plays import GREETS, HEARS, SILENT, places_taken, went_on
 from tests.e2e.stalls import undisturbed
+from tests.e2e.test_failover_memory import say
 from voiced.realtime import client
-from voiced.simulate.script import HangUp, Pause, Say
+from voiced.simulate.script import HangUp, Pause, Say, WaitForAgentSilence, WaitForAgentSpeech
 from voiced.steady import Guard, breaker, course, session
 from voiced.websocket import WebSocket
 
 CRASHES = 20
+SPOKEN_TO = (WaitForAgentSpeech(300, 120), WaitForAgentSilence(1500))
 PLACES = 2
 FAR_S = 100.0
 """So long are a breaker's pause and an attempt that comes to nothing: a machine that is slow is not
@@ -36,6 +38,12 @@ async def over_both(there: Stage, name: str, play: Callable[[Line], Awaitable[No
 def spare(line: Line) -> Line:
     """Another caller of the same number; ask nothing of it while it calls."""
     return Line(line.stage, line.name, line.carrier, line.number, line.wire)
+
+
+async def speaks_up(line: Line) -> None:
+    """All sessions that are to be lost have been: the model says something, and is heard."""
+    await line.model("ready", CRASHES + 1)
+    await say(line, "Are you still there?")
 
 
 async def all_places_are_free(line: Line) -> None:
@@ -74,9 +82,10 @@ async def test_the_place_of_a_lost_session_is_given_back(
                     await line.model("ready", number)
                     taken.append((await there.engine(line.agent))["sessions"])
                     line.wire.cut()
+                await speaks_up(line)
 
             line.beside(lose)
-            call = await line.call(Pause(12_000), Say("thanks"), *HEARS, HangUp())
+            call = await line.call(*SPOKEN_TO, Say("thanks"), *HEARS, HangUp())
             went_on(line, call)
             assert call.codes == ["close_1006"] * CRASHES
             assert call.row["engine"] == line.agent
@@ -108,9 +117,10 @@ async def test_the_place_of_a_session_that_crashed_is_given_back(
                 for number in range(1, CRASHES + 1):
                     await line.model("ready", number)
                     crash.pop(line.agent).set()
+                await speaks_up(line)
 
             line.beside(crashes)
-            call = await line.call(Pause(12_000), Say("thanks"), *HEARS, HangUp())
+            call = await line.call(*SPOKEN_TO, Say("thanks"), *HEARS, HangUp())
             went_on(line, call)
             # Who takes its events may find its socket closed before the task has ended, with our
             # code or the one that the server answers with.
