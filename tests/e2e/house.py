@@ -21,6 +21,7 @@ import structlog.testing
 import trio
 from prometheus_client import REGISTRY
 
+from tests.e2e.watch import Watch
 from voiced import config, daemon
 from voiced.journal import Journal
 from voiced.record import CallRecord
@@ -37,7 +38,6 @@ SOON_S = 20.0
 """How long anything may take that should be there at once: a machine that is slow is no defect."""
 
 VOICE = "/twilio/voice"
-WATCH_S = 0.02  # a frame: less is in every figure of audio anyhow
 
 
 def sample(name: str, **labels: str) -> float:
@@ -69,18 +69,12 @@ class House:
     auth_token: str | None = None
     public_url: str | None = None
     network: Network = field(default_factory=Network)
-    stalled_ms: float = 0.0
-    """For how long in all nothing ran in this process, or it was late: what is put in for audio in
-    real time is so much more, and no server could help it."""
+    watch: Watch = field(default_factory=Watch)
 
-    async def watch_stalls(self) -> None:
-        """Add up `stalled_ms` until cancelled."""
-        while True:
-            due = trio.current_time() + WATCH_S
-            await trio.sleep_until(due)
-            late_s = trio.current_time() - due
-            if late_s > WATCH_S:
-                self.stalled_ms += 1000 * late_s
+    @property
+    def stalled_ms(self) -> float:
+        """See `Watch`."""
+        return self.watch.stalled_ms
 
     @property
     def webhook(self) -> str:
@@ -280,7 +274,7 @@ async def house(
             address = await nursery.start(partial(daemon.serve, loaded, file))
             here = House(address, state_dir, logs, **facts)
             async with trio.open_nursery() as watching:
-                watching.start_soon(here.watch_stalls)
+                watching.start_soon(here.watch.run)
                 yield here
                 watching.cancel_scope.cancel()
             if not any(line["event"] == "stopping" for line in logs):

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import trio
 
+from tests.e2e.watch import Watch
 from voiced import clips
 from voiced.commands import demo as command
 from voiced.demo import SCENARIOS
@@ -28,7 +29,6 @@ AT_ONCE = 3
 """Each takes half a minute of real time and is a caller and a daemon, of some 15 % of a core each
 but for their start."""
 
-WATCH_S = 0.02
 DISTURBED_MS = 300.0
 """Where this process was kept waiting for so long in all, a demo's audio was, too."""
 TRIES = 3
@@ -100,20 +100,6 @@ async def show(name: str, folder: Path, shown: dict[str, Shown]) -> None:
             env=environment,
         )
     shown[name] = Shown(done.returncode, done.stdout.decode(), folder / name)
-
-
-class Watch:
-    """Notices how long the machine keeps others waiting."""
-
-    stalled_ms = 0.0
-
-    async def run(self) -> None:
-        while True:
-            due = trio.current_time() + WATCH_S
-            await trio.sleep_until(due)
-            late_s = trio.current_time() - due
-            if late_s > WATCH_S:
-                self.stalled_ms += 1000 * late_s
 
 
 async def show_all(folder: Path) -> dict[str, Shown]:
