@@ -445,7 +445,7 @@ async def no_answer_is_free(line: Line) -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    # 40 s until a half-open connection is found out would teach no more than 2 s.
+    # 10 s until a half-open connection is found out would teach no more than 2 s.
     return plays.play(tmp_path_factory.mktemp("failover"), BAD, ping_s=1.0)
 
 

@@ -273,7 +273,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
             return await scenes.play(here, nothing_is_left)
 
     with pytest.MonkeyPatch.context() as patch:
-        # Half-open is found out after two intervals; 40 s of that teach no more than 2 s.
+        # Half-open is found out after two intervals; 10 s of that teach no more than 2 s.
         patch.setattr(client, "PING_INTERVAL_S", 1.0)
         return run_strictly(main)
 
