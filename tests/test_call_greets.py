@@ -12,6 +12,7 @@ from tests.test_call_words import spoken
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudioDone,
+    AgentTranscript,
     Ready,
     Reconnecting,
     ResponseDone,
@@ -43,6 +44,21 @@ async def test_a_greeting_that_is_not_whole_is_not_handed_on(
         s.model.emit(AgentAudioDone("r1", "a1"), ResponseDone("r1", end))  # type: ignore[arg-type]
         await trio.sleep(1)
         assert Keeper.kept == []
+
+
+@pytest.mark.parametrize(
+    ("items", "text", "kept"), [(2, "Hi", 1), (1, "x" * 5000, 0), (20, "x", 0)]
+)
+async def test_words_without_end_are_no_greeting(
+    autojump_clock: object, items: int, text: str, kept: int
+) -> None:
+    Keeper.kept.clear()
+    async with scene_with(Keeper, agent=GREETS) as s:
+        s.model.emit(Ready(), *spoken(400))
+        s.model.emit(*(AgentTranscript(f"a{n}", text, False) for n in range(1, items + 1)))
+        s.model.emit(AgentAudioDone("r1", "a1"), ResponseDone("r1", "completed"))
+        await trio.sleep(1)
+        assert len(Keeper.kept) == kept
 
 
 async def test_a_call_that_ends_before_the_model_is_there_is_not_greeted(

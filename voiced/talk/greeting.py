@@ -32,6 +32,10 @@ GREETING: Final = f"{LOCAL}greeting:"  # and of these, a recorded greeting
 CAPTURED_S: Final = 30
 """A greeting that is longer is not one; it is not handed on to be kept."""
 
+MAX_ITEMS: Final = 16
+MAX_TEXT: Final = 4000
+"""Nor is one of more parts than that, or of more characters in one of them."""
+
 Queue = Callable[[str, bytes], None]
 """Has audio heard after all that was queued before; the item's id first."""
 
@@ -116,7 +120,8 @@ class GreetingCapture:
                 self.over = len(self._audio) > CAPTURED_S * 1000 * self._form.bytes_per_ms
             case AgentTranscript(item_id, text, final):
                 known = "" if final else self._texts.get(item_id, "")
-                self._texts[item_id] = known + text
+                self._texts[item_id] = words = known + text
+                self.over = len(words) > MAX_TEXT or len(self._texts) > MAX_ITEMS
             case ResponseDone(response_id, status) if response_id == self._response:
                 self.over = True
                 if status == "completed" and self._audio:
