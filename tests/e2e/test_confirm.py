@@ -28,7 +28,7 @@ from tests.e2e.confirming import (
 )
 from tests.e2e.house import sample
 from tests.e2e.tap import Session
-from tests.e2e.virtual import run_virtually
+from tests.e2e.virtual import Lateness, run_virtually
 from tests.interruption import sounds
 from tests.interruption.recordings import CALLERS, Signal, prompts
 from voiced import clips
@@ -283,6 +283,18 @@ NAMES: Final = [f"{name}_{carrier}" for name in EVERYWHERE for carrier in CARRIE
 @pytest.mark.parametrize("name", NAMES)
 def test_confirm(outcomes: Outcomes, name: str) -> None:
     error = outcomes[name]
+    if error is not None:
+        raise error
+
+
+@pytest.mark.parametrize("name", ["echo20at60_twilio", "echo12at250_sip"])
+def test_on_a_machine_that_is_late(
+    outcomes: Outcomes, name: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It has other things to do, but not for so long that RTP leaves anything out."""
+    folder, again = tmp_path_factory.mktemp("late"), {name: scenes[name]}
+    late = Lateness(every=50, most_ms=36)
+    error = run_virtually(lambda: hold_calls(folder, again), late)[name]
     if error is not None:
         raise error
 
