@@ -14,12 +14,26 @@
 #define SURELY 0.9f      /* ... unless it explains so much */
 #define SIDE_PEAK 4.0f   /* of what the first path leaves: a reflection, or the room */
 #define PLAIN 0.97f      /* of the power explained by the known path: none is looked for */
+#define CROWDED 1.5f     /* times the kept path's echo came back: there is a caller in it ... */
+#define MOST_DOUBT 0.1   /* ... and the least squares are to doubt what they see, up to that */
+#define WORSE 0.05f      /* a path that explains so much less replaces no other ... */
+#define FORGET 0.01f     /* ... until that was the worse one in so many looks as it takes */
+enum { SAME = 8 };       /* samples: delays nearer to each other are the same */
 enum { MOVED_FRESH = 400 }; /* samples since an echo's delay changed: 100 ms */
 
-static void find_path(voiced_echo_work *w, size_t n, int64_t offset, int64_t base,
-                      voiced_echo_path *path) {
+/* How far the fit is to be held back, as a share of the far signal's power: what came back on top of
+ * an echo is noise to it, and spread over TAPS taps. */
+static double doubt_of(const voiced_echo_work *w, size_t n) {
+    double came = echo_chosen_power(w, w->near + PAST), echo = echo_chosen_power(w, w->kept + PAST);
+    double more = came / (echo + 1) - 1, doubt = more > 0 ? more * TAPS / (double)n : 0;
+    return doubt < MOST_DOUBT ? doubt : MOST_DOUBT;
+}
+
+static void find_path(const voiced_echo *e, voiced_echo_work *w, size_t n, int64_t offset,
+                      int64_t base, voiced_echo_path *path) {
     w->found.runs = 0;
-    echo_choose_frames(w, n);
+    echo_choose_frames(e, w, n);
+    w->doubt = e->known.runs ? doubt_of(w, n) : 0;
     echo_know_far(w, n);
     echo_correlate(w, w->near + PAST);
     size_t peak = echo_highest(w->real, &path->peak);
@@ -68,26 +82,37 @@ static int plain(const voiced_echo *e, voiced_echo_work *w, size_t n, int64_t of
 }
 
 /* Takes the path that was found, or the one of before if that explains more: a path seldom changes,
- * and what begins or is spoken over does not show it well. Only what is `firm` is remembered. */
+ * and what begins or is spoken over does not show it well. Only what is `firm` is remembered, and
+ * nothing while a caller speaks, whose voice so many taps would learn. The other is in w->kept. */
 static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, int firm,
                         voiced_echo_path *path) {
-    int kept = 0;
+    int kept = 0, crowded = 0;
     if (e->known.runs) {
         float before = echo_unexplained(w, w->kept, n), now = echo_unexplained(w, w->echo, n);
-        int louder = power(w->echo + PAST, n) > LOUDER * power(w->kept + PAST, n);
-        kept = before < KEPT * now || (louder && path->share < SURELY && path->peak < KEEP_PEAK);
+        float was = power(w->kept + PAST, n);
+        int louder = power(w->echo + PAST, n) > LOUDER * was;
+        int64_t apart = w->found.runs ? w->found.shift[0] - e->known.shift[0] : 0;
+        int same = apart > -SAME && apart < SAME;
+        crowded = path->share < SURELY && power(w->near + PAST, n) > CROWDED * was;
+        kept = before < KEPT * now || (crowded && same) ||
+               (louder && path->share < SURELY && path->peak < KEEP_PEAK);
     }
     if (kept) {
-        memcpy(w->echo, w->kept, (PAST + n) * sizeof *w->echo);
         for (size_t i = 0; i < PAST + n; i++) {
+            float other = w->echo[i];
+            w->echo[i] = w->kept[i], w->kept[i] = other;
             w->rest[i] = w->near[i] - w->echo[i];
         }
-    } else if (firm) {
+    } else if (firm && !crowded) {
         int is_plain = path->peak > KEEP_PEAK && path->share > KEEP_SHARE;
         float least = e->known.runs ? e->known_share : FIRST_SHARE;
-        if (is_plain || (e->known_share < KEEP_SHARE && path->share > least)) {
+        if ((is_plain && path->share > e->known_share - WORSE) ||
+            (e->known_share < KEEP_SHARE && path->share > least)) {
             e->known = w->found; /* for want of a plain one, the best that will do */
             e->known_share = path->share;
+            e->known_gain = echo_loudest(w->echo, n) / (echo_loudest(w->far, n + LAGS) + 1);
+        } else {
+            e->known_share -= FORGET;
         }
     }
     path->runs = (int32_t)(kept ? e->known.runs : w->found.runs);
@@ -135,7 +160,9 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     size_t count = samples / FRAME, n = count * FRAME;
     voiced_echo_start start[VOICED_ECHO_STARTS];
     uint32_t starts = e->starts;
-    int moved = 0;
+    int moved = 0, chosen = 0;
+    int64_t base = offset - earliest - LAGS - PAST;
+    w->is_shifted = 0;
     memset(path, 0, sizeof *path);
     if (n > SPAN) {
         count = SPAN / FRAME, n = count * FRAME;
@@ -143,26 +170,36 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     echo_load(e, w, from, n, offset, earliest);
     float far_power = power(w->far + PAST, n + LAGS);
     if (n && far_power > 1.0f) {
-        int64_t base = offset - earliest - LAGS - PAST;
         int known = plain(e, w, n, offset, base, path);
         if (!known && e->known.runs) {
             memcpy(start, e->start, sizeof start);
             moved = echo_move(e, w, from, n, base);
             if (moved) {
+                memcpy(w->unmoved, w->kept, (PAST + n) * sizeof *w->kept);
                 echo_reload(e, w, from, n, base);
                 known = plain(e, w, n, offset, base, path);
             }
         }
         if (!known) {
-            find_path(w, n, offset, base, path);
+            find_path(e, w, n, offset, base, path);
             choose_path(e, w, n, moved != 1, path);
+            chosen = 1;
         }
     }
     if (path->runs) {
         int64_t shift = path->kept ? e->known.shift[0] : w->found.shift[0];
-        int64_t first = shift - (offset - earliest - LAGS - PAST) - BEFORE;
+        int64_t first = shift - base - BEFORE;
         first = first < 0 ? 0 : first > PAST + LAGS ? PAST + LAGS : first;
         path->gain = gain_of(w, w->far + first, n);
+    }
+    if (chosen && e->known.runs && w->found.runs) {
+        echo_combine(e, w, w->kept, base, n);
+    }
+    if (w->is_shifted) {
+        echo_combine(e, w, w->shifted, base, n);
+    }
+    if (moved) {
+        echo_combine(e, w, w->unmoved, base, n);
     }
     echo_spare(w, n);
     echo_listen(w, n, frames);

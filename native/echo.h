@@ -98,7 +98,10 @@ size_t echo_highest(const float *c, float *peak);
 void echo_add_run(const float *taps, const float *far, float *y, size_t n);
 
 /* Frames louder than any echo are the caller's. They would decide the fit: it leaves them out. */
-void echo_choose_frames(voiced_echo_work *w, size_t n);
+void echo_choose_frames(const voiced_echo *e, voiced_echo_work *w, size_t n);
+
+/* The loudest frame of x[PAST, PAST + n), a mean square. */
+float echo_loudest(const float *x, size_t n);
 float echo_chosen_power(const voiced_echo_work *w, const float *a);
 
 /* Fits TAPS taps around index `peak` of the correlation to what is left; takes them off it.
@@ -111,6 +114,15 @@ void echo_use(voiced_echo_work *w, const voiced_echo_taps *path, int64_t base, s
 
 /* How badly an echo explains the frames, each by a number from 0 to 1: no loud one decides. */
 float echo_unexplained(const voiced_echo_work *w, const float *echo, size_t n);
+
+/* What the known path, `y` as in echo_move.c, makes of each frame by the one of w->shift that explains
+ * most of it and of the frames beside it, nothing where none does, into w->shifted. */
+void echo_explain_by_shifts(voiced_echo_work *w, const float *y, size_t n);
+
+/* Another idea of the echo, by an earlier path, a new one, or another delay: where it leaves less of a
+ * frame, no more than that is the caller's, if the frame is not louder than any echo of this line. */
+void echo_combine(const voiced_echo *e, voiced_echo_work *w, const float *other, int64_t base,
+                  size_t n);
 
 /* Where the path makes things worse it is not that of this moment: nothing is taken off. */
 void echo_spare(voiced_echo_work *w, size_t n);

@@ -3,17 +3,29 @@
 
 #define RIDGE 3e-4   /* of the far signal's power: keeps the path's gain sane */
 #define LOUDEST 0.3f /* of the loudest frame played: what is louder is no echo */
+#define LOUDER 2.0f  /* nor is what is so many times as loud as the known path has ever made it */
+#define SHIFTED 0.3f /* of a frame and its neighbours is left by a shift that may be believed */
 
-void echo_choose_frames(voiced_echo_work *w, size_t n) {
+float echo_loudest(const float *x, size_t n) {
     float loudest = 0;
-    for (size_t at = PAST; at + FRAME <= PAST + n + LAGS; at += FRAME) {
-        float one = power(w->far + at, FRAME);
+    for (size_t at = PAST; at + FRAME <= PAST + n; at += FRAME) {
+        float one = power(x + at, FRAME);
         loudest = one > loudest ? one : loudest;
+    }
+    return loudest;
+}
+
+void echo_choose_frames(const voiced_echo *e, voiced_echo_work *w, size_t n) {
+    float played = echo_loudest(w->far, n + LAGS), loudest = LOUDEST * played;
+    if (e->known.runs) {
+        float known = echo_loudest(w->kept, n), gain = e->known_gain * played;
+        known = LOUDER * (known > gain ? known : gain);
+        loudest = known < loudest ? known : loudest;
     }
     w->pieces = 0;
     int open = 0;
     for (size_t at = 0; at < n; at += FRAME) {
-        int chosen = power(w->near + PAST + at, FRAME) < LOUDEST * loudest;
+        int chosen = power(w->near + PAST + at, FRAME) < loudest;
         if (chosen && !open) {
             w->piece_from[w->pieces] = (uint32_t)at;
         }
@@ -133,7 +145,7 @@ static void take_off(voiced_echo_work *w, const float *taps, size_t first, size_
 void echo_explain(voiced_echo_work *w, size_t peak, int64_t base, size_t n) {
     size_t first = PAST + (peak + BEFORE < LAGS ? peak + BEFORE : LAGS);
     normal_equations(w, first);
-    solve(w, RIDGE * w->matrix[0][0] + 1e-2 * (double)n);
+    solve(w, (RIDGE + w->doubt) * w->matrix[0][0] + 1e-2 * (double)n);
     voiced_echo_taps *found = &w->found;
     float *taps = found->taps[found->runs];
     for (size_t i = 0; i < TAPS; i++) {
@@ -179,3 +191,60 @@ void echo_spare(voiced_echo_work *w, size_t n) {
     }
 }
 
+
+void echo_explain_by_shifts(voiced_echo_work *w, const float *y, size_t n) {
+    const float *near = w->near + PAST;
+    memset(w->shifted, 0, (PAST + n) * sizeof *w->shifted);
+    for (size_t at = 0; at + FRAME <= n; at += FRAME) {
+        size_t from = at < FRAME ? 0 : at - FRAME, to = at + 2 * FRAME < n ? at + 2 * FRAME : n;
+        float least = SHIFTED * power(near + from, to - from);
+        for (size_t s = 1; s < w->shifts; s++) {
+            const float *echo = y + VOICED_ECHO_MOVES - w->shift[s];
+            float left = 0;
+            for (size_t k = from; k < to; k++) {
+                left += (near[k] - echo[k]) * (near[k] - echo[k]);
+            }
+            left /= (float)(to - from);
+            if (left < least) {
+                least = left;
+                memcpy(w->shifted + PAST + at, echo + at, FRAME * sizeof *echo);
+            }
+        }
+    }
+    w->is_shifted = 1;
+}
+
+/* The loudest of what was played and may be heard in the frame at w->near[at]: some 40 ms sooner or
+ * 60 ms later than the known path says, which takes far sample `first` for w->near[PAST]. */
+static float loudest_near(const voiced_echo_work *w, int64_t first, size_t at, size_t n) {
+    float loudest = 0;
+    for (int64_t frame = -2; frame <= 3; frame++) {
+        int64_t from = first + (int64_t)(at - PAST) + frame * FRAME;
+        if (from >= 0 && from + FRAME <= (int64_t)(PAST + n + LAGS)) {
+            float one = power(w->far + from, FRAME);
+            loudest = one > loudest ? one : loudest;
+        }
+    }
+    return loudest;
+}
+
+void echo_combine(const voiced_echo *e, voiced_echo_work *w, const float *other, int64_t base,
+                  size_t n) {
+    for (size_t at = PAST; at < PAST + n; at += FRAME) {
+        float rest[FRAME];
+        for (size_t i = 0; i < FRAME; i++) {
+            rest[i] = w->near[at + i] - other[at + i];
+        }
+        if (power(rest, FRAME) >= power(w->rest + at, FRAME)) {
+            continue;
+        }
+        float most = LOUDER * e->known_gain * loudest_near(w, e->known.shift[0] - base, at, n);
+        if (power(w->near + at, FRAME) >= most) {
+            continue;
+        }
+        memcpy(w->rest + at, rest, sizeof rest);
+        if (power(other + at, FRAME) > power(w->echo + at, FRAME)) {
+            memcpy(w->echo + at, other + at, sizeof rest);
+        }
+    }
+}

@@ -209,6 +209,7 @@ int echo_move(voiced_echo *e, voiced_echo_work *w, int64_t from, size_t n, int64
     if (w->shifts == 1) {
         return 0;
     }
+    echo_explain_by_shifts(w, y, n);
     judge(w, y, hops);
     follow(w, hops);
     int moved = 0;

@@ -3,6 +3,8 @@
 
 enum { SHORTEST = 10, LONGEST = SHORTEST + PERIODS - 1 }; /* pitch periods: 400 to 70 Hz */
 enum { WINDOW = 32, TONE_WINDOW = 160 };
+enum { MEAN = 64 };       /* of an envelope: 16 ms */
+enum { ENVELOPE = 3 };    /* of counts: that is asked for, not the band of pitch */
 #define WARMTH 0.6f  /* of what the emphasis took: more would make the least of errors hum */
 #define OF_ECHO 0.5f /* an echo that periodic has a pitch */
 #define ALIKE 0.8f   /* of its periodicity, kept at the echo's period: what is left of the echo */
@@ -11,20 +13,45 @@ enum { WINDOW = 32, TONE_WINDOW = 160 };
 #define SILENT 100.0 /* mean square of an echo, below which nobody asks for its pitch */
 #define QUIET 30.0f  /* beside the sums of squares: silence is not periodic */
 
+/* Of from[0, n), four samples of which lie before it and after it. */
+static void low_pass(const float *restrict from, float *restrict to, size_t n) {
+    static const float HAMMING[5] = {0.21551f, 0.18648f, 0.11637f, 0.04627f, 0.01724f};
+    for (size_t i = 0; i < n; i++) {
+        const float *x = from + i;
+        to[i] = HAMMING[0] * x[0] + HAMMING[1] * (x[-1] + x[1]) + HAMMING[2] * (x[-2] + x[2]) +
+                HAMMING[3] * (x[-3] + x[3]) + HAMMING[4] * (x[-4] + x[4]);
+    }
+}
+
 /* With less of the emphasis, and without most of what lies above 700 Hz: harmonics of a pitch that
  * glides fall out of step with it, the higher the sooner. */
 static void smooth(const float *restrict from, float *restrict to, float *restrict room,
                    size_t n) {
-    static const float HAMMING[5] = {0.21551f, 0.18648f, 0.11637f, 0.04627f, 0.01724f};
     float level = 0;
     memset(room, 0, 8 * sizeof *room);
     for (size_t i = 0; i < n; i++) {
         room[8 + i] = level = WARMTH * level + from[i];
     }
+    low_pass(room + 4, to, n);
+}
+
+/* The envelope of what lies above the band of pitch, less its mean of the 16 ms before: formants
+ * swell with each of the voice's pulses, and stay in step however the pitch glides. */
+static void envelope(const float *restrict from, float *restrict to, float *restrict room,
+                     size_t n) {
+    double sum = 0;
+    memset(room, 0, (8 + MEAN) * sizeof *room);
+    for (size_t i = 1; i < n; i++) {
+        float high = from[i] - from[i - 1];
+        room[8 + MEAN + i] = high < 0 ? -high : high;
+    }
+    room[8 + MEAN] = 0;
+    low_pass(room + 4 + MEAN, to, n);
+    memcpy(room + MEAN, to, n * sizeof *to);
+    memset(room, 0, MEAN * sizeof *room);
     for (size_t i = 0; i < n; i++) {
-        const float *x = room + i + 4;
-        to[i] = HAMMING[0] * x[0] + HAMMING[1] * (x[-1] + x[1]) + HAMMING[2] * (x[-2] + x[2]) +
-                HAMMING[3] * (x[-3] + x[3]) + HAMMING[4] * (x[-4] + x[4]);
+        to[i] -= (float)(sum / MEAN);
+        sum += (double)room[MEAN + i] - (double)room[i];
     }
 }
 
@@ -122,6 +149,8 @@ void echo_listen(voiced_echo_work *w, size_t n, voiced_echo_frame *frames) {
             w->alike[hop] = alike(w->voice[hop], echo);
         }
     }
+    envelope(w->rest, w->high, w->re, PAST + n);
+    sum_squares(w->high, w->high_squares, PAST + n);
     for (size_t i = 0; i < n / FRAME; i++) {
         size_t at = PAST + i * FRAME;
         voiced_echo_frame *f = &frames[i];
@@ -138,8 +167,13 @@ float voiced_echo_voice(const voiced_echo_work *w, const uint8_t *counts, size_t
     enum { EDGE = 3, GLIDES_TWO = 25, GLIDES_THREE = 42 }; /* a pitch moves by 6 % in 5 ms */
     float before[EDGE + PERIODS + EDGE] = {0}, best = 0;
     for (size_t hop = 0; hop < frames * (FRAME / HOP); hop++) {
-        const float *voice = w->voice[hop];
         uint8_t count = counts[hop / (FRAME / HOP)];
+        const float *voice = w->voice[hop];
+        float high[PERIODS];
+        if (count == ENVELOPE) { /* few frames ask for it, and those alone pay for it */
+            periodicity(w->high, w->high_squares, PAST + (hop + 1) * HOP, high);
+            voice = high;
+        }
         int heard = count > 1 || (count && !w->alike[hop]);
         float after[PERIODS];
         for (size_t k = 0; k < PERIODS; k++) {

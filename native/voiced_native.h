@@ -95,14 +95,15 @@ typedef struct {
 
 /* What came back (`near`) as a stream, and what was played (`far`) by the sample at which it was
  * told to be heard; both remembered up to their ends. `known`: the last path that was plain to see,
- * which explained `known_share` of the power. `tried`: a change of delay that the last look found
+ * which explained `known_share` of the power, less what it lost in looks that another explained
+ * better; `known_gain`: its loudest frame beside the loudest that was played. `tried`: a change of delay that the last look found
  * likely, but not sure; 0: none. */
 typedef struct {
     int64_t near_end, far_end;
     voiced_echo_taps known;
     uint32_t starts, cleared;
     int32_t tried;
-    float known_share;
+    float known_share, known_gain;
     voiced_echo_start start[VOICED_ECHO_STARTS];
     int16_t near[VOICED_ECHO_NEAR], far[VOICED_ECHO_FAR];
 } voiced_echo;
@@ -116,6 +117,9 @@ typedef struct {
     float far[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + VOICED_ECHO_LAGS + VOICED_ECHO_MOVES];
     float near[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float kept[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    float shifted[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], unmoved[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    uint32_t is_shifted;
+    double doubt; /* how far a fit is held back */
     float echo[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], rest[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     float smooth[VOICED_ECHO_PAST + VOICED_ECHO_SPAN], hum[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
     uint32_t pieces, piece_from[VOICED_ECHO_FRAMES], piece_to[VOICED_ECHO_FRAMES];
@@ -123,6 +127,8 @@ typedef struct {
     double squares[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + 1];
     double hum_squares[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + 1];
     float voice[VOICED_ECHO_HOPS][VOICED_ECHO_PERIODS];
+    float high[VOICED_ECHO_PAST + VOICED_ECHO_SPAN];
+    double high_squares[VOICED_ECHO_PAST + VOICED_ECHO_SPAN + 1];
     uint8_t alike[VOICED_ECHO_HOPS];
     uint32_t shifts;
     int32_t shift[VOICED_ECHO_SHIFTS];
@@ -170,8 +176,8 @@ size_t voiced_echo_analyse(voiced_echo *echo, voiced_echo_work *work, int64_t fr
 
 /* How much of a voice the rest holds in the frames analysed last: the sum, over the best stretch whose
  * pitch glides as voices do, of how much more periodic than noise it is, each 5 ms. counts[i] says of
- * frame i: 0 it does not count, 1 not where the rest has the echo's pitch, 2 it does. No more than
- * VOICED_ECHO_FRAMES. */
+ * frame i: 0 it does not count, 1 not where the rest has the echo's pitch, 2 it does, 3 not the band of
+ * pitch counts but the envelope of what lies above it. No more than VOICED_ECHO_FRAMES. */
 float voiced_echo_voice(const voiced_echo_work *work, const uint8_t *counts, size_t frames);
 
 /* ---- WebSocket framing, RFC 6455: frames.c; called by voiced/frames.py alone ---- */

@@ -363,7 +363,7 @@ class Echo:
 
         Args:
             counts: of each frame: 0 it does not count, 1 not where the rest has the echo's pitch,
-                2 it does.
+                2 it does, 3 not the band of pitch counts but the envelope of what lies above.
 
         Returns:
             A sum over the best stretch whose pitch glides as voices do: 50 ms of a clear voice, or

@@ -64,3 +64,29 @@ def test_what_has_the_echos_pitch_counts_where_it_is_asked_for_alone() -> None:
     came = 0.2 * said + 1e-4 * said**2
     assert heard(came, [2] * FRAMES, played) > 3
     assert heard(came, [1] * FRAMES, played) < 1.5
+
+
+def high_pass(signal: Signal) -> Signal:
+    """Without the band of pitch: what is left above 1.2 kHz."""
+    t = np.arange(-32, 33)
+    taps = -0.6 * np.sinc(0.6 * t) * np.hamming(65)
+    taps[32] += 1
+    return np.convolve(signal, taps, "same")
+
+
+@pytest.mark.parametrize(("first", "last"), [(130, 90), (220, 130), (200, 300)])
+def test_pulses_are_heard_in_the_envelope_where_the_band_of_pitch_holds_none(
+    first: float, last: float
+) -> None:
+    phase = np.cumsum(np.linspace(first, last, 1200) / 4000)
+    t = np.arange(60)
+    formant = np.exp(-t / 8) * np.cos(2 * np.pi * 1600 * t / 4000)
+    vowel = np.convolve((np.diff(np.floor(phase), prepend=0) > 0) * 1.0, formant)[:1200]
+    hidden = 6000 * high_pass(vowel)
+    assert heard(hidden, [3] * FRAMES) > 6
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_has_no_pitch_in_its_envelope(seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(0, 3000, Echo.SPAN)
+    assert heard(noise, [3] * FRAMES) < 2.7

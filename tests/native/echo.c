@@ -66,7 +66,7 @@ static void judge(voiced_echo *echo, voiced_echo_work *work) {
     }
     uint8_t *counts = room(count);
     for (size_t i = 0; i < count; i++) {
-        counts[i] = (uint8_t)draw(3);
+        counts[i] = (uint8_t)draw(4);
     }
     float voice = voiced_echo_voice(work, counts, count);
     expect(voice >= 0 && voice < 0.6f * VOICED_ECHO_HOPS, "a voice is out of range");
@@ -159,6 +159,37 @@ static void check_move(voiced_echo_work *work, size_t delay, size_t later) {
     free(played), free(came), free(echo);
 }
 
+/* A caller who is far louder than the echo of a known path, for 0.3 s: stays in the rest. */
+static void check_caller(voiced_echo_work *work, size_t delay) {
+    enum { ALL = 8000, SPEAKS = 6800 };
+    voiced_echo *echo = room(sizeof *echo);
+    voiced_echo_init(echo);
+    uint8_t *played = room(2 * ALL), *came = room(2 * ALL);
+    memset(came, 0, 2 * ALL);
+    for (size_t i = 0; i < ALL; i++) {
+        int32_t value = (int32_t)draw(8000) - 4000;
+        played[2 * i] = (uint8_t)value, played[2 * i + 1] = (uint8_t)((uint32_t)value >> 8);
+        int32_t caller = i >= SPEAKS ? (int32_t)(i % 33 < 9 ? 1500 : -500) : 0;
+        if (i >= delay) {
+            const uint8_t *then = played + 2 * (i - delay);
+            caller += (int16_t)(uint16_t)(then[0] | then[1] << 8) / 16;
+        }
+        came[2 * i] = (uint8_t)caller, came[2 * i + 1] = (uint8_t)((uint32_t)caller >> 8);
+    }
+    voiced_echo_far(echo, 0, played, ALL);
+    voiced_echo_near(echo, came, SPEAKS);
+    voiced_echo_frame frames[VOICED_ECHO_FRAMES];
+    voiced_echo_path path;
+    voiced_echo_analyse(echo, work, SPEAKS - VOICED_ECHO_SPAN, VOICED_ECHO_SPAN, 0, 0, &path, frames);
+    expect(path.share > 0.9f, "an echo is not explained before the caller speaks");
+    voiced_echo_near(echo, came + 2 * SPEAKS, ALL - SPEAKS);
+    voiced_echo_analyse(echo, work, ALL - VOICED_ECHO_SPAN, VOICED_ECHO_SPAN, 0, 0, &path, frames);
+    for (size_t i = VOICED_ECHO_FRAMES - 13; i < VOICED_ECHO_FRAMES; i++) {
+        expect(frames[i].low_rest > 0.9f * frames[i].low_near, "a caller is taken for the echo");
+    }
+    free(played), free(came), free(echo);
+}
+
 int main(void) {
     voiced_echo_work *work = room(sizeof *work);
     voiced_echo_work_init(work);
@@ -170,6 +201,8 @@ int main(void) {
     check_echo(work, 3000);
     check_move(work, 400, 80);
     check_move(work, 700, 400);
+    check_caller(work, 400);
+    check_caller(work, 1800);
     free(work);
     return 0;
 }

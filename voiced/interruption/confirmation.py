@@ -19,8 +19,9 @@ SURE_AGAIN: Final = 8.0  # while playback, and an echo of it, goes on
 SURE_WITHOUT_ECHO: Final = 12.0  # an echo that is not known yet may be one
 SURE_JUST_BEGUN: Final = 16.0  # all the more if playback began a moment before
 JUST_BEGUN_S: Final = 0.8
-ENOUGH: Final = 2.8  # when the time is over; voiced coughs reach 2.7, words 4
-ENOUGH_AGAIN: Final = 3.2
+ENOUGH: Final = 3.2  # when the time is over, over an echo, which hides much of either
+ENOUGH_WITHOUT_ECHO: Final = 5.5  # voiced coughs reach 5, words 6.5
+ENOUGH_AGAIN: Final = 3.5
 LOUD_LINE: Final = 0.16  # an echo of -8 dB: it hides so much of a caller that doubt decides for ...
 ENOUGH_ON_LOUD: Final = 2.2  # ... them
 SEEN: Final = 4.5  # in an earlier look, of which one idea of the echo's path left ...
@@ -157,6 +158,7 @@ class Confirmation:
         if self._loud_line:
             sure, enough = SURE, ENOUGH_ON_LOUD
         elif not self._echoing:
+            enough = ENOUGH_WITHOUT_ECHO
             just_begun = self._began_s < self._anew_s + JUST_BEGUN_S
             sure = SURE_JUST_BEGUN if just_begun else SURE_WITHOUT_ECHO
         if self._deferred and self._looked_at - self._began_at >= SETTLES_MS * MS:
@@ -177,6 +179,6 @@ class Confirmation:
         if may_wait and found.voice >= enough > found.settled:
             self._deferred = True
             return "echo"  # the next window hears it anew, and knows by then whether it moved
-        if found.voice >= enough or (self._seen >= SEEN and found.voice >= SEEN_STILL):
+        if found.voice >= enough or (self._seen >= max(SEEN, enough) and found.voice >= SEEN_STILL):
             return "interruption"
         return "echo" if found.echo_share > 0.5 else "cough"

@@ -29,11 +29,21 @@ TIMES_TYPICAL: Final = 5.0
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
 LATE: Final = 0.3  # of what rings on, heard once the echo is softer: a path's taps end early
 AGAINST: Final = -0.5  # correlation of the rest with the echo: a path that takes off too much
+AGAINST_LONG: Final = -0.35  # the same, of three frames
+ELSEWHERE: Final = 0.25  # of the loudest echo near by may come at another time ...
+IF_GONE: Final = 2.0  # ... and more than all of it if it did not come when it should have, ...
+GONE: Final = 3.0  # ... which is to be so many times as loud as what came ...
+AROUND: Final = 8  # ... so many frames before or after
 WEAK: Final = 0.02  # of the loudest echo: errors of a path, not a caller
 LOUD_PART: Final = 5  # of the frames, one in so many makes that up
 OWN: Final = 6.0  # times what may be left: whatever its pitch, no echo
 OWN_MOST: Final = 1.5
 MISPLACED: Final = 4.0  # of an echo that is not where it was looked for: more is no echo
+OWN_HIGH: Final = 2.0  # times what rings: no echo; envelopes are not compared with its pitch
+OTHER: Final = 0.5  # what the weaker of two measures of a voice adds to the other
+OTHER_PITCH: Final = 1  # what `Echo.voice` takes for a frame
+ANY_PITCH: Final = 2
+ENVELOPE: Final = 3
 SPARED: Final = 0.999  # of a frame's power is left where a path made it worse
 HUM: Final = 0.01  # of the rest's power, in the band of pitch: else that holds but its noise
 TONE: Final = 0.75
@@ -62,6 +72,7 @@ class _Band:
     rings: list[float]  # of the echo, what still rings of it included
     left: float  # of a ring
     late: list[float]  # of a room's tail, where that is more
+    loud_line: bool
 
     @classmethod
     def of(cls, powers: list[tuple[float, float, float]], loud_line: bool) -> _Band:
@@ -93,16 +104,51 @@ class _Band:
             rings,
             left,
             late,
+            loud_line,
         )
 
     def loud(self, i: int) -> bool:
         """Whether frame `i` holds more than the echo may leave."""
         return self.rest[i] > max(self.least, self.left * self.rings[i], self.late[i])
 
-    def against(self, i: int) -> bool:
-        """Whether the rest is, in frame `i`, mostly what taking off the echo has added."""
-        near, echo, rest = self.near[i], self.echo[i], self.rest[i]
-        return near - echo - rest < 2 * AGAINST * math.sqrt(echo * rest)
+    def own(self, i: int, uncertain: bool, fresh: int) -> bool:
+        """Whether the rest of frame `i` is none of the echo's own, misplaced or taken off wrongly.
+
+        `uncertain`: the echo's place is not known to the frame; `fresh` as in `EchoFrame`.
+        """
+        if self._against(i, i + 1, AGAINST) or self._against(max(0, i - 1), i + 2, AGAINST_LONG):
+            return False
+        if self.rest[i] < self._elsewhere(i):
+            return False
+        if not uncertain:
+            return True
+        near_by = (i - 5, i + 3) if fresh > 1 else (i - 1, i + 1)
+        return self.rest[i] >= MISPLACED * max(self.echo[max(0, near_by[0]) : near_by[1]])
+
+    def _against(self, start: int, end: int, most: float) -> bool:
+        """Whether the rest is mostly what taking off the echo has added: its opposite."""
+        near, echo = sum(self.near[start:end]), sum(self.echo[start:end])
+        rest = sum(self.rest[start:end])
+        return near - echo - rest < 2 * most * math.sqrt(echo * rest)
+
+    def _elsewhere(self, i: int) -> float:
+        """What frame `i` may hold of an echo that comes up to 120 ms later, or 60 ms sooner.
+
+        Much of it, if one that should be heard about that time is not.
+        """
+        if self.loud_line:
+            return 0.0
+        around = range(max(0, i - AROUND), min(len(self.echo), i + AROUND + 1))
+        gone = any(self.echo[j] > GONE * max(self.near[j], self.least) for j in around)
+        return (IF_GONE if gone else ELSEWHERE) * max(self.echo[max(0, i - 6) : i + 4])
+
+
+def _both(low: float, high: float) -> float:
+    """One measure of a voice in the band of pitch and one in the envelope above it.
+
+    A cough may have either by chance; a word has both, unless an echo hides one.
+    """
+    return max(low, high) + OTHER * min(low, high)
 
 
 def find(
@@ -124,6 +170,7 @@ def find(
     least = max(low.least, WEAK * sum(loudest) / len(loudest)) if frames else 0.0
     own = max(full.left, min(OWN_MOST, OWN * low.left))
     counts = bytearray(len(frames))
+    high = bytearray(len(frames))
     tone = rest = 0
     near_sum = echo_sum = 0.0
     for i in range(count_from, len(frames)):
@@ -134,23 +181,22 @@ def find(
         tonal = loud and frame.tone > TONE
         rest += loud
         tone += tonal
+        if tonal:
+            continue
+        # Where a delay has changed, nobody knows to the frame which echo this is.
+        uncertain = frame.fresh > 0 or frame.rest >= SPARED * frame.near
+        if loud and full.rest[i] > OWN_HIGH * full.rings[i] and full.own(i, uncertain, frame.fresh):
+            high[i] = ENVELOPE
         power = low.rest[i]
-        if tonal or power < least or power < HUM * full.rest[i] or not low.loud(i):
+        if power < least or power < HUM * full.rest[i] or not low.loud(i):
             continue
-        if low.against(i):  # a caller is not the echo's opposite
-            continue
-        if frame.fresh or frame.rest >= SPARED * frame.near:
-            # Where a delay has changed, nobody knows to the frame which echo this is.
-            near_by = (i - 5, i + 3) if frame.fresh > 1 else (i - 1, i + 1)
-            expected = max(low.echo[max(0, near_by[0]) : near_by[1]])
-            if power < MISPLACED * expected:
-                continue
-        counts[i] = 2 if power > own * low.rings[i] else 1
-    whole = voice(bytes(counts))
-    counts[-UNSETTLED:] = bytes(min(UNSETTLED, len(counts)))
+        if low.own(i, uncertain, frame.fresh):
+            counts[i] = ANY_PITCH if power > own * low.rings[i] else OTHER_PITCH
+    whole = _both(voice(bytes(counts)), voice(bytes(high)))
+    counts[-UNSETTLED:] = high[-UNSETTLED:] = bytes(min(UNSETTLED, len(frames)))
     return Findings(
         whole,
-        voice(bytes(counts)),
+        _both(voice(bytes(counts)), voice(bytes(high))),
         tone * FRAME_MS,
         rest * FRAME_MS,
         echo_sum / near_sum if near_sum else 0.0,
