@@ -109,6 +109,13 @@ async def webhook(daemon: Daemon) -> str:
 HEARS = (WaitForAgentSpeech(300), WaitForAgentSilence(1500))
 
 
+async def all_is_heard(ask: Callable[..., Awaitable[str]]) -> None:
+    """Wait until what is in the last call's transcript was said to its end."""
+    with trio.fail_after(4 * SOON_S):
+        while json.loads(await ask("show", "last", "--json"))["state"] != "listening":
+            await trio.sleep(0.5)
+
+
 async def operated(daemon: Daemon, ask: Callable[..., Awaitable[str]]) -> None:
     """A call into which an operator speaks."""
     steps = (*HEARS, Say("hours_ja"), *HEARS, *HEARS, *HEARS, Pause(30_000))
@@ -135,9 +142,7 @@ async def operated(daemon: Daemon, ask: Callable[..., Awaitable[str]]) -> None:
         with trio.fail_after(4 * SOON_S):
             while WORDS["goodbye_tr"] not in await ask("show", "last"):
                 await trio.sleep(0.5)
-        with trio.fail_after(4 * SOON_S):  # until all of it, and what stood before, is heard
-            while json.loads(await ask("show", "last", "--json"))["state"] != "listening":
-                await trio.sleep(0.5)
+        await all_is_heard(ask)
         await ask("hangup", "last")
 
 
@@ -204,6 +209,7 @@ async def test_a_locale_with_eight_bits_costs_no_word(tmp_path: Path) -> None:
             ):
                 await trio.sleep(0.5)
         assert NAME.replace("受付", ascii("受付")[1:-1]) in await ask("calls")
+        await all_is_heard(ask)
         await ask("hangup", "last")
     assert NAME in "\n".join(daemon.lines)
     (paper,) = daemon.state_dir.rglob("*.txt")
