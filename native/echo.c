@@ -160,7 +160,7 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     size_t count = samples / FRAME, n = count * FRAME;
     voiced_echo_start start[VOICED_ECHO_STARTS];
     uint32_t starts = e->starts;
-    int moved = 0, chosen = 0;
+    int moved = 0, other = 0; /* is in w->kept: the path known before */
     int64_t base = offset - earliest - LAGS - PAST;
     w->is_shifted = 0;
     memset(path, 0, sizeof *path);
@@ -182,8 +182,9 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
         }
         if (!known) {
             find_path(e, w, n, offset, base, path);
+            other = e->known.runs != 0;
             choose_path(e, w, n, moved != 1, path);
-            chosen = 1;
+            other = other && w->found.runs;
         }
     }
     if (path->runs) {
@@ -192,7 +193,7 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
         first = first < 0 ? 0 : first > PAST + LAGS ? PAST + LAGS : first;
         path->gain = gain_of(w, w->far + first, n);
     }
-    if (chosen && e->known.runs && w->found.runs) {
+    if (other) {
         echo_combine(e, w, w->kept, base, n);
     }
     if (w->is_shifted) {
