@@ -234,6 +234,17 @@ async def test_words_whose_audio_never_came_were_not_said(autojump_clock: object
         assert Said("assistant", "one two") not in s.call.plan.history()
 
 
+async def test_an_answer_that_found_no_place_is_not_taken_for_unheard(
+    autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transcript that is full keeps no words; the model is told what was heard all the same."""
+    monkeypatch.setattr("voiced.transcript.MAX_ENTRIES", 1)
+    async with scene(QUIET) as s:
+        await interrupted(s, 1.0, *spoken(2000), *pieces(WORDS))
+        assert ("truncate", "a1", 0, 1000) in s.model.commands
+        assert ("delete", "a1") not in s.model.commands
+
+
 async def test_an_answer_in_words_alone_is_kept(autojump_clock: object) -> None:
     """Nobody heard it, but it is whole, and the model goes by it."""
     async with scene(QUIET) as s:

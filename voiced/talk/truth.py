@@ -62,7 +62,8 @@ class Truth:
         entry = transcript.get(item_id)
         if role == "agent" and item_id not in self._seeds:
             if entry is None:
-                self._silent.add(item_id)
+                if not self._playout.received_ms(item_id):  # no place was left for it
+                    self._silent.add(item_id)
             elif not (entry.text or entry.cut):
                 entry.follows = self._playout.received_ms(item_id) >= FOLLOWS_MS
         counts = transcript.add(role, item_id, text, final=final)
