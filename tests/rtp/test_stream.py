@@ -473,6 +473,15 @@ def test_the_end() -> None:
     stream.rtp_received(rtp(0, voice(0)), SDP, wire.at)
 
 
+def test_who_listens_is_let_go_of_with_the_end() -> None:
+    """A dialogue, and with it its stream, outlives the call by its timers; the ears must not."""
+    wire = Wire()
+    stream = MediaStream(wire, now=wire.now)
+    stream.on_played = lambda payload, at_s: None
+    stream.close()
+    assert stream.on_played is None
+
+
 def test_closed_before_anything_was_agreed() -> None:
     wire = Wire()
     stream = MediaStream(wire, now=wire.now)

@@ -301,6 +301,7 @@ class MediaStream:
         if self._closed:
             return
         self._closed = True
+        self.on_played = None  # a dialogue, and its stream, may outlive the call: ears are large
         if self._began:
             self._control.report(self._now(), bye=True)
         self._transport.close()
