@@ -219,3 +219,34 @@ def test_a_locale_whose_names_are_not_utf8(tmp_path: Path, mode: list[str]) -> N
     done = subprocess.run(command, env=environ, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert b": ok; " in done.stdout
+
+
+@pytest.mark.parametrize(
+    "run",
+    ["main(words)", "sys.frozen = True; sys.argv[1:] = words; main()"],
+    ids=["host", "frozen"],
+)
+def test_in_such_a_locale_nobody_elses_process_begins_anew(run: str) -> None:
+    """Nor what takes no option of Python's."""
+    program = "import sys; print('begun', flush=True); from voiced.cli import main; "
+    program += f"words = ['check', '-c', 'none']; {run}"
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environ, capture_output=True, timeout=60, check=False
+    )
+    assert done.stdout.count(b"begun") == 1, done.stderr
+    assert done.returncode == 1
+
+
+def test_what_is_piped_and_how_it_ends_outlive_the_new_beginning() -> None:
+    program = "import os, sys; print(os.getpid(), flush=True); from voiced.cli import main; main()"
+    command = [sys.executable, "-c", program, "check", "-c", "/dev/stdin"]
+    environ = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    text = b"[daemon]\nmax_calls = 0\n"
+    done = subprocess.run(
+        command, input=text, env=environ, capture_output=True, timeout=60, check=False
+    )
+    first, second, *_ = done.stdout.split()
+    assert first == second, "the process that a service manager knows"
+    assert done.returncode == 1
+    assert b"max_calls" in done.stdout + done.stderr

@@ -9,8 +9,9 @@ import difflib
 import io
 import os
 import sys
+from collections.abc import Sequence
 from importlib import import_module
-from typing import Final
+from typing import Any, Final
 
 import click
 
@@ -41,6 +42,12 @@ _COMMANDS: Final = {
 
 
 class _LazyGroup(click.Group):
+    def main(self, args: Sequence[str] | None = None, *more: Any, **extra: Any) -> Any:
+        """Run the command in `args`, None: in those of the process, which is ours alone then."""
+        if args is None:
+            _with_utf8_names()
+        return super().main(args, *more, **extra)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
@@ -68,8 +75,11 @@ def _with_utf8_names() -> None:
     """Begin anew in the UTF-8 mode of Python (PEP 540) where files' names would be something else.
 
     Those in a configuration are UTF-8, as on most disks, in any locale; the terminal keeps its own.
+    The process stays the same one, as systemd wants it.
     """
     if sys.getfilesystemencoding() == "utf-8" or "utf8" in sys._xoptions:
+        return
+    if not sys.executable or getattr(sys, "frozen", False):  # no interpreter that takes an option
         return
     terminal = getattr(sys.stdout, "encoding", None) or "utf-8"
     environ = {"PYTHONIOENCODING": terminal, **os.environ}
@@ -85,7 +95,6 @@ def _with_utf8_names() -> None:
 @click.version_option(__version__, "-V", "--version", message="voiced %(version)s")
 def main() -> None:
     """Run the command that is named next."""
-    _with_utf8_names()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # What a terminal of another locale cannot show is no reason to show nothing.
         sys.stdout.reconfigure(errors="backslashreplace")
