@@ -185,15 +185,10 @@ class Journal:
             async with self._turn:
                 charges = await trio.to_thread.run_sync(self._store, rows)
                 rows.clear()
-        except (sqlite3.DatabaseError, OSError) as error:
-            if isinstance(error, _OURS):
-                self._lose(rows)
-            elif str(error) != self._failing:  # once, and not at every try
+        except Exception as error:  # a disk, a lock, no thread to be had: the calls go on
+            if str(error) != self._failing:  # once, and not at every try
                 self._failing = str(error)
                 log.error("journal cannot be written", file=str(self.path), error=self._failing)
-            return
-        except Exception:
-            self._lose(rows)
             return
         if self._failing is not None:
             self._failing = None
@@ -201,16 +196,10 @@ class Journal:
         for charge, number in charges:
             charge.told(number)
 
-    def _lose(self, rows: list[Note]) -> None:
-        """A row that we made wrong: the calls go on, and so does the journal."""
-        log.exception("journal rows lost: a bug of voiced, please report it", rows=len(rows))
-        rows.clear()
-
     def _store(self, rows: list[Note]) -> list[tuple[Charge, str]]:
         with closing(connect(self.path)) as database, database:
-            for row in rows:
-                store(database, row)
-            charges = [row for row in rows if isinstance(row, Charge)]
+            kept = [row for row in rows if _is_stored(database, row)]
+            charges = [row for row in kept if isinstance(row, Charge)]
             return [(charge, called(database, charge.call_id)) for charge in charges]
 
     def days(self, since: str) -> list[str]:
@@ -258,3 +247,15 @@ class Journal:
             ).fetchall()
         rows = [decoded(dict(row)) for row in found]
         return rows[:1] if rows and rows[0]["call_id"] == beginning else rows
+
+
+def _is_stored(database: sqlite3.Connection, row: Note) -> bool:
+    """Lay a row into the file; one that we made wrong is lost, and no other with it."""
+    try:
+        store(database, row)
+    except Exception as error:
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, _OURS):
+            raise
+        log.exception("journal row lost: a bug of voiced, please report it")
+        return False
+    return True
