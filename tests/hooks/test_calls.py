@@ -529,6 +529,23 @@ async def test_a_hook_that_keeps_the_thread_for_a_second_has_failed(
     assert whys == {"held up all calls for 1.0 s"}
 
 
+async def test_a_hook_that_keeps_the_thread_past_its_limit_was_too_slow(
+    nursery: trio.Nursery,
+) -> None:
+    class Sleepy(Plugin):
+        time_limit_s = 0.02
+
+        async def on_media(self) -> None:
+            time.sleep(0.03)  # noqa: ASYNC251 - what no plugin may do
+
+    counts = Counts()
+    hooks = hooks_of(Sleepy, count=counts)
+    await nursery.start(hooks.run)
+    hooks.emit("on_media")
+    await hooks.finish(SUMMARY)
+    assert counts["Sleepy", "too slow"] == 1
+
+
 async def test_a_hook_that_cannot_be_cut_off_at_its_limit_was_too_slow(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

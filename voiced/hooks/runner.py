@@ -295,7 +295,8 @@ class Runner:
         finally:
             self._running = None
         # Beyond the limit it was cut off, or kept the thread, or would not be cut off.
-        if scope.cancel_called and self._failures == failures:
+        over = scope.cancel_called or trio.current_time() - began > limit_s
+        if over and self._failures == failures:
             took = f"took longer than {limit_s:g} s"
             self._failed("too slow", took, hook=item.hook)
         await trio.lowlevel.checkpoint_if_cancelled()  # where it swallowed what was meant for us
