@@ -108,6 +108,13 @@ async def test_what_is_of_no_call_is_of_the_day(desk: Desk) -> None:
     assert desk.day(day_of(time.time())) == {"": USD, "pruned": USD}
 
 
+@pytest.mark.parametrize("figure", [-1_000_000, 10**15])
+async def test_figures_that_cannot_be_true_do_not_count(desk: Desk, figure: int) -> None:
+    used = Used(None, "chat", Usage(text_in=figure, text_out=50))
+    desk.switchboard.used_afterwards(used)
+    assert desk.budget.spent_today() == 0.1
+
+
 async def test_a_cost_that_is_not_known_stays_so(desk: Desk) -> None:
     desk.journal.write(row("c1", usage={}, reason="x"))
     desk.switchboard.used_afterwards(Used("c1", "chat", USAGE))

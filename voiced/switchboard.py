@@ -20,7 +20,7 @@ from voiced.budget import Budget
 from voiced.call import Call, Services, no_hooks
 from voiced.completing import Used
 from voiced.config.types import Agent, Config, EngineConfig, Number, PipelineEngine
-from voiced.cost import cost_usd, expected_usd_s
+from voiced.cost import cost_usd, expected_usd_s, told
 from voiced.engine import Engine
 from voiced.formats import AudioFormat
 from voiced.hooks import House
@@ -214,7 +214,7 @@ class Switchboard:
 
     def used_afterwards(self, used: Used) -> None:
         """What a plugin has asked a chat model is paid: by its call, and by the day in any case."""
-        model, usage, journal = used.model, used.usage, self.services.journal
+        model, usage, journal = used.model, told(used.usage), self.services.journal
         price = self.services.prices.get(model)
         if price is None:
             if model not in self._unpriced:
