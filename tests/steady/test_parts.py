@@ -247,12 +247,24 @@ def test_half_an_answer() -> None:
     owed.turn()
     assert not owed.started("r1"), "nobody asked for it"
     owed.words("i1", "Once upon ", final=False)
-    assert owed.audio(10)
-    assert not owed.audio(10)
+    assert owed.audio("i1", 10)
+    assert not owed.audio("i1", 10)
     owed.words("i1", "a time", final=False)
     owed.lost(tools=False)
     ask = owed.next()
     assert (ask.instructions, ask.begun) == (None, "Once upon a time")
+
+
+def test_only_what_had_a_voice_is_quoted() -> None:
+    owed = Owed()
+    owed.turn()
+    owed.started("r2")
+    owed.words("i1", "late words of an answer that was cut", final=True)
+    owed.words("i2", "Once upon a time", final=True)
+    owed.audio("i2", 10)
+    owed.words("i3", "words that run ahead", final=False)
+    owed.lost(tools=False)
+    assert owed.next().begun == "Once upon a time"
 
 
 @pytest.mark.parametrize("tools", [False, True])
@@ -261,7 +273,7 @@ def test_a_whole_answer_is_owed_only_where_a_function_may_follow(tools: bool) ->
     owed.turn()
     owed.started("r1")
     owed.words("i1", "One moment.", final=True)
-    owed.audio(10)
+    owed.audio("i1", 10)
     owed.audio_done()
     owed.lost(tools=tools)
     assert owed.any == tools
@@ -279,7 +291,7 @@ def test_failed_answers() -> None:
     assert owed.next() is ask
     assert ask.tries == 1
     owed.started("r2")
-    owed.audio(7)
+    owed.audio("i1", 7)
     assert owed.done("r2", "completed") == (7, None)
     assert not owed.any
 

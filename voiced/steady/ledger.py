@@ -65,9 +65,9 @@ class Ledger:
 
     # ---- the session that talks
 
-    def audio(self, size: int) -> None:
+    def audio(self, item_id: str, size: int) -> None:
         """A piece of an answer has come, of so many bytes."""
-        if self.owed.audio(size) and not (self.owed.turn_waits or self.turn_at < NEVER):
+        if self.owed.audio(item_id, size) and not (self.owed.turn_waits or self.turn_at < NEVER):
             self.utterance.answered()  # or else it is an answer to something before
 
     def note(self, event: EngineEvent) -> None:

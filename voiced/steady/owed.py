@@ -38,9 +38,13 @@ class _Running:
     whole: bool = False  # its last item has ended
     # Bounded by the longest answer of a model, some thousand words.
     words: dict[str, list[str]] = field(default_factory=dict)  # by item
+    item: str = ""  # that audio came of last
+    sounded: set[str] = field(default_factory=set)  # items
 
     def last_words(self) -> str:
-        text = " ".join("".join(pieces).strip() for pieces in self.words.values())
+        """Not those that ran ahead of audio, nor late ones of an item that was cut before."""
+        heard = [item_id for item_id in self.words if item_id in self.sounded]
+        text = " ".join("".join(self.words[item_id]).strip() for item_id in heard)
         return text[-MAX_QUOTE:]
 
 
@@ -115,11 +119,14 @@ class Owed:
         self._running = _Running(response_id, ask)
         return not ask.turn
 
-    def audio(self, size: int) -> bool:
+    def audio(self, item_id: str, size: int) -> bool:
         """Audio of the answer has come; whether that is the first."""
         running = self._running
         if running is None:
             return False
+        if item_id != running.item:
+            running.item = item_id
+            running.sounded.add(item_id)
         first = not running.audio
         running.audio += size
         running.whole = False

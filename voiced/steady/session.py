@@ -181,7 +181,7 @@ class SteadySession:
         ledger, replayed = self._ledger, self._begun or self._ended
         for place, event in enumerate(events):
             if type(event) is AgentAudio:
-                ledger.audio(len(event.payload))
+                ledger.audio(event.item_id, len(event.payload))
             elif type(event) is Lost:
                 before = self._without_replay(events[:place])
                 limited = event.code == LIMITED  # which the next session would find out as well
