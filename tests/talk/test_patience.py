@@ -247,6 +247,20 @@ async def test_what_the_lost_model_said_is_heard_out_first(autojump_clock: MockC
         assert CLIP_S <= at <= CLIP_S + 0.2
 
 
+async def test_what_the_lost_model_said_is_heard_out_though_the_next_is_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with waits(no_answer_s=4) as call:
+        call.host.play_clip("the rest of an answer")
+        call.patience.lost()
+        await trio.sleep(0.3)
+        call.patience.resumed(answering=True)
+        await trio.sleep(3)
+        (_, (name, at)) = call.heard
+        assert name == "one_moment"
+        assert CLIP_S <= at <= CLIP_S + 0.2
+
+
 async def test_a_loss_while_a_tool_runs_leaves_the_tool_its_time(autojump_clock: MockClock) -> None:
     async with waits(no_answer_s=4) as call:
         call.patience.working(True)

@@ -226,7 +226,8 @@ class Patience:
     def _watch_model(self, now: float, since: float) -> float:
         """Act on a model that owes audio since `since`; returns the next deadline."""
         if not self._playout.idle:
-            return now + self._agent.no_answer_s
+            # What a lost model had said is heard out, for its end if the next one is late by then.
+            return now + (self._agent.no_answer_s if self._fill_by is None else _POLL_S)
         waited, patience = now - since, self._agent.no_answer_s
         if waited >= GIVE_UP * patience and (self._working or self._connecting):
             self.owe()  # a tool has a time limit of its own, and so has whoever connects
