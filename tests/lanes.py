@@ -1,14 +1,12 @@
-"""How `tests/run` spreads the tests over processes, so that those that wait and those that compute
-overlap: `-p tests.lanes`, with pytest-xdist.
+"""How `tests/run` spreads the tests over processes: `-p tests.lanes`, with pytest-xdist.
 
-A lane is one process's, from its first test to its last. What lives in real time mostly waits, but
-must not be kept waiting; of what one lane has, nothing runs beside it. All other modules are given
-out one by one, to processes that give way to the lanes.
+What computes goes first, module by module, to all of them. What lives in real time mostly waits, so
+that several such tests can go on side by side; but nothing may keep it waiting. It begins when the
+rest is over, in lanes: one is one process's, from its first test to its last.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any, Final
 
 import pytest
@@ -37,18 +35,12 @@ LANES: Final = (
     ),
 )
 """The modules with daemons, peers and benches in real time, by how their names begin; the longest
-that fits is meant. A lane's are run in this order: those last that are disturbed most easily, when
-all that computes is over. Each lane takes about as long as the others."""
-
-GIVES_WAY: Final = 5
-"""See nice(1): a third of a lane's share where both want a processor. With the lowest priority some
-tests would stand still for seconds on a busy machine, and be told that they held up calls."""
-
+that fits is meant. A lane's are run in this order. Each lane takes about as long as the others."""
 
 PLACES: Final = {
     name: (number, at) for number, lane in enumerate(LANES) for at, name in enumerate(lane)
 }
-OUTSIDE: Final = (len(LANES), 0)
+OUTSIDE: Final = (-1, 0)
 
 
 def place_of(nodeid: str) -> tuple[int, int]:
@@ -58,7 +50,7 @@ def place_of(nodeid: str) -> tuple[int, int]:
 
 
 class ByLane(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
-    """Gives out whole lanes, then whole modules."""
+    """Gives out whole modules, and whole lanes."""
 
     def _split_scope(self, nodeid: str) -> str:
         place = place_of(nodeid)
@@ -71,12 +63,5 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLane:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Lanes first: they take longest, and a process that has given way cannot take that back."""
+    """What is in no lane first."""
     items.sort(key=lambda item: place_of(item.nodeid))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Give way, for good."""
-    if place_of(item.nodeid) == OUTSIDE:
-        os.setpriority(os.PRIO_PROCESS, 0, max(GIVES_WAY, os.getpriority(os.PRIO_PROCESS, 0)))

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import pytest
 import trio
@@ -74,15 +75,23 @@ def environment(folder: Path) -> dict[str, str]:
     return {**found, "XDG_STATE_HOME": str(folder), "STATE_DIRECTORY": str(folder)}
 
 
+BUSY: Final = "this machine was busy"
+"""So a demo says that its calls were not what they would have been."""
+
+
 def run(command: str, folder: Path, status: int = 0) -> str:
-    """Run a command to its end; returns what it printed."""
+    """Run a command to its end; returns what it printed. A disturbed demo is held again."""
     # The interpreter that runs the tests stands for the newcomer's python3.
     command = re.sub(r"^python3 ", f"{shlex.quote(sys.executable)} ", command)
-    done = subprocess.run(
-        command, shell=True, cwd=folder, env=environment(folder), text=True, timeout=600,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
-    )  # fmt: skip
-    assert done.returncode == status, (command, done.stdout)
+    for _ in range(3):
+        done = subprocess.run(
+            command, shell=True, cwd=folder, env=environment(folder), text=True, timeout=600,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+        if done.returncode == status or BUSY not in done.stdout:
+            break
+    if done.returncode != status:
+        pytest.fail(f"{command} exited with {done.returncode}\n{done.stdout}")
     return done.stdout
 
 

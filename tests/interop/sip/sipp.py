@@ -174,16 +174,19 @@ async def listening(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(serve)
-        await _bound(host, port or own_port)
+        await _bound(host, port or own_port, peer)
         yield peer
 
 
-async def _bound(host: str, port: int) -> None:
-    """Wait until a UDP socket, or a TCP listener, has this address."""
+async def _bound(host: str, port: int, peer: Listening) -> None:
+    """Wait until a UDP socket, or a TCP listener, has this address.
+
+    Where we send again and again, as a trunk that registers, all may be over before we look.
+    """
     digits = "".join(f"{int(part):02X}" for part in reversed(host.split(".")))
     wanted = f" {digits}:{port:04X} "
     with trio.move_on_after(20):
-        while not any(
+        while peer.result is None and not any(
             wanted in Path(f"/proc/net/{table}").read_text("ascii") for table in ("udp", "tcp")
         ):
             await trio.sleep(0.02)
