@@ -77,7 +77,9 @@ RETRY_S: Final = 2.0
 _OURS: Final = (sqlite3.DataError, sqlite3.IntegrityError, sqlite3.ProgrammingError)
 """Errors of SQLite that say something of a row, and nothing of the file."""
 
-LAST_WRITE_S: Final = 3.0  # for the last rows when the daemon is cancelled
+LAST_WRITE_S: Final = 3.0
+"""Within which the last rows have to begin to be written when the daemon is cancelled. What has
+begun is waited for: rows added twice would cost twice. With the file locked that is `BUSY_S`."""
 
 
 class Journal:
