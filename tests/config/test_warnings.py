@@ -94,6 +94,19 @@ def warnings_of(tmp_path: Path, text: str) -> list[str]:
         ),
         (
             '[engine.m]\nkind = "pipeline"\n[engine.m.stt]\nprovider = "emulator"\n'
+            '[engine.m.chat]\nprovider = "emulator"\ntimeout_s = 12\n'
+            '[engine.m.tts]\nprovider = "emulator"\n[agent.a]\nengine = "m"\n',
+            "7: engine.m.chat.timeout_s: calls end after 12 s without an answer, before a model "
+            "that is silent for 12 s is replaced; keep engine.m.chat.timeout_s below 3 times "
+            "no_answer_s",
+        ),
+        (
+            REALTIME + AGENT + "no_answer_s = 2.5\n",
+            "7: agent.a.no_answer_s: calls end after 7.5 s without an answer, before a model that "
+            "is silent for 8 s is replaced; keep engine.m.silent_s below 3 times no_answer_s",
+        ),
+        (
+            '[engine.m]\nkind = "pipeline"\n[engine.m.stt]\nprovider = "emulator"\n'
             '[engine.m.chat]\nurl = "http://127.0.0.1:1/v1"\nmodel = "llama"\n'
             '[engine.m.tts]\nprovider = "emulator"\n[cost]\ncall_usd = 1\n',
             "11: cost.call_usd: what llama costs is not known, and not counted; "

@@ -24,6 +24,7 @@ from voiced.engine import (
     ResponseStarted,
     SpeechStarted,
     SpeechStopped,
+    ToolCall,
 )
 from voiced.pipeline.answer import MAX_SENTENCE_S
 from voiced.pipeline.providers import DetectorSettings, Ended, ProviderError, ToolRequest
@@ -212,6 +213,26 @@ async def test_an_answer_without_any_sound_is_none(mute: bool, autojump_clock: M
         await h.until(Lost)
     assert not h.sound()
     assert (h.of(Lost)[0].code, h.of(Lost)[0].retryable) == ("no_sound", False)
+
+
+async def test_a_tool_that_was_called_is_an_answer(autojump_clock: MockClock) -> None:
+    """To fail would have the answer given again, and the tool called twice."""
+    refused = ProviderError("http_400", "no", "refused")
+    async with house(tts=Voice(failures=[(0, refused)])) as h:
+        h.chat.say("Let me look that up.", REQUEST)
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.done() == ["completed"]
+    assert len(h.of(ToolCall)) == 1
+
+
+@pytest.mark.parametrize("retry_after_s", [-1.0, float("nan")])
+async def test_a_wait_that_is_none(retry_after_s: float, autojump_clock: MockClock) -> None:
+    """Plugins may do sums with clocks."""
+    async with house(chat=Thinker([[passing(retry_after_s=retry_after_s)]])) as h:
+        h.session.respond()
+        await h.until(ResponseDone)
+    assert h.done() == ["completed"]
 
 
 async def test_an_answer_between_two_refusals(autojump_clock: MockClock) -> None:

@@ -263,7 +263,15 @@ async def test_refused_handshakes(status: int, retryable: bool) -> None:
 
 @pytest.mark.parametrize(
     ("header", "seconds"),
-    [("20", 20.0), (" 0 ", 0.0), (None, 0.0), ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0), ("-1", 0.0)],
+    [
+        ("20", 20.0),
+        (" 0 ", 0.0),
+        (None, 0.0),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("-1", 0.0),
+        ("nan", 0.0),
+        ("9" * 400, 3600.0),
+    ],
 )
 async def test_how_long_a_server_wants_to_be_left_alone(header: str | None, seconds: float) -> None:
     async with server(refuse=(429, b"slow down"), retry_after=header) as port, session(port) as one:
@@ -424,6 +432,19 @@ async def test_silence_with_pongs_is_alive(monkeypatch: pytest.MonkeyPatch) -> N
         with trio.move_on_after(1.0) as waiting:
             await opened.receive()
         assert waiting.cancelled_caught
+
+
+async def test_who_was_late_does_not_blame_the_server() -> None:
+    """A process that stood still for a minute has read nothing, and asked nothing either."""
+    async with mute_server() as port, session(port) as opened:
+        await until(opened, Ready)
+        assert isinstance(opened, client.RealtimeSession)
+        assert opened._ws is not None
+        for due_s, lost in ((9.9, False), (10.1, True)):  # after the last data, and it is 60 now
+            opened._waiting = True
+            opened._last_data = trio.current_time() - 60
+            opened._check_alive(opened._ws, opened._last_data + due_s)
+            assert opened._machine.lost == lost
 
 
 async def test_a_call_that_takes_no_events_is_not_half_open(

@@ -102,6 +102,25 @@ async def test_two_engines_without_room_do_not_take_turns(autojump_clock: MockCl
         assert one.newest.asked() == ["Answer 2."]
 
 
+async def test_what_was_answered_before_a_renewal_counts(autojump_clock: MockClock) -> None:
+    """The second engine has answered since the call came to it: it may leave that as well."""
+    one, two = FakeEngine(), FakeEngine("two", expires_in_s=100.0)
+    guards = [Guard("one", requests_per_minute=1), Guard("two", requests_per_minute=1)]
+    async with Call(one, two, guards=guards).talk() as call:
+        for engine in (one, two):
+            await trio.sleep(1)
+            call.session.respond("Go on.")
+            await trio.sleep(1)
+            engine.newest.answer()
+        await trio.sleep(95)
+        assert len(two.sessions) == 2
+        guards[1].record()
+        call.session.respond("Go on.")
+        await trio.sleep(1)
+        assert len(one.sessions) == 2
+        assert one.newest.asked() == ["Go on."]
+
+
 # ---- a server's own limit
 
 
@@ -322,6 +341,24 @@ async def test_a_turn_that_goes_on_is_not_begun_again(autojump_clock: MockClock)
         engine.newest.emit(SpeechStarted("c2", 900))
         await trio.sleep(0.1)
         assert call.kinds()[told:] == ["SpeechStopped", "Committed", "SpeechStarted"]
+
+
+async def test_a_replay_that_comes_along_with_a_failure(autojump_clock: MockClock) -> None:
+    """What it begins again is left out, though the session is left at once."""
+    one, two = FakeEngine(), FakeEngine("two")
+    async with Call(one, two).talk() as call:
+        await trio.sleep(1)
+        call.session.send_audio(b"\x01" * 8000)
+        one.newest.hears(words=None)
+        await trio.sleep(0.1)
+        one.newest.lose()
+        await trio.sleep(1)
+        told = len(call.events)
+        one.newest.hears(words=None)
+        limited(one.newest)
+        await trio.sleep(1)
+        begun = ["Committed", "ResponseStarted", "ResponseDone"]
+        assert call.kinds()[told:] == [*begun, "Reconnecting", "Resumed"]
 
 
 async def test_a_replay_may_be_committed_unannounced(autojump_clock: MockClock) -> None:

@@ -10,12 +10,12 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from voiced.config.types import Agent, RealtimeEngine
+from voiced.config.types import GIVE_UP, Agent, RealtimeEngine
 from voiced.leg import CallFacts
 from voiced.playout import Playout
 from voiced.record import CallRecord
 from voiced.states import CallState
-from voiced.talk.patience import FILLER_AGAIN_S, GIVE_UP, LOST_FILLER_S, Patience
+from voiced.talk.patience import FILLER_AGAIN_S, LOST_FILLER_S, Patience
 
 CLIP_S = 1.5
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -12,10 +12,10 @@ from msgspec import UNSET
 from voiced import wav
 from voiced.config.engines import last_day
 from voiced.config.findings import Findings
-from voiced.config.mistakes import KeyPath
+from voiced.config.mistakes import KeyPath, key_name
 from voiced.config.numbers import covers, is_pattern, normalised
 from voiced.config.schema import close_match
-from voiced.config.types import Agent, Config, RealtimeEngine
+from voiced.config.types import GIVE_UP, Agent, Config, EngineConfig, PipelineEngine, RealtimeEngine
 
 __all__ = ["check_agents"]
 
@@ -53,6 +53,28 @@ def _engine(path: KeyPath, agent: Agent, config: Config, findings: Findings) -> 
             message = f"{model} has its last day on {end[0]}; transcripts end with it"
             remedy = f'then use "{end[1]}", or "off"'
             findings.warn((*path, "transcription_model"), message, remedy)
+    for key, silent_s in _silences(agent.engine, engine):
+        patience_s = GIVE_UP * agent.no_answer_s
+        if silent_s >= patience_s:
+            own = (*path, "no_answer_s")
+            where = key if findings.written(key) else own
+            message = (
+                f"calls end after {patience_s:g} s without an answer, before a model that is "
+                f"silent for {silent_s:g} s is replaced"
+            )
+            remedy = f"keep {key_name(key)} below {GIVE_UP} times no_answer_s"
+            if findings.sound(key, own):
+                findings.warn(where, message, remedy)
+
+
+def _silences(name: str, engine: EngineConfig | None) -> Iterator[tuple[KeyPath, float]]:
+    """The settings that say after how many seconds without a sign of life an engine is lost."""
+    if isinstance(engine, RealtimeEngine):
+        yield ("engine", name, "silent_s"), engine.silent_s
+    elif isinstance(engine, PipelineEngine):
+        steps = {"stt": engine.stt, "chat": engine.chat, "tts": engine.tts}
+        slowest = max(steps, key=lambda step: steps[step].timeout_s)
+        yield ("engine", name, slowest, "timeout_s"), steps[slowest].timeout_s
 
 
 def _no_engine(path: KeyPath, name: str, config: Config, findings: Findings) -> None:

@@ -27,6 +27,7 @@ from voiced.config.table import (
 from voiced.config.types_agent import (
     DEFAULT_GREETING,
     DEFAULT_INSTRUCTIONS,
+    GIVE_UP,
     Agent,
     OwnVad,
     SemanticVad,
@@ -52,6 +53,7 @@ from voiced.config.types_sip import Sip, Trunk
 __all__ = [
     "DEFAULT_GREETING",
     "DEFAULT_INSTRUCTIONS",
+    "GIVE_UP",
     "SECRETS",
     "Admin",
     "Agent",

@@ -20,6 +20,7 @@ from voiced.config.table import (
 __all__ = [
     "DEFAULT_GREETING",
     "DEFAULT_INSTRUCTIONS",
+    "GIVE_UP",
     "Agent",
     "OwnVad",
     "SemanticVad",
@@ -37,6 +38,9 @@ DEFAULT_INSTRUCTIONS: Final = (
     "in the caller's language. Say so when you do not know something."
 )
 """What an agent is told that has no instructions of its own."""
+
+GIVE_UP: Final = 3
+"""A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
 
 
 class ServerVad(Table, frozen=True, tag_field="kind", tag="server_vad"):
@@ -121,7 +125,8 @@ on if that was a cough, a key or the line's echo; `off`: it talks to the end."""
     max_duration_s: Seconds = 1800.0
     """The longest call."""
     no_answer_s: Seconds = 4.0
-    """How long a caller may hear nothing when the model owes an answer."""
+    """How long a caller may hear nothing when the model owes an answer; three times as long ends \
+the call."""
     unavailable_file: Path | None = None
     """A WAV file played when the model cannot be reached. Left out: a bundled message."""
     one_moment_file: Path | None = None

@@ -97,7 +97,8 @@ of a plugin's."""
     headers: dict[str, str] = field(default_factory=dict)
     """Further headers of each request."""
     timeout_s: Seconds = 10.0
-    """How long the server may send nothing before it is tried again, once, or counts as lost."""
+    """How long the server may send nothing before it is tried again, once. The engine counts as \
+lost where nothing is heard of an answer for the longest of the three."""
 
 
 class SpeechToText(Provider, frozen=True):

@@ -80,6 +80,7 @@ class Answer:
         self._bill = Bill()
         self._ended: str | None = None  # before its end, and why
         self._begun = False  # the chat has given something
+        self._called = False  # a tool, which has begun
         self._text: list[str] = []  # what is heard, or going to be
         self._failure: ProviderError | None = None
         self._unspoken: ProviderError | None = None  # why a sentence is left out
@@ -101,7 +102,7 @@ class Answer:
             start(self._tell, to_tell)
         if self._failure is not None:
             raise self._failure
-        if self._unspoken is not None and not self.sounded:
+        if self._unspoken is not None and not (self.sounded or self._called):
             raise self._unspoken  # an answer of which nothing is heard is none
         self._finish()
 
@@ -193,6 +194,7 @@ class Answer:
         """Let the tool begin at once, while what was said before it is still being spoken."""
         if self.over:
             return
+        self._called = True
         self.waiting.deadline = math.inf
         self._s.history.request(self._item_id, request)
         self._s.events.put(

@@ -125,10 +125,13 @@ class Steps:
 
     async def _again(self, error: ProviderError, allowed: bool) -> None:
         """Wait for another try, or raise what speaks against one."""
-        if not allowed or error.verdict != "retry" or error.retry_after_s > MAX_WAIT_S:
+        wait_s = error.retry_after_s
+        if not allowed or error.verdict != "retry" or wait_s > MAX_WAIT_S:
             raise error
         self._fault(EngineFault(error.code, error.message, "retry"))
-        await trio.sleep(error.retry_after_s or FIRST_WAIT_S * random.uniform(1, 2))  # noqa: S311
+        if not wait_s > 0:  # not told, or no time at all: negative, not a number
+            wait_s = FIRST_WAIT_S * random.uniform(1, 2)  # noqa: S311
+        await trio.sleep(wait_s)
 
 
 def _same(item: Any) -> Any:

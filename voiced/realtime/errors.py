@@ -45,6 +45,7 @@ class Verdict(Enum):
 
 MAX_CODE_CHARS: Final = 64  # of a code that nobody knows, for logs
 MAX_MESSAGE_CHARS: Final = 300  # of a server's error text, for logs
+MAX_RETRY_AFTER_S: Final = 3600.0  # longer than any call waits
 
 Action = Literal["ignore", "retry", "alarm"]
 
@@ -154,9 +155,12 @@ def status_is_retryable(status: int, body: str) -> bool:
 
 
 def retry_after_s(value: str | None) -> float:
-    """The seconds of a `Retry-After` header (RFC 9110 section 10.2.3); 0 for a date, or none."""
+    """The seconds of a `Retry-After` header (RFC 9110 section 10.2.3); 0 for a date, or none.
+
+    Never more than `MAX_RETRY_AFTER_S`: enough digits would be infinity, which is no time to wait.
+    """
     text = (value or "").strip()
-    return float(text) if text.isascii() and text.isdigit() else 0.0
+    return min(float(text), MAX_RETRY_AFTER_S) if text.isascii() and text.isdigit() else 0.0
 
 
 def fault(code: str, message: str | None, action: Action) -> EngineFault:

@@ -15,7 +15,6 @@ import trio
 
 from voiced.engine import (
     AgentAudio,
-    Committed,
     EngineEvent,
     Lost,
     Plan,
@@ -23,8 +22,6 @@ from voiced.engine import (
     Reconnecting,
     Resumed,
     Session,
-    SpeechStarted,
-    SpeechStopped,
     ToolSpec,
 )
 from voiced.formats import AudioFormat
@@ -35,6 +32,7 @@ from voiced.steady.guard import Guarded
 from voiced.steady.held import Held
 from voiced.steady.ledger import Ledger
 from voiced.steady.names import Names
+from voiced.steady.replay import Replay
 from voiced.steady.waiting import Waiting
 
 __all__ = ["SteadySession"]
@@ -69,8 +67,7 @@ class SteadySession:
         self._announce = False  # tell of a fallback that was there from the beginning
         self._delayed = False  # the first session, which has been told
         self._left = False  # an engine that works, for the other one; no answer since
-        self._immediate = plan.agent.barge_in == "immediate"
-        self._begun = self._ended = False  # of a turn that is replayed: the call has been told
+        self._replay = Replay(interrupts=plan.agent.barge_in == "immediate")
         self._over = False
         self._out: list[EngineEvent] = []  # of our own; a handful between two receives
         self._waiting = Waiting(plan.call_id)
@@ -178,42 +175,25 @@ class SteadySession:
         """Note what the events mean; returns what the call is to be told."""
         if not active.names.same:
             events = [active.names.outward(event) for event in events]
-        ledger, replayed = self._ledger, self._begun or self._ended
+        ledger, replay = self._ledger, self._replay
         for place, event in enumerate(events):
             if type(event) is AgentAudio:
                 ledger.audio(event.item_id, len(event.payload))
             elif type(event) is Lost:
-                before = self._without_replay(events[:place])
+                before = replay.news(events[:place])
                 limited = event.code == LIMITED  # which the next session would find out as well
                 self._lose(active, event, leave=limited and self._other_is_free(active))
                 return [*before, *self._take_out()]
             else:
                 ledger.note(event)
+        if replay.awaited:  # before what follows ends the session
+            events = replay.news(events)
         if ledger.failed is not None:
             assert active.session is not None
             self._asking.failed(active, active.session, *ledger.failed)
         elif ledger.owed.waiting:
             self._pump()
-        if replayed:
-            events = self._without_replay(events)
         return [*events, *self._take_out()] if self._out else events
-
-    def _without_replay(self, events: Sequence[EngineEvent]) -> list[EngineEvent]:
-        """Leave out what was told long ago: that the turn began, perhaps that it was over.
-
-        It would pass for an interruption, of what covers for the loss.
-        """
-        told: list[EngineEvent] = []
-        for event in events:
-            if type(event) is SpeechStarted and self._begun:
-                self._begun = False
-            elif type(event) is SpeechStopped and self._ended:
-                self._ended = False
-            else:
-                told.append(event)
-            if type(event) is Committed:
-                self._begun = self._ended = False
-        return told
 
     def _pump(self) -> None:
         """Ask the session that talks for what is wanted."""
@@ -239,7 +219,7 @@ class SteadySession:
         """The session that talks is no more; `leave`: it is ours to leave."""
         self._active = self._live = None
         self._announce = False  # who talks next is told in any case
-        self._begun = self._ended = False
+        self._replay.over()
         self._asking.anew()
         proven = self._ledger.answered or trio.current_time() - self._talking_since >= PROVEN_S
         self._left = leave or (self._left and not self._ledger.answered)
@@ -275,6 +255,7 @@ class SteadySession:
             if ledger.owed.running:
                 self._out.append(Reconnecting("session_limit", "the session is at its limit"))
             ledger.lost()
+            self._left = self._left and not ledger.answered
             old.guarded.guard.count("renewed", old.guarded.engine.name)
             self._log.info("model session renewed", engine=held.guarded.engine.name)
             self._director.retired(old)
@@ -282,8 +263,8 @@ class SteadySession:
         ledger.output_format = session.output_format
         ledger.renewal.adopted(now, held.born, held.ends_at)
         self._active, self._live = held, session
-        self._begun = self._immediate and ledger.utterance.open
-        self._ended = self._begun and ledger.utterance.finished
+        utterance = ledger.utterance
+        self._replay.begin(open_turn=utterance.open, finished=utterance.finished)
         self._director.took_over(held, ledger.renewal.due_at)
         self._talks(held.side)
         if held.tools is not ledger.memory.tools:
@@ -338,7 +319,7 @@ class SteadySession:
         """Do what is due."""
         if trio.current_time() >= self._ledger.turn_at:  # it made nothing of the replayed turn
             self._ledger.turn_missed()
-            self._begun = self._ended = False
+            self._replay.over()
         self._pump()
         if self._director.candidate is not None and self._may_swap(self._director.candidate):
             self.ring()

@@ -13,15 +13,12 @@ from typing import Final, Literal, Protocol
 import trio
 
 from voiced import metrics
-from voiced.config.types import Agent
+from voiced.config.types import GIVE_UP, Agent
 from voiced.playout import Playout
 from voiced.record import CallRecord
 from voiced.states import CallState
 
 __all__ = ["Patience", "WindDown"]
-
-GIVE_UP: Final = 3
-"""A model that owes an answer gets this many times `no_answer_s` before the call is ended."""
 
 LOST_FILLER_S: Final = 0.7
 """A model that is lost is covered so soon; one that is back sooner was not missed."""
