@@ -29,6 +29,20 @@ static double doubt_of(const voiced_echo_work *w, size_t n) {
     return doubt < MOST_DOUBT ? doubt : MOST_DOUBT;
 }
 
+/* The share that a run of taps explains by chance of what is no echo: a tap a sample, of those that
+ * are loud. */
+static float chance_of(const voiced_echo_work *w) {
+    float sum = 0, squares = 1e-3f;
+    for (size_t p = 0; p < w->pieces; p++) {
+        for (size_t at = w->piece_from[p]; at < w->piece_to[p]; at += FRAME) {
+            float one = power(w->near + PAST + at, FRAME);
+            sum += one, squares += one * one;
+        }
+    }
+    float chance = TAPS * squares / (sum * sum * FRAME + 1e-3f);
+    return chance < 1 ? chance : 1;
+}
+
 static void find_path(const voiced_echo *e, voiced_echo_work *w, size_t n, int64_t offset,
                       int64_t base, voiced_echo_path *path) {
     w->found.runs = 0;
@@ -43,7 +57,7 @@ static void find_path(const voiced_echo *e, voiced_echo_work *w, size_t n, int64
     echo_explain(w, peak, base, n);
     float all = echo_chosen_power(w, w->near + PAST) + 1e-3f;
     path->share = 1 - echo_chosen_power(w, w->rest + PAST) / all;
-    if (path->peak < SURE_PEAK && path->share < LEAST_SHARE) {
+    if (path->peak < SURE_PEAK && path->share - chance_of(w) < LEAST_SHARE) {
         echo_forget(w, n);
         w->found.runs = 0;
         path->share = 0;

@@ -191,7 +191,6 @@ void echo_spare(voiced_echo_work *w, size_t n) {
     }
 }
 
-
 void echo_explain_by_shifts(voiced_echo_work *w, const float *y, size_t n) {
     const float *near = w->near + PAST;
     memset(w->shifted, 0, (PAST + n) * sizeof *w->shifted);

@@ -39,6 +39,12 @@ def test_a_caller_is_not_missed(echo_db: float, caller_db: float, short: bool) -
     assert tally.percentile(50) <= 320
 
 
+def test_a_short_word_on_a_line_without_echo_is_not_taken_for_one() -> None:
+    """So many taps explain much of it by chance, where the agent has spoken for a moment only."""
+    tally = Bench("tuning").speech(NO_ECHO_DB, -6, 9, short=True, seed=7)
+    assert (tally.asked, tally.ignored) == (9, 0)
+
+
 @pytest.mark.parametrize("name", ["cough", "breath", "rumble"])
 @pytest.mark.parametrize("echo_db", [NO_ECHO_DB, -12])
 def test_a_sound_that_is_no_speech_does_not_cut_the_agent(name: str, echo_db: float) -> None:
