@@ -103,6 +103,46 @@ def test_sequence_numbers(sequence: int | None) -> None:
     assert stream.statistics().sequence_jumps == 2
 
 
+def test_unknown_events_have_their_place_in_the_sequence() -> None:
+    stream = inbound()
+    later = b'{"event":"applause","streamSid":"MZ1","sequenceNumber":"%d"}'
+    stream.feed([media(8, sequence=2), later % 3, later % 4, media(8, sequence=5)], 100.0)
+    assert (stream.statistics().ignored, stream.statistics().sequence_jumps) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b'{"event":"dtmf","streamSid":"MZ2","dtmf":{"digit":"1"}}',
+        b'{"event":"mark","streamSid":"MZ2","mark":{"name":"g0:1"}}',
+        b'{"event":"stop","streamSid":"MZ2","stop":{"callSid":"CA2"}}',
+        b'{"event":"media","streamSid":"MZ2","media":{"payload":"AAAA"}}',
+    ],
+)
+def test_what_belongs_to_another_stream_is_not_acted_upon(message: bytes) -> None:
+    marks: list[str] = []
+    stream = inbound(marks)
+    assert stream.feed([message], 100.0) == []
+    assert marks == []
+    assert stream.statistics().malformed == {"wrong stream": 1}
+
+
+def test_overtaken_chunks_are_filled_for_once() -> None:
+    """Look-alikes do not promise order: what comes late is heard late, and adds no silence."""
+    stream = inbound()
+    for number in (1, 3, 2, 4, 5, 7, 8, 6, 9):
+        stream.feed([media(160, number, 20 * number, number + 1)], 100.0)
+    assert stream.statistics().filled_ms == 2 * 20
+    assert stream.statistics().audio_ms == 9 * 20 + 2 * 20
+
+
+def test_chunks_that_begin_anew_are_followed() -> None:
+    stream = inbound()
+    for number in (*range(1, 61), 1, 2, 4):
+        stream.feed([media(160, number, 20 * number)], 100.0)
+    assert stream.statistics().filled_ms == 20
+
+
 def test_marks_come_back_by_name() -> None:
     marks: list[str] = []
     stream = inbound(marks)

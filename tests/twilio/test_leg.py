@@ -20,7 +20,7 @@ from tests.twilio.carrier import (
     stream,
 )
 from voiced.formats import PCMU_8K
-from voiced.leg import CallerAudio, Digit, Leg, LegClosed, LegEvent, Stopped
+from voiced.leg import CallerAudio, Digit, Leg, LegClosed, LegEvent, Stopped, Transferred
 from voiced.twilio.errors import StreamRefused
 from voiced.twilio.leg import ECHO_PATIENCE_S, MAX_PAYLOAD, TwilioLeg, accept_start
 from voiced.websocket import WebSocketClosed
@@ -181,6 +181,19 @@ async def test_missing_audio_is_silence(autojump_clock: MockClock) -> None:
         assert (statistics.filled_ms, statistics.sequence_jumps) == (60, 2)
         assert statistics.audio_ms == 120
         assert [line["event"] for line in logs] == ["messages lost", "caller audio lost"]
+
+
+async def test_an_end_behind_a_transfer_that_failed_is_none(autojump_clock: MockClock) -> None:
+    async with stream() as (leg, carrier):
+
+        async def impossible(target: str) -> Transferred:
+            raise ValueError(f"{target} is no number")
+
+        leg.redirect = impossible
+        with pytest.raises(ValueError, match="no number"):
+            await leg.transfer("nobody")
+        carrier.stop()
+        assert await leg.receive() == [Stopped("stop", hung_up=True)]
 
 
 # ---- malformed input

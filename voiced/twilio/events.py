@@ -117,10 +117,11 @@ class Stop(_Message, frozen=True, tag="stop"):
     """The stream or the call has ended; the carrier closes the WebSocket next."""
 
 
-class Unknown(msgspec.Struct, frozen=True):
+class Unknown(msgspec.Struct, frozen=True, rename="camel"):
     """A message whose `event` we do not know, to be counted and passed over."""
 
     event: str
+    sequence_number: int | None = None  # it has its place among the others all the same
 
 
 Event = Connected | Start | Media | Dtmf | Mark | Stop | Unknown
@@ -130,7 +131,7 @@ Event = Connected | Start | Media | Dtmf | Mark | Stop | Unknown
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(
     type=Connected | Start | Media | Dtmf | Mark | Stop, strict=False
 )
-_envelope = msgspec.json.Decoder(type=Unknown)
+_envelope = msgspec.json.Decoder(type=Unknown, strict=False)
 _KNOWN = frozenset({"connected", "start", "media", "dtmf", "mark", "stop"})
 
 

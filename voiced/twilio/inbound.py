@@ -40,6 +40,10 @@ MAX_GAP_MS: Final = 2000
 # is no jitter is one.
 JITTER_MS: Final = 100
 
+LATE_CHUNKS: Final = 50
+"""A number this much lower is a chunk that was overtaken, whose gap has been filled already; one
+that is lower still begins anew. Twilio keeps order, look-alikes do not promise to."""
+
 _DIGITS: Final = frozenset("0123456789*#ABCD")
 _BYTES_PER_MS: Final = PCMU_8K.bytes_per_ms
 
@@ -102,10 +106,15 @@ class Inbound:
                     self._in_sequence(event.sequence_number, event.stream_sid)
                     self._media(event, audio, now)
                     continue
+                if isinstance(event, Unknown):
+                    self._in_sequence(event.sequence_number, "")
+                    self._ignore("unknown event", name=event.event[:40])
+                    continue
+                if type(event) is Start:
+                    raise ProtocolError("out of order", "a second start")
+                # Before anything is made of it: what belongs to another stream is not acted upon.
+                self._in_sequence(event.sequence_number, event.stream_sid)
                 match event:
-                    case Unknown(name):
-                        self._ignore("unknown event", name=name[:40])
-                        continue
                     case Mark():
                         self._on_mark(event.mark.name)
                     case Dtmf():
@@ -115,11 +124,8 @@ class Inbound:
                     case Stop():
                         events.append(Stopped("stop", hung_up=True))
                         break
-                    case Start():
-                        raise ProtocolError("out of order", "a second start")
                     case _:
-                        continue  # a second `connected` says nothing either
-                self._in_sequence(event.sequence_number, event.stream_sid)
+                        pass  # a second `connected` says nothing either
             except ProtocolError as error:
                 self._pass_over(error)
         if audio:
@@ -177,6 +183,8 @@ class Inbound:
         if body.payload:
             audio.append(body.payload)
             self._audio += len(body.payload)
+        if chunk is not None and self._chunk is not None and 0 < self._chunk - chunk <= LATE_CHUNKS:
+            return  # overtaken: what comes next still follows the newest
         self._chunk = None if chunk is None else chunk + 1
         if timestamp is None:
             self._timestamp = None

@@ -346,9 +346,12 @@ class TwilioLeg:
         """Send the call to `target` with the REST API; see `Leg`."""
         if self.redirect is None:
             raise Unsupported("transfers need account_sid and auth_token under [twilio]")
-        self._redirecting = True
-        outcome = await self.redirect(target)
-        self._redirecting = outcome.done
+        self._redirecting, done = True, False
+        try:
+            outcome = await self.redirect(target)
+            done = outcome.done
+        finally:  # an end that comes later is another one
+            self._redirecting = done
         return outcome
 
     def send_digits(self, digits: str) -> None:
