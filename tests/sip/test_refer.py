@@ -65,6 +65,21 @@ def test_a_final_status_is_final_whatever_the_subscription_says() -> None:
     session.refer("sip:other@192.0.2.8")
 
 
+@pytest.mark.parametrize("status", [200, 486])
+def test_the_end_of_the_subscription_may_be_told_by_itself(status: int) -> None:
+    """481 to it would mean that there is no such call, to some peers."""
+    wire, _, peer, session, line = talking()
+    session.refer("sip:desk@192.0.2.8")
+    wire.run(0.1)
+    peer.answer(peer.requests("REFER")[0], 202)
+    assert notify(peer, "active;expires=60", f"SIP/2.0 {status} x\r\n") == 200
+    assert notify(peer, "active;expires=60", f"SIP/2.0 {status} x\r\n") == 200
+    assert notify(peer, "terminated;reason=noresource", f"SIP/2.0 {status} x\r\n") == 200
+    assert notify(peer, "terminated;reason=noresource", f"SIP/2.0 {status} x\r\n") == 481
+    assert line.of(ReferProgress) == [ReferProgress(status, "x", True)]
+    assert state_of(session) == "confirmed"
+
+
 def test_terminated_without_a_final_status() -> None:
     wire, _, peer, session, line = talking()
     session.refer("sip:desk@192.0.2.8")

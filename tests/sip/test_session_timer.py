@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sip.calls import SDP, Phone, called, calling, quiet, sdp, talking
+from tests.sip.calls import SDP, Phone, called, calling, quiet, sdp, state_of, talking
 from tests.sip.wire import Wire
 from voiced.sip.events import Ended
 from voiced.sip.message import Headers, Request
@@ -207,6 +207,18 @@ def test_as_caller_without_a_grant_there_is_no_timer() -> None:
     peer.answer(invite, 200, "", SDP)
     wire.run(10_000)
     assert session.state == "confirmed"
+
+
+@pytest.mark.parametrize("refresher", ["uac", "uas"])
+def test_as_caller_a_grant_below_the_least_is_the_least(refresher: str) -> None:
+    wire, _, peer, session, _, invite = calling()
+    grant = f"Session-Expires: 1;refresher={refresher}\nAllow: INVITE, UPDATE"
+    peer.answer(invite, 200, grant, SDP)
+    wire.run(44)
+    assert not peer.requests("UPDATE")
+    assert state_of(session) == "confirmed"
+    wire.run(2)
+    assert bool(peer.requests("UPDATE")) is (refresher == "uac")
 
 
 def test_as_caller_we_try_again_after_422() -> None:

@@ -49,6 +49,8 @@ class OutgoingRefer:
         self._over = over
         self._id = str(request.cseq.number)
         self._last = (100, REASONS[100])
+        self.subscribed = False
+        """The peer has said that more NOTIFYs may come, and none that no more will."""
         self._ended = False
         self._timer: Timer | None = None
         session.send(request, self._answered, vital=True)
@@ -65,22 +67,27 @@ class OutgoingRefer:
             # RFC 3515 2.4.4: the first NOTIFY comes at once, so as long as any request may take.
             self._wait(64 * self._session.core.timing.t1)
 
-    def on_notify(self, tx: ServerTransaction, request: Request) -> None:
-        """A NOTIFY inside the dialog; 481 if it is not about this REFER."""
+    def concerns(self, request: Request) -> bool:
+        """Whether a NOTIFY inside the dialog is about this REFER."""
         event = request.headers.get("Event") or ""
         about = re.search(r";\s*id\s*=\s*([^;\s]+)", event)
-        if request.event != "refer" or (about is not None and about[1] != self._id):
-            self._session.refuse(tx, Refusal(481))
-            return
+        return request.event == "refer" and (about is None or about[1] == self._id)
+
+    def on_notify(self, tx: ServerTransaction, request: Request) -> None:
+        """A NOTIFY that is about this REFER."""
         state = request.subscription_state
         if state is None:
             self._session.refuse(tx, Refusal(400))
             return
         tx.respond(response_to(request, 200))
+        if self._ended:  # the end of a subscription whose outcome has been told
+            self.subscribed = state.state != "terminated"
+            return
         told = parse_sipfrag(request.body)
         if told is not None:
             self._last = told
-        final = state.state == "terminated" or self._last[0] >= 200
+        self.subscribed = state.state != "terminated"
+        final = not self.subscribed or self._last[0] >= 200
         if not final:
             silence = self._session.core.options.refer_silence_s
             self._wait(silence if state.expires is None else min(silence, state.expires))
@@ -198,6 +205,7 @@ class Transfers:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._outgoing: OutgoingRefer | None = None
+        self._latest: OutgoingRefer | None = None  # over or not
         self._incoming: list[IncomingRefer] = []
 
     @property
@@ -218,15 +226,21 @@ class Transfers:
                 *headers,
             ],
         )
-        self._outgoing = OutgoingRefer(self._session, request, self._answered)
+        self._outgoing = self._latest = OutgoingRefer(self._session, request, self._answered)
 
     def _answered(self) -> None:
         self._outgoing = None
 
     def on_notify(self, tx: ServerTransaction, request: Request) -> None:
-        """A NOTIFY inside the dialog; 481 unless it is about a REFER of ours."""
-        if self._outgoing is not None:
-            self._outgoing.on_notify(tx, request)
+        """A NOTIFY inside the dialog; 481 unless it is about a REFER of ours.
+
+        Some peers tell the outcome first, and that the subscription is over in a NOTIFY of its own.
+        To say 481 to that would be to say that there is no such call (RFC 5057).
+        """
+        refer = self._latest
+        known = refer is not None and (refer is self._outgoing or refer.subscribed)
+        if refer is not None and known and refer.concerns(request):
+            refer.on_notify(tx, request)
         else:
             self._session.refuse(tx, Refusal(481))
 

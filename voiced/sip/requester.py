@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from voiced.sip.dialog import Dialog
     from voiced.sip.message import Request
     from voiced.sip.transport import Flow, Target
-    from voiced.sip.uri import SipUri
 
 __all__ = ["Requester", "final_response", "is_local", "readable"]
 
@@ -84,27 +83,28 @@ class Requester:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.authenticator: outgoing.Credentials | None = None
-        self._flow: Flow | None = None
-        self._flow_hop: SipUri | None = None
+        self._flows: dict[str, Flow] = {}  # by next hop; one for each fork of an INVITE at the most
 
-    def use_flow(self, flow: Flow | None, dialog: Dialog) -> None:
+    def use_flow(self, flow: Flow | None, dialog: Dialog, *, called_us: bool) -> None:
         """Prefer this flow for as long as the dialog's next hop stays what it is now.
 
-        A peer that reached us over TCP or TLS may not take a connection from us; and over UDP the
-        private address in the Contact of a telephone behind a NAT leads nowhere, while the way it
-        came is open.
+        The private address in the Contact of a telephone or a PBX behind a NAT leads nowhere, while
+        the way by which it was heard is open; and a peer that reached us (`called_us`) over TCP or
+        TLS may not take a connection from us.
         """
         hop = dialog.next_hop()
-        if flow is not None and (flow.reliable or _is_behind_nat(hop.host, flow.remote[0])):
-            self._flow = flow
-            self._flow_hop = hop
+        if flow is None:
+            return
+        if (called_us and flow.reliable) or _is_behind_nat(hop.host, flow.remote[0]):
+            self._flows[str(hop)] = flow
 
     def targets(self, dialog: Dialog) -> list[Target | Flow]:
         """Where requests of `dialog` go, in order of preference."""
         hop = dialog.next_hop()
         targets: list[Target | Flow] = list(self._core.targets_of(hop))
-        if self._flow is not None and hop == self._flow_hop:
-            targets.insert(0, self._flow)
+        flow = self._flows.get(str(hop))
+        if flow is not None:
+            targets.insert(0, flow)
         return targets
 
     def send(self, dialog: Dialog, request: Request, done: Callable[[Response], None]) -> None:

@@ -98,11 +98,16 @@ def request_headers(
 
 
 def taken(response: Response) -> SessionInterval | None:
-    """What a 2xx to our INVITE or UPDATE agreed to; None: the session never expires (7.2)."""
+    """What a 2xx to our INVITE or UPDATE agreed to; None: the session never expires (7.2).
+
+    A peer that grants less than it may (section 4) is taken to have meant the least: it would have
+    us refresh without end.
+    """
     granted = response.session_expires
     if granted is None or granted.seconds == 0:
         return None
-    return SessionInterval(granted.seconds, "remote" if granted.refresher == "uas" else "local")
+    seconds = max(granted.seconds, LEAST_MIN_SE)
+    return SessionInterval(seconds, "remote" if granted.refresher == "uas" else "local")
 
 
 class SessionTimer:

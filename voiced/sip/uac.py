@@ -173,6 +173,11 @@ class ClientSession(Session):
         transaction = self._attempt.transaction
         return self.request if transaction is None else transaction.request
 
+    def _heard_by(self) -> Flow | None:
+        """By which the latest response came."""
+        transaction = self._attempt.transaction
+        return None if transaction is None else transaction.flow
+
     # Before the answer
 
     def _provisional(self, response: Response) -> None:
@@ -184,6 +189,7 @@ class ClientSession(Session):
             fork = self._fork(self._sent_invite(), response)
             if fork is None:
                 return
+            self.requester.use_flow(self._heard_by(), fork.dialog, called_us=False)
             reliable = "100rel" in response.require and response.rseq is not None
             if reliable:
                 if not fork.order.accept(response.rseq or 0):
@@ -232,7 +238,7 @@ class ClientSession(Session):
     def _finally(self, outcome: outgoing.Outcome) -> None:
         response = final_response(outcome)
         if outcome.succeeded:
-            self._accepted(outcome.request, response)
+            self._accepted(outcome.request, response, outcome.flow)
         elif self._cancelled is not None:
             self.finish(self._ended(self._cancelled, response))
         elif self._lengthen(response) or self._redirect(response):
@@ -280,12 +286,13 @@ class ClientSession(Session):
             return True
         return False
 
-    def _accepted(self, invite: Request, response: Response) -> None:
+    def _accepted(self, invite: Request, response: Response, flow: Flow | None) -> None:
         fork = self._fork(invite, response)
         if fork is None:
             self.finish(Ended("protocol", response.status, "2xx without a dialog"))
             return
         fork.dialog.confirm(response)
+        self.requester.use_flow(flow, fork.dialog, called_us=False)
         fork.acknowledge = self.requester.acknowledge(fork.dialog, invite)
         self.dialog = fork.dialog
         self.exchange.offer = None
@@ -337,6 +344,7 @@ class ClientSession(Session):
         fork = self._fork(invite, response)
         if fork is not None:
             fork.dialog.confirm(response)
+            self.requester.use_flow(flow, fork.dialog, called_us=False)
             fork.acknowledge = self.requester.acknowledge(fork.dialog, invite, response.cseq.number)
             bye = fork.dialog.request("BYE")
             self.requester.send(fork.dialog, bye, lambda response: None)

@@ -57,7 +57,7 @@ class ServerSession(Session):
         contact = core.contact(flow, secure=_is_secure(request))
         self.dialog = Dialog.uas(request, self.local_tag, contact)
         self.requester.authenticator = authenticator
-        self.requester.use_flow(flow, self.dialog)
+        self.requester.use_flow(flow, self.dialog, called_us=True)
         self.learn(request)
         self._tx = tx
         self._interval = interval
