@@ -296,6 +296,37 @@ def test_silence_of_the_peer_is_noticed_once() -> None:
     assert stream.silent_for_s() == pytest.approx(15.1)
 
 
+def test_a_peer_that_suppresses_silence_is_known_by_its_reports() -> None:
+    wire = Wire()
+    stream = stream_on(wire)
+    report = rtcp.build(rtcp.Compound(7, cname="peer"))
+
+    def reports(data: bytes, seconds: int) -> None:
+        for _ in range(seconds // 5):
+            wire.run(5)
+            stream.rtcp_received(data, SDP, wire.at)
+            stream.take()
+
+    stream.rtp_received(rtp(0, voice(0)), SDP, wire.at)
+    reports(report, 60)
+    assert not gone(stream)
+    wire.run(14.9)
+    assert not gone(stream)
+    wire.run(0.2)
+    assert gone(stream)
+    reports(rtcp.build(rtcp.Compound(7, bye=True)), 10)
+    assert gone(stream)
+
+
+def test_reports_are_no_audio_where_none_has_ever_come() -> None:
+    wire = Wire()
+    stream = stream_on(wire)
+    for _ in range(6):
+        wire.run(5.1)
+        stream.rtcp_received(rtcp.build(rtcp.Compound(7, cname="peer")), SDP, wire.at)
+    assert gone(stream)
+
+
 # ---- hold
 
 

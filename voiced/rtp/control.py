@@ -30,6 +30,8 @@ class Control:
         self.parameters: MediaParameters | None = None
         self.srtp: Srtp | None = None
         self.strangers = self.malformed = 0
+        self.heard_at = now
+        """When the peer last reported, goodbyes apart."""
         self.reporter = rtcp.Reporter(
             sender.ssrc,
             cname or secrets.token_hex(8),
@@ -60,6 +62,8 @@ class Control:
             self.malformed += 1
             return
         self.reporter.received(compound, now)
+        if not compound.bye:
+            self.heard_at = now
 
     def report(self, now: float, *, bye: bool = False) -> None:
         """Send a report; `bye`: the last one."""

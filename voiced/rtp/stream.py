@@ -196,9 +196,16 @@ class MediaStream:
 
     @property
     def timed_out(self) -> bool:
-        """Nothing has come for longer than the patience. `on_media` tells when it becomes true."""
-        limit = self._timeout_s if self._receiver.packets else self._first_timeout_s
-        return 0 < limit <= self.silent_for_s()
+        """Nothing has come for longer than the patience. `on_media` tells when it becomes true.
+
+        Once audio has come, reports count as well (RFC 3550 section 6.3.5): a gateway that
+        suppresses silence sends nothing else while its caller listens.
+        """
+        silent = self.silent_for_s()
+        if not self._receiver.packets:
+            return 0 < self._first_timeout_s <= silent
+        reported = max(0.0, self._now() - self._control.heard_at)
+        return 0 < self._timeout_s <= min(silent, reported)
 
     @property
     def said_bye(self) -> bool:
