@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from voiced_plugins._timeline import JOIN_MS, Timeline, Track
 
 from voiced.plugin import PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat, Encoding, convert
-from voiced.talk.heard import CallerClock
+from voiced.talk.near_end import CallerClock
 
 PCMU = AudioFormat(Encoding.PCMU, 8000)
 

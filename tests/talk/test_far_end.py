@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from tests.rtp.peer import SDP, parameters
+from tests.talk.test_buffered_far_end import RATE, Track
 from tests.talk.test_fading import Nobody
-from tests.talk.test_heard import RATE, Track
 from voiced import clips
 from voiced.audio import pcm_to_ulaw
 from voiced.formats import PCMU_8K
@@ -24,7 +24,7 @@ from voiced.rtp.media import Address, Paced
 from voiced.rtp.packet import parse
 from voiced.rtp.stream import MediaStream
 from voiced.sip.leg import SipLeg
-from voiced.talk.heard import Ears
+from voiced.talk.far_end import Ears
 from voiced.talk.speaker import Speaker
 from voiced.testing.leg import FakeLeg
 

@@ -16,7 +16,7 @@ from voiced.leg import CallerAudio, Digit, Held, Leg, LegClosed, Stopped
 from voiced.talk.absence import Absence
 from voiced.talk.dialogue import Dialogue
 from voiced.talk.ending import Ending
-from voiced.talk.heard import CallerClock, Overheard
+from voiced.talk.near_end import CallerClock, Overheard
 
 if TYPE_CHECKING:
     from voiced.call import Call

@@ -19,8 +19,8 @@ from voiced.talk.absence import Absence
 from voiced.talk.caller import Caller
 from voiced.talk.dialogue import Dialogue
 from voiced.talk.ending import Ending
+from voiced.talk.far_end import Ears
 from voiced.talk.greeting import GREETING, Opening
-from voiced.talk.heard import Ears
 from voiced.talk.speaker import Speaker
 from voiced.talk.transferring import Transfers
 
@@ -125,6 +125,7 @@ class Conversation:
         if self._caller is not None:
             self._caller.flush()
         call.voice.ended()
+        self.dialogue.answers.lost()  # whose usage nobody tells any more
         self.dialogue.truth.ended()
         for cut in call.voice.playout.cut():
             call.record.cut(cut)

@@ -16,7 +16,7 @@ import trio
 from voiced.leg import Leg, LegClosed
 from voiced.playout import Chunk, Cut, Playout
 from voiced.talk.fading import fade_in, fade_samples
-from voiced.talk.heard import Ears, Hearing
+from voiced.talk.far_end import Ears, FarEnd
 
 __all__ = ["Listener", "Speaker"]
 
@@ -193,7 +193,7 @@ class Speaker:
         self._risen = risen if risen < fade_samples(form) else None
         return faded
 
-    def _listen(self, ears: Hearing, payload: bytes) -> None:
+    def _listen(self, ears: FarEnd, payload: bytes) -> None:
         """Tell the ears when what is sent now will be heard."""
         now = trio.current_time()
         ears.settle(now)

@@ -1,6 +1,7 @@
-"""When audio was said and heard, for whoever listens in: recordings, and the judge of echoes.
+"""The far end, as cancellers of echo call it: what the caller hears of us, and when.
 
-Pure, on Trio's clock by argument. Costs nothing where nobody listens: then it does not exist.
+For recordings, and for the judge of echoes. Pure, on Trio's clock by argument. Costs nothing where
+nobody listens: then it does not exist.
 """
 
 from __future__ import annotations
@@ -12,23 +13,14 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
 from voiced.leg import Leg, PlayingLeg
+from voiced.talk.near_end import OVERHEARD_S
 
-__all__ = ["CallerClock", "Ears", "Hearing", "Overheard", "Playing", "Reference", "Told"]
+__all__ = ["BufferedFarEnd", "Ears", "FarEnd", "PacedFarEnd", "Reference"]
 
 SNAP_S: Final = 0.015
 """Pieces that follow each other so closely are one sound: carrier clocks are read in steps."""
 
 GAP_S: Final = 0.0001  # less than a sample: where we play ourselves, times are exact
-
-WINDOW_S: Final = 2.0
-"""How long a carrier's clock is watched before a shift is believed: bursts after a stall are not
-one."""
-
-SHIFT_S: Final = 0.02  # one frame; less is the rounding of packets
-
-OVERHEARD_S: Final = 0.1
-"""Whoever listens in gets the caller's audio ten times a second, not fifty: in a call among many,
-what a frame touches costs more than what is done with it."""
 
 
 class Reference(Protocol):
@@ -41,8 +33,8 @@ class Reference(Protocol):
         """What was to be heard after `at_s` will not be."""
 
 
-class Hearing(Protocol):
-    """Hears what the caller hears of us. The speaker says what it does, before it does more."""
+class FarEnd(Protocol):
+    """What the caller hears of us, and when. The speaker says what it does, before it does more."""
 
     def sent(self, payload: bytes, at_s: float, now: float) -> None:
         """Audio goes to the leg and will be heard from `at_s` on."""
@@ -66,17 +58,19 @@ class Ears:
     deliver: Callable[[bytes, float], None] | None = None
     reference: Reference | None = None
 
-    def at(self, leg: Leg, again: Callable[[int], bytes]) -> Hearing:
+    def at(self, leg: Leg, again: Callable[[int], bytes]) -> FarEnd:
         """Begin to listen. `again`: what was sent from a position of the generation on."""
         if isinstance(leg, PlayingLeg):
-            playing = Playing(self.bytes_per_s, self.deliver, self.reference)
-            leg.on_played = playing.played
-            return playing
-        return Told(self.bytes_per_s, self.sample_bytes, again, self.deliver, self.reference)
+            paced = PacedFarEnd(self.bytes_per_s, self.deliver, self.reference)
+            leg.on_played = paced.played
+            return paced
+        return BufferedFarEnd(
+            self.bytes_per_s, self.sample_bytes, again, self.deliver, self.reference
+        )
 
 
-class Playing:
-    """Ears on a leg that plays itself (`voiced.leg.PlayingLeg`): `played` hears what leaves it.
+class PacedFarEnd:
+    """That of a leg which plays itself (`voiced.leg.PlayingLeg`): `played` hears what leaves it.
 
     Nothing is told ahead and nothing taken back, whatever held the leg up: a stall of ours, a key
     that was pressed, a hold. `deliver` gets it as whoever listens in wants it, in larger pieces.
@@ -116,17 +110,17 @@ class Playing:
                 self.settle(at_s)
 
     def sent(self, payload: bytes, at_s: float, now: float) -> None:
-        """See `Hearing`: it is heard when it leaves."""
+        """See `FarEnd`: it is heard when it leaves."""
 
     def settle(self, now: float) -> None:
-        """See `Hearing`."""
+        """See `FarEnd`."""
         if self._pieces and self._deliver is not None:
             payload, self._size = b"".join(self._pieces), 0
             self._pieces.clear()
             self._deliver(payload, self._since)
 
     def cleared(self, heard: int, now: float) -> None:
-        """See `Hearing`: what did not leave was never heard of."""
+        """See `FarEnd`: what did not leave was never heard of."""
         self.settle(now)
 
 
@@ -139,8 +133,8 @@ class _Piece(NamedTuple):
     payload: bytes  # where somebody is to get it
 
 
-class Told:
-    """Ears on a leg whose carrier plays: what was sent is heard when the play clock says.
+class BufferedFarEnd:
+    """That of a leg whose carrier plays: what was sent is heard when the play clock says.
 
     `deliver` gets each piece once it has been heard, the `reference` as soon as it is sent. Where
     the carrier turns out to play later than it was told, what is unheard is told anew.
@@ -165,7 +159,7 @@ class Told:
         self._end = 0.0
 
     def sent(self, payload: bytes, at_s: float, now: float) -> None:
-        """See `Hearing`."""
+        """See `FarEnd`."""
         by = at_s - self._end
         if abs(by) < SNAP_S and (at_s > now or by < 0):  # the carrier has not run dry
             at_s = self._end
@@ -197,7 +191,7 @@ class Told:
         return math.ceil(round(size, 3) / self._sample_bytes) * self._sample_bytes
 
     def settle(self, now: float) -> None:
-        """See `Hearing`."""
+        """See `FarEnd`."""
         while self._pieces:
             _, at_s, size, payload = self._pieces[0]
             if at_s + size / self._bytes_per_s > now:
@@ -207,7 +201,7 @@ class Told:
                 self._deliver(payload, at_s)
 
     def cleared(self, heard: int, now: float) -> None:
-        """See `Hearing`."""
+        """See `FarEnd`."""
         until = now
         for start, at_s, size, payload in self._pieces:
             part = max(0, min(heard - start, size))
@@ -220,66 +214,3 @@ class Told:
         self._position, self._end = 0, 0.0
         if self._reference is not None:
             self._reference.cleared(until)
-
-
-class CallerClock:
-    """Tells when each piece of the caller's audio was said.
-
-    A carrier's frames come late and in bursts, but their number is exact, so that counting says
-    more than arrival; only where its clock and ours drift apart, or it left something out, is the
-    count put right, at most every two seconds.
-    """
-
-    def __init__(self, bytes_per_s: int) -> None:
-        self._bytes_per_s = bytes_per_s
-        self._base: float | None = None  # when byte 0 was said
-        self._bytes = 0
-        self._least = 0.0
-        self._watched_since = 0.0
-
-    def said(self, size: int, now: float) -> float:
-        """Take `size` bytes that came now; returns when their first was said."""
-        before = self._bytes / self._bytes_per_s
-        self._bytes += size
-        base = now - self._bytes / self._bytes_per_s  # had it come without delay
-        if self._base is None:
-            self._base = self._least = base
-            self._watched_since = now
-        self._least = min(self._least, base)
-        if now - self._watched_since >= WINDOW_S:
-            if abs(self._least - self._base) > SHIFT_S:
-                self._base = self._least
-            self._least, self._watched_since = base, now
-        return self._base + before
-
-    def reset(self) -> None:
-        """Audio has paused, on hold: what comes next begins anew."""
-        self._base, self._bytes = None, 0
-
-
-class Overheard:
-    """The caller's audio for whoever listens in, a few frames at a time."""
-
-    def __init__(
-        self, bytes_per_s: int, clock: CallerClock, deliver: Callable[[bytes, float], None]
-    ) -> None:
-        self._least = int(OVERHEARD_S * bytes_per_s)
-        self._clock = clock
-        self._deliver = deliver
-        self._pieces: list[bytes] = []  # of less than `OVERHEARD_S`
-        self._size = 0
-
-    def add(self, payload: bytes, now: float) -> None:
-        """A piece that has come now, and follows the last one."""
-        self._pieces.append(payload)
-        self._size += len(payload)
-        if self._size >= self._least:
-            self.flush(now)
-
-    def flush(self, now: float) -> None:
-        """Deliver what there is: something else happens."""
-        if self._pieces:
-            payload = b"".join(self._pieces)
-            self._pieces.clear()
-            self._size = 0
-            self._deliver(payload, self._clock.said(len(payload), now))
