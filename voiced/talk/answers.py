@@ -6,7 +6,7 @@ from typing import Final
 
 import trio
 
-from voiced.engine import ResponseDone, ResponseStarted, Session
+from voiced.engine import AgentAudio, ResponseDone, ResponseStarted, Session
 from voiced.hooks.calls import CallHooks
 from voiced.record import CallRecord
 from voiced.talk.floor import Floor
@@ -16,6 +16,7 @@ from voiced.talk.patience import Patience
 
 __all__ = ["Answers"]
 
+MAX_MADE: Final = 8  # at a time: the newest, and those before it that were cancelled
 MAX_POSTPONED: Final = 8  # more than a plugin asks for while it has the call to itself
 
 
@@ -49,7 +50,9 @@ class Answers:
         """An answer was cancelled since the session was last heard: what it has told besides, in
         the same wake-up, of answers is of those that were."""
         self._asked_last_words = False  # winding down: of the model
+        self._asked_anew = False  # since an answer was cancelled
         self._asked_more = False  # another answer is to follow the one that is being made
+        self._made: dict[str, int] = {}  # bytes of each answer whose end has not come
         self._postponed: list[str | None] = []  # what was to be asked for meanwhile
         self.last_words_begun = trio.Event()
         self.last_words_over = trio.Event()
@@ -68,6 +71,7 @@ class Answers:
             return
         self._asked_last_words = self._floor.closing
         self._asked_more = self.response is not None
+        self._asked_anew = self._asked_anew or instructions is None
         self._patience.owe()
         self._session.respond(instructions)
 
@@ -86,27 +90,40 @@ class Answers:
         self._session.cancel()
         self.response = None
         self.stale = True
+        self._asked_anew = False
 
     def started(self, event: ResponseStarted) -> None:
         """The model has begun to answer."""
+        self._made[event.response_id] = 0
+        if len(self._made) > MAX_MADE:
+            del self._made[next(iter(self._made))]
         if self._floor.taken or (self._floor.closing and not self._asked_last_words):
             # The server's own answer to what the caller said before the call began to end.
             self._cancel()
             return
         if self.stale:
-            if self._patience.owed:  # after a stall of ours: the answer to a turn that came since
-                self.ask()
+            if self._patience.owed and not self._asked_anew:
+                self.ask()  # after a stall of ours: the answer to a turn that came since
             return
         self._hooks.emit("on_response_started", event.response_id)
         self.response = event.response_id
         self.sounded = self.muted = self._asked_more = False
 
+    def sound(self, event: AgentAudio) -> None:
+        """A piece of its audio has come, and is going to be heard."""
+        self.sounded = True
+        if event.response_id in self._made:
+            self._made[event.response_id] += len(event.payload)
+
     def done(self, event: ResponseDone, *, tools: int) -> bool:
         """An answer has ended, `tools` still run; False: that says nothing of whose turn it is."""
+        size = self._made.pop(event.response_id, 0)
         if event.usage is not None:
             self._record.spending.use(event.usage)
-        elif event.status == "completed":
-            self._record.spending.untold()
+        elif event.status == "completed" and (size or event.reason is None):
+            self._record.spending.untold(self._seconds(size))
+        elif size:
+            self._record.spending.broken_off(self._seconds(size))
         self._hooks.emit("on_response_done", event.response_id, event.status)
         if event.response_id != self.response:
             return False  # one that the caller cut off: of what came since it says nothing
@@ -129,6 +146,12 @@ class Answers:
     def lost(self) -> None:
         """The model is gone, and with it the answer that it made."""
         self.response = None
+        for size in self._made.values():  # the server has made as much at least
+            self._record.spending.broken_off(self._seconds(size))
+        self._made.clear()
+
+    def _seconds(self, size: int) -> float:
+        return size / (1000 * self._session.output_format.bytes_per_ms)
 
     def close(self) -> None:
         """The call is winding down: no answers that were asked for before."""

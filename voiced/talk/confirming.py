@@ -7,11 +7,15 @@ all the same.
 
 An echo may be reported when the answer is over. Nothing pauses then, and nobody is interrupted: the
 question is only whether the turn deserves an answer, and any doubt is the caller's.
+
+A turn becomes an item when it is over, and the next may have begun by then: each keeps its verdict.
 """
 
 from __future__ import annotations
 
 import math
+from collections import deque
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 import trio
@@ -25,6 +29,21 @@ UNEXPLAINED_MS: Final = 60
 """Of sound that no echo explains are a caller's turn where nothing plays. Of 589 words, 12 dB
 softer than the agent's, over and behind echoes of -25 to -6 dB, one had less; of 586 echoes alone
 33 had as much, 20 of them at -6 dB: the model answers these, as it would have answered all."""
+
+
+COMMITTED_S: Final = 5.0
+"""After its end a turn is an item so soon, or never: the news takes a round trip."""
+
+MAX_ENDED: Final = 16  # turns that wait for that; none is shorter than a word and a silence
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """One of the caller's, as the model's turn detection has it."""
+
+    item_id: str  # empty where that is known only when it is an item
+    speech: bool  # it deserves an answer
+    over_at: float = math.inf
 
 
 class ConfirmingHost(Protocol):
@@ -48,7 +67,7 @@ class ConfirmingHost(Protocol):
 
 
 class Confirming:
-    """One call's. `turn_is_speech` says whether the caller's turn deserves an answer."""
+    """One call's."""
 
     def __init__(self, host: ConfirmingHost, judge: Confirmation, confirm_ms: int) -> None:
         self._host = host
@@ -60,21 +79,36 @@ class Confirming:
         self._deadline = math.inf
         self._wake = trio.Event()
         self._after = False  # what is judged came when nothing played any more
-        self.turn_is_speech = True
+        self._turn: _Turn | None = None  # that the caller is in the midst of
+        self._ended: deque[_Turn] = deque(maxlen=MAX_ENDED)  # and that are no items yet
 
     @property
     def pending(self) -> bool:
         """Playback is paused and nothing is decided."""
         return self._paused
 
-    def speech_started(self, now: float) -> bool:
-        """Judge speech that may be an echo, and pause what plays. False if it can be none."""
-        self._in_speech = True
+    @property
+    def open(self) -> bool:
+        """There is a turn, no item yet, that is not known to be none."""
+        undecided = self._began is not None and self._turn is not None
+        return undecided or any(turn.speech for turn in (*self._ended, self._turn) if turn)
+
+    def speech_started(self, item_id: str, now: float, *, again: bool = False) -> bool:
+        """Judge speech that may be an echo, and pause what plays. False if it can be none.
+
+        `again`: the turn, or its beginning, was heard before by a session that is gone. What is
+        heard now says whether it interrupts, and nothing of what was said then: it stays a turn.
+        """
         sounds = self._host.agent_sounds
-        if not sounds and not self.judge.may_echo(now):
-            self.turn_is_speech = True
+        judged = sounds or self.judge.may_echo(now)
+        if self._turn is not None and self._turn.item_id != item_id:  # its end was not told
+            self._turn.speech = self._turn.speech or self._began is not None
+            self._end_turn(now)
+        again = again or (self._turn is not None and self._turn.speech)
+        self._in_speech = True
+        self._turn = _Turn(item_id, speech=again or not judged)
+        if not judged:
             return False
-        self.turn_is_speech = False
         self._after = not sounds
         if sounds:
             self._host.pause_speaker()
@@ -82,20 +116,49 @@ class Confirming:
         self._begin(now)
         return True
 
-    def speech_stopped(self, now: float) -> None:
-        """The turn is over as far as the model's turn detection goes."""
+    def speech_stopped(self, now: float) -> bool:
+        """The turn is over as far as the model's turn detection goes; whether it was speech."""
         self._in_speech = False
         if self._began is not None:
             self.judge.speech_stopped(now)
             self._decide(now)
+        turn = self._turn
+        self._end_turn(now)
+        return turn is None or turn.speech
 
-    def committed(self, now: float) -> None:
-        """The turn becomes an item: what is undecided by now is decided."""
-        self._in_speech = False
-        if self._began is not None:
-            self._decide(max(now, self._deadline))
-        if self._began is not None:  # the judge had nothing to say
-            self._conclude("interruption", now)
+    def _end_turn(self, now: float) -> None:
+        if self._turn is not None:
+            self._turn.over_at = now
+            self._ended.append(self._turn)
+            self._turn = None
+
+    def committed(self, item_id: str, now: float) -> bool:
+        """A turn becomes an item: what is undecided of it by now is decided.
+
+        Returns whether it deserves an answer. Where nobody can say, it does.
+        """
+        turn = self._become_item(item_id, now)
+        if turn is None:
+            return True
+        if turn is self._turn:  # its end was not told
+            self._in_speech = False
+            if self._began is not None:
+                self._decide(max(now, self._deadline))
+            if self._began is not None:  # the judge had nothing to say
+                self._conclude("interruption", now)
+            self._turn = None
+        return turn.speech
+
+    def _become_item(self, item_id: str, now: float) -> _Turn | None:
+        """The turn that is meant: of that name, or of none that fits the first that waits."""
+        while self._ended and self._ended[0].over_at + COMMITTED_S < now:
+            self._ended.popleft()
+        turns = [*self._ended, *([self._turn] if self._turn is not None else ())]
+        named = [turn for turn in turns if turn.item_id == item_id]
+        found = next(iter(named or turns), None)
+        if found is not None and found is not self._turn:
+            self._ended.remove(found)
+        return found
 
     def caller(self, payload: bytes, at_s: float) -> None:
         """More of the caller's audio."""
@@ -113,7 +176,8 @@ class Confirming:
         """Playback belongs to somebody else now: hold, the end, a plugin."""
         self._began = None
         self._paused = self._in_speech = False
-        self.turn_is_speech = True  # where nobody can say, it deserves an answer
+        self._turn = None
+        self._ended.clear()
         self._deadline = math.inf
 
     async def watch(self) -> None:
@@ -151,7 +215,8 @@ class Confirming:
             metrics.CONFIRMATIONS.labels(verdict).inc()
         self._host.judged(verdict, began, paused=paused)
         if verdict == "interruption":
-            self.turn_is_speech = True
+            if self._turn is not None:
+                self._turn.speech = True
             self._host.interrupted(began)
             return
         if paused:

@@ -71,7 +71,7 @@ class Connection:
         self._answers.lost()
         self._greeting.lost()
         self._intake.end()
-        self._turns.forget()
+        self._turns.lost()
         self._answers.last_words_over.set()  # its end is not waited for
         self._patience.lost()
 
@@ -81,6 +81,7 @@ class Connection:
         self._record.model_is(event.engine, event.model, billed)
         self._record.model_to(ModelState.FALLBACK if event.fallback else ModelState.READY)
         self._intake.begin()
+        self._turns.resumed()
         self._hooks.emit("on_session_ready")
         if self._patience.reconnecting:
             self._patience.resumed(answering=event.answering)

@@ -80,6 +80,7 @@ class Dialogue:
             self.answers,
             self.interruption,
             greeting,
+            self.truth,
         )
         self.hearing = Hearing(record, clipboard, floor, self.patience, self.truth, self.turns)
         self._tools = ToolRuns(
@@ -169,7 +170,7 @@ class Dialogue:
         if answers.muted or answers.stale or floor.taken:
             return
         if self._intake.add(event):
-            answers.sounded = True
+            answers.sound(event)
             self.truth.sounded(event.item_id)
             if floor.closing:
                 answers.last_words_begun.set()

@@ -9,6 +9,7 @@ even after the caller has cut it off.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from typing import Final, Literal
 
@@ -24,6 +25,9 @@ __all__ = ["Truth"]
 FOLLOWS_MS: Final = 1000
 """Of audio without a word to it: the server writes down what it has said. Where words run ahead,
 some come with the first audio or before it."""
+
+MAX_UNSAID: Final = 64
+"""Items that were no speech, whose words may be under way: a server writes them down in seconds."""
 
 
 class Truth:
@@ -45,6 +49,7 @@ class Truth:
         self._seeds: dict[str, str] = {}  # words of our own clips that the model is to know
         self._newest = ""  # the item that audio came of last
         self._silent: set[str] = set()  # of the answer being made, items of which only words came
+        self._unsaid: deque[str] = deque(maxlen=MAX_UNSAID)  # items of the caller's
         self._untold: set[str] = set()  # cut, and words that came later; bounded by the transcript
 
     def sounded(self, item_id: str) -> None:
@@ -58,6 +63,8 @@ class Truth:
         self, role: Literal["caller", "agent"], item_id: str, text: str, *, final: bool
     ) -> None:
         """Words of either side; with `final` the `text` is whole."""
+        if role == "caller" and item_id in self._unsaid:
+            return  # the server had begun to write it down before it was taken out
         transcript = self._record.transcript
         entry = transcript.get(item_id)
         if role == "agent" and item_id not in self._seeds:
@@ -74,6 +81,12 @@ class Truth:
                     self._tell_late()
         elif "on_transcript" in self._hooks.wants:
             self._hooks.emit("on_transcript", Words(role, item_id, text, final))
+
+    def unsaid(self, item_id: str) -> None:
+        """An item of the caller's was no speech: no history has it, whatever is told of it."""
+        self._session.delete(item_id)
+        self._record.transcript.drop(item_id)
+        self._unsaid.append(item_id)
 
     def seed(self, item_id: str, text: str) -> None:
         """The model is told, as its own words, what is heard of a clip of ours."""

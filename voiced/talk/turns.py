@@ -6,6 +6,7 @@ from its verdict is here.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 import trio
@@ -23,11 +24,15 @@ from voiced.talk.floor import Floor
 from voiced.talk.greeting import ModelGreeting
 from voiced.talk.interrupting import Interruption
 from voiced.talk.patience import Patience
+from voiced.talk.truth import Truth
 from voiced.talk.voice import Voice
 
-__all__ = ["Turns"]
+__all__ = ["HEARD_AGAIN_S", "Turns"]
 
 _S: Final = CallState
+
+HEARD_AGAIN_S: Final = 2.0
+"""A session that is given as audio what was said before it recognises that within this."""
 
 
 class Turns:
@@ -46,6 +51,7 @@ class Turns:
         answers: Answers,
         interruption: Interruption,
         greeting: ModelGreeting,
+        truth: Truth,
     ) -> None:
         self._session = session
         self._record = record
@@ -56,6 +62,7 @@ class Turns:
         self._answers = answers
         self._interruption = interruption
         self._greeting = greeting
+        self._truth = truth
         self._immediate = agent.barge_in == "immediate"
         self.confirming: Confirming | None = None
         if agent.barge_in == "confirm":
@@ -68,6 +75,8 @@ class Turns:
         """Of the caller's turn that is being answered."""
         self.spoken_at: float | None = None
         """The caller's last word, until an answer is heard."""
+        self._left_open = False  # the session is lost, and a turn of the caller's with it
+        self._again_until = -math.inf  # what the next one reports by then may be that turn
 
     def speech_started(self, event: SpeechStarted) -> None:
         """The caller began to speak."""
@@ -82,7 +91,10 @@ class Turns:
             return  # said before, or to somebody else: what waits for the caller is heard by them
         if self.confirming is not None:
             # Before media nothing plays that could be paused, and so nothing echoes.
-            if self._voice.audible and self.confirming.speech_started(received):
+            again = received < self._again_until
+            if self._voice.audible and self.confirming.speech_started(
+                event.item_id, received, again=again
+            ):
                 return  # the echo of a question whether anybody is there is no answer to it
             if self._answers.wanted:
                 self._answers.cancel()
@@ -105,10 +117,8 @@ class Turns:
         self._hooks.emit("on_speech_stopped")
         if self._floor.taken:
             return  # what was said before is nobody's to answer
-        if self.confirming is not None:
-            self.confirming.speech_stopped(now)
-            if not self.confirming.turn_is_speech:
-                return
+        if self.confirming is not None and not self.confirming.speech_stopped(now):
+            return
         self.spoken_at = now - self._silence_s
         if self._record.state is _S.CALLER_SPEAKING:
             self._floor.enter(_S.COMMITTING)
@@ -118,21 +128,17 @@ class Turns:
         """The caller's audio is an item of the conversation."""
         if self._floor.plugins:
             return
-        judged = self.confirming is not None and not self._floor.closing
-        if judged and self.confirming is not None:
-            self.confirming.committed(trio.current_time())
-            if not self.confirming.turn_is_speech:
-                self.confirming.turn_is_speech = True
-                self._session.delete(item_id)
-                self._record.transcript.drop(item_id)
-                return
+        judge = None if self._floor.closing else self.confirming
+        if judge is not None and not judge.committed(item_id, trio.current_time()):
+            self._truth.unsaid(item_id)
+            return
         self.number += 1
         self._record.transcript.open("caller", item_id)
         self._patience.owe()
         if self._record.state in (_S.COMMITTING, _S.CALLER_SPEAKING, _S.LISTENING):
             self._floor.enter(_S.THINKING)
-        if judged:
-            self._session.respond()
+        if judge is not None:
+            self._answers.ask()
 
     def key_pressed(self) -> None:
         """The caller pressed a key, whoever deals with it: activity, and no interruption."""
@@ -147,8 +153,22 @@ class Turns:
             self._record.answer_heard(at - self.spoken_at)
             self.spoken_at = None
 
+    def lost(self) -> None:
+        """The session that heard the caller is gone; the next one hears an open turn again."""
+        if self.confirming is not None:
+            unanswered = self.confirming.open or self.spoken_at is not None
+            self._left_open = self._left_open or unanswered
+        self.forget()
+
+    def resumed(self) -> None:
+        """Another session has taken over, and heard what was left open."""
+        self.lost()  # where nobody has said so
+        if self._left_open:
+            self._again_until = trio.current_time() + HEARD_AGAIN_S
+        self._left_open = False
+
     def forget(self) -> None:
-        """The session that heard the caller is gone, and so is the end of what it heard."""
+        """What the caller is saying is nobody's to judge any more."""
         if self.confirming is not None:
             if self.confirming.pending:
                 self.resume_speaker()
