@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from voiced_plugins._shelf import SEALED_MAGIC, sealed_call_of
 from voiced_plugins._wavfile import create, write_all
 
-from voiced.plugin import AudioFormat, wav_header
+from voiced.plugin import AudioFormat, read_file, wav_header
 
 __all__ = [
     "BadKey",
@@ -46,6 +46,7 @@ __all__ = [
 
 _HEAD: Final = struct.Struct("<8s32s16s")
 _TAG: Final = 16
+_MAX_KEY: Final = 16 * 1024  # bytes of a PEM file; far above any key
 _MAX_SEGMENT: Final = 2**20  # plaintext; a recorder writes a second or so at a time
 
 
@@ -60,7 +61,7 @@ class NotSealed(Exception):
 def public_key(path: Path) -> X25519PublicKey:
     """The key to seal to, of a PEM file. Raises BadKey."""
     try:
-        key = load_pem_public_key(path.read_bytes())
+        key = load_pem_public_key(read_file(path, _MAX_KEY))
     except OSError as error:
         raise BadKey(f"cannot be read: {error.strerror or error}") from None
     except ValueError:
@@ -71,9 +72,13 @@ def public_key(path: Path) -> X25519PublicKey:
 
 
 def private_key(path: Path) -> X25519PrivateKey:
-    """The key to unseal with, of a PEM file without a passphrase. Raises BadKey."""
+    """The key to unseal with, of a PEM file without a passphrase. Raises BadKey.
+
+    It may come from a pipe: a command asks for it, not the daemon.
+    """
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
+        with path.open("rb") as file:
+            key = load_pem_private_key(file.read(_MAX_KEY), None)
     except OSError as error:
         raise BadKey(f"cannot be read: {error.strerror or error}") from None
     except (ValueError, TypeError):

@@ -42,6 +42,7 @@ from voiced.plugin import (
     convert,
     mean_squares,
     parse_wav,
+    read_file,
     wav_header,
 )
 
@@ -215,8 +216,7 @@ class Greetings(Service):
     def _read(self, path: Path) -> tuple[Audio, datetime.datetime] | None:
         """A greeting and when it was made; None of a file that is not whole, or is none."""
         try:
-            with path.open("rb") as file:
-                content = file.read(MAX_FILE)
+            content = read_file(path, MAX_FILE)
             wav = parse_wav(content)
             whole = struct.unpack_from("<I", content, 4)[0] + 8 == len(content)
             made = datetime.datetime.fromisoformat(wav.info["ICRD"])

@@ -28,6 +28,7 @@ from msgspec import Struct
 from voiced.audio import Converter, convert, converter, energy, interleave, mean_squares, mix
 from voiced.formats import PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat, Encoding
 from voiced.leg import Transferred, Unsupported
+from voiced.regular import read_file
 from voiced.schema import check as check_schema
 from voiced.vad import Vad, VadStarted, VadStopped
 from voiced.wav import Wav, WavError
@@ -74,6 +75,7 @@ __all__ = [
     "mean_squares",
     "mix",
     "parse_wav",
+    "read_file",
     "read_wav",
     "wav_header",
 ]
@@ -374,7 +376,7 @@ class Call(Protocol):
     def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
         """Run a coroutine function as a task of the call; it is cancelled when the call ends.
 
-        At most 64 at a time.
+        At most 64 at a time. Once cancelled it has half a second to end.
         """
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from voiced.formats import AudioFormat, Encoding
+from voiced.regular import open_regular
 
 __all__ = ["MAX_BYTES", "MAX_DATA", "Wav", "WavError", "header", "parse", "read", "write_stereo"]
 
@@ -52,11 +53,11 @@ class Wav:
 def read(path: Path) -> Wav:
     """The audio of a mono WAV file.
 
-    Raises WavError for a file that cannot be read, is too large, is no WAV, or is of a format
+    Raises WavError for what is no file, cannot be read, is too large, is no WAV, or is of a format
     other than mono 16-bit PCM, mu-law or A-law at 8, 16, 24 or 48 kHz.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         raise WavError(f"cannot be read: {error.strerror or error}") from None

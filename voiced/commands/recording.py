@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from voiced.regular import open_regular
+
 
 @click.group("recording")
 def command() -> None:
@@ -69,7 +71,7 @@ def _decrypt(path: Path, key: object, directory: Path) -> bool:
     target = directory / (name if name != path.name else f"{name}.wav")
     made = False
     try:
-        with path.open("rb") as source:
+        with open_regular(path) as source:
             directory.mkdir(parents=True, exist_ok=True)
             # What was sealed is not for every user of the machine now.
             with open(target, "x+b", opener=_private) as out:

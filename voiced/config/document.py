@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from voiced.config.lines import locate
 from voiced.config.mistakes import ConfigError, KeyPath, Mistake, key_name
+from voiced.regular import open_regular
 
 __all__ = ["MAX_BYTES", "Document", "Place", "read"]
 
@@ -90,10 +91,13 @@ def _holds_tables(value: object) -> bool:
     return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
 
 
-def read(path: Path) -> Document:
-    """Read a file. Raises ConfigError, with one mistake, where it cannot be read or is no TOML."""
+def read(path: Path, *, piped: bool = False) -> Document:
+    """Read a file. Raises ConfigError, with one mistake, where it cannot be read or is no TOML.
+
+    With `piped` it may be what a command writes, as in `-c <(command)`.
+    """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if piped else open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
     except IsADirectoryError:
         raise _refused(path, "is a folder", "name the TOML file in it") from None

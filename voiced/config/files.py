@@ -11,6 +11,7 @@ from pathlib import Path
 
 from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath
+from voiced.regular import open_regular
 
 __all__ = ["code_files", "exists", "is_folder", "read_text", "readable"]
 
@@ -43,7 +44,7 @@ def code_files(folder: Path) -> list[Path]:
 def readable(file: Path, key: KeyPath, findings: Findings) -> bool:
     """Check that a file can be opened; a mistake where it cannot."""
     try:
-        with file.open("rb"):
+        with open_regular(file):
             return True
     except OSError as error:
         _unreadable(file, error, key, findings)
@@ -53,7 +54,7 @@ def readable(file: Path, key: KeyPath, findings: Findings) -> bool:
 def read_text(file: Path, limit: int, key: KeyPath, findings: Findings) -> str | None:
     """Read a text file of at most `limit` bytes; a mistake and None where that fails."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             content = stream.read(limit + 1)
     except OSError as error:
         _unreadable(file, error, key, findings)

@@ -71,7 +71,8 @@ def _read_all(main: Path, named: bool) -> tuple[Document, list[Mistake]]:
         drop_ins = []
     for file in [*files, *drop_ins]:
         try:
-            warnings += document.lay_over(read(file))
+            piped = named and file is main
+            warnings += document.lay_over(read(file, piped=piped))
         except ConfigError as error:
             mistakes += error.mistakes
     if mistakes:  # what the other files say means little without these

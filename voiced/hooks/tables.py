@@ -17,6 +17,7 @@ import msgspec
 from msgspec import inspect
 
 from voiced.config.document import Document
+from voiced.config.files import exists, is_folder
 from voiced.config.findings import Findings
 from voiced.config.mistakes import ConfigError, KeyPath
 from voiced.config.resolve import secret
@@ -26,6 +27,7 @@ from voiced.hooks.registry import Registry, Unusable
 from voiced.hooks.stepping import described
 from voiced.hooks.values import Value, make_absolute, secrets_of, values
 from voiced.plugin import Checked, Plugin, PluginError, Settings, WavError
+from voiced.regular import check_regular
 
 __all__ = ["KIND", "check_plugins", "decode", "from_mapping", "kind_of", "secret_names"]
 
@@ -197,8 +199,10 @@ def _try(path: KeyPath, table: Value, findings: Findings) -> None:
 
 
 def _look(path: KeyPath, file: Path, check: Checked, findings: Findings) -> None:
-    """Have a file looked at as the plugin wants it."""
+    """Have a file looked at as the plugin wants it; it may be a folder, but nothing that blocks."""
     try:
+        if exists(file) and not is_folder(file):
+            check_regular(file)
         check.look(file)
     except OSError as error:
         said = f"cannot be read: {error.strerror or error}"
