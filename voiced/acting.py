@@ -232,7 +232,8 @@ class Acting:
 
         async def reported(arguments: Mapping[str, Any]) -> str | Mapping[str, Any] | None:
             try:
-                return await handler(arguments)
+                where = f"tool {tool.name}"
+                return await self._call.hooks.contain(self._plugin, where, handler, arguments)
             except BaseException as error:
                 left = without_cancelled(error)
                 if left is None or interrupts(error):
@@ -277,8 +278,9 @@ class Acting:
     async def _isolated(
         self, function: Callable[..., Awaitable[None]], args: tuple[object, ...]
     ) -> None:
+        where = f"task {getattr(function, '__qualname__', '')}"
         try:
-            await function(*args)
+            await self._call.hooks.contain(self._plugin, where, function, *args)
         except Unsupported as error:
             self._log.warning("plugin asked in vain", why=str(error))
         except BaseException as error:  # sys.exit(), too: it would end every call

@@ -14,7 +14,8 @@ from tests.hooks.strangers import SUMMARY, Counts, hooks_of
 from voiced.formats import PCMU_8K
 from voiced.hooks import NO_HOOKS
 from voiced.hooks.calls import ASK_S, FINISH_S, STOP_S, CallHooks
-from voiced.hooks.runner import FAILURES, ITEMS, SIZE, STALLED_S
+from voiced.hooks.reports import FAILURES
+from voiced.hooks.runner import ITEMS, SIZE, STALLED_S
 from voiced.plugin import Audio, Greeting, Plugin, Summary, ToolUse, Words
 
 Seen = list[tuple[Any, ...]]

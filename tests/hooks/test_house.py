@@ -257,9 +257,20 @@ async def test_who_keeps_voiced_from_ending_is_named(folder: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         async with house_in(folder) as house:
             await house.set_up(config(folder, "a"))
-            house.enabled()[0].abandoned = 1
+            before = house.enabled()[0]
+            before.abandoned = before.lingering = 1
+            await house.set_up(config(folder, "a"))  # which gives it calls again
+            assert before.abandoned == 0
     (line,) = [line for line in logs if "keep voiced from ending" in line["event"]]
-    assert line["names"] == ["mine"]
+    assert line["tasks"] == {"mine": 1}
+
+
+async def test_who_was_left_behind_and_ended_after_all_is_not_named(folder: Path) -> None:
+    with structlog.testing.capture_logs() as logs:
+        async with house_in(folder) as house:
+            await house.set_up(config(folder, "a"))
+            house.enabled()[0].abandoned = 1
+    assert not [line for line in logs if "keep voiced from ending" in line["event"]]
 
 
 async def nobody(engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None) -> str:

@@ -3,16 +3,16 @@
 The call tells what happens with `emit`, which neither blocks nor raises. Where a plugin may answer
 the call waits `ASK_S` for each at most. Everything else is the runners'.
 
-Trio cannot end a task that shields itself or swallows its cancellation. Hooks therefore run in a
-nursery of the daemon's (`House.hooks` says which), where the call's own task only waits for them: a
-plugin that will not stop is reported and left behind with its task, and the call ends without it.
-Without such a nursery it holds up the end of the call.
+Trio cannot end a task that shields itself or swallows its cancellation. Hooks, and what plugins
+start beside them, therefore run in a nursery of the daemon's (`House.hooks` says which), where the
+call's own tasks only wait for them: a plugin that will not stop is reported and left behind with
+its task, and the call ends without it. Without such a nursery it holds up the end of the call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeVar
 
 import structlog
 import trio
@@ -39,6 +39,9 @@ def _no_call(name: str) -> Call:
 
 def _no_count(name: str, what: str) -> None:
     pass
+
+
+T = TypeVar("T")
 
 
 class CallHooks:
@@ -92,7 +95,21 @@ class CallHooks:
         """
         for runner in self._runners:
             if runner.enabled.name == name:
-                runner.raised(where, error, words=words)
+                runner.reports.raised(where, error, words=words)
+
+    async def contain(
+        self, name: str, where: str, function: Callable[..., Awaitable[T]], *args: object
+    ) -> T:
+        """Run a coroutine function of a plugin (`where`: `task NAME`, `tool NAME`).
+
+        Returns what it returns, and raises what it raises. Where the task that waits is cancelled
+        it has `STOP_S` to end, and is left behind after that. Raises RuntimeError where too many
+        have been left behind already.
+        """
+        for runner in self._runners:
+            if self._nursery is not None and runner.enabled.name == name:
+                return await runner.contain(where, function, args, self._nursery, STOP_S)
+        return await function(*args)
 
     async def greeting(self, planned: Greeting) -> Greeting:
         """Let each plugin in turn change the greeting."""

@@ -30,6 +30,8 @@ class Enabled:
     """Live calls that have an object of it."""
     abandoned: int = field(default=0, init=False)
     """Calls in which it could not be stopped."""
+    lingering: int = field(default=0, init=False)
+    """Of its tasks that were left behind those that still run."""
     on_failure: Callable[[str, str, BaseException | None], None] | None = field(
         default=None, init=False, repr=False
     )

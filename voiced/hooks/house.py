@@ -85,8 +85,9 @@ class House:
                 kept = [*house._current.values(), *house._retired]
                 with trio.CancelScope(shield=True):  # each close has its own limit
                     await _close_all(kept)
-                if stuck := [each.enabled.name for each in kept if each.enabled.abandoned]:
-                    log.error("plugins that will not stop may keep voiced from ending", names=stuck)
+                stuck = {e.enabled.name: e.enabled.lingering for e in kept if e.enabled.lingering}
+                if stuck:
+                    log.error("plugins that will not stop keep voiced from ending", tasks=stuck)
 
     async def set_up(self, config: Config) -> None:
         """Have the plugins of `config` from now on. Raises PluginError, and changes nothing then.

@@ -1,7 +1,7 @@
 """One plugin object in one call: what waits for it, and the task that runs its hooks.
 
 Hooks run one after the other, in the order of what happened, each within a time limit. What a
-plugin does wrong ends here, as a log line with its name.
+plugin does wrong ends here, in its `Reports`.
 """
 
 from __future__ import annotations
@@ -9,18 +9,20 @@ from __future__ import annotations
 import inspect
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import trio
 
+from voiced.hooks.containing import Contained
 from voiced.hooks.enabled import Enabled
+from voiced.hooks.reports import Reports
 from voiced.hooks.shape import AUDIO
-from voiced.hooks.stepping import described, interrupts, stepped, without_cancelled
+from voiced.hooks.stepping import interrupts, stepped, without_cancelled
 from voiced.plugin import Call, Plugin, Summary, Words
 
-__all__ = ["FAILURES", "ITEMS", "SIZE", "STALLED_S", "Ask", "Runner"]
+__all__ = ["ITEMS", "SIZE", "STALLED_S", "Ask", "Runner"]
 
 ITEMS: Final = 256
 """Events that wait for one plugin. A lively call has some 20 in a second, transcripts included, so
@@ -37,14 +39,13 @@ LAST: Final = "on_call_over"
 
 LEAST_MS: Final = 20  # whatever a plugin says; it is one frame
 
-FAILURES: Final = 5
-"""After so many in a call the plugin is left out of the rest of it."""
-
 BLOCKED_S: Final = 0.05
 """A step that holds up every call for longer than two frames is worth a line in the log."""
 
 STALLED_S: Final = 1.0
 """A step of this length counts as a failure, as raising does."""
+
+T = TypeVar("T")
 
 
 class Ask:
@@ -87,9 +88,8 @@ class Runner:
         """`on_call_end` has been, or will not be."""
         self.over = trio.Event()
         """Nothing is run any more."""
+        self.reports = Reports(enabled, log, count)
         self._make_call = make_call
-        self._log = log.bind(plugin=enabled.name)
-        self._count = count
         self._plugin: Plugin | None = None
         self._batch = self._piece = 0  # bytes; 0: the call's format is not known yet
         self._ms_per_byte = 0.0
@@ -100,9 +100,9 @@ class Runner:
         self._scope = trio.CancelScope()
         self._running: _Item | None = None
         self._ending = False
-        self._failures = 0
         self._dropped = 0
         self._told_blocked = False
+        self._left = False
 
     # ---- what happens, told by the call; nothing here blocks or raises ----
 
@@ -127,13 +127,13 @@ class Runner:
         """Nobody waits for the answer any more."""
         ask.withdrawn = True
         if self._running is None or self._running.ask is not ask:  # else its own limit ends it
-            self._count(self.enabled.name, "too slow")
-            self._log.error("plugin is busy and was not asked")
+            self.reports.count("too slow")
+            self.reports.log.error("plugin is busy and was not asked")
 
     def mistook(self, hook: str, value: object, kind: type) -> None:
         """The answer is of another type than it has to be."""
         why = f"returned {type(value).__name__}, not {kind.__name__} or None"
-        self._failed("failed", why, hook=hook)
+        self.reports.failed("failed", why, hook=hook)
 
     def end(self, summary: Summary) -> None:
         """No more will happen: what waits is delivered, then `on_call_end`."""
@@ -152,12 +152,23 @@ class Runner:
         self._scope.cancel()
 
     def abandon(self) -> None:
-        """Say that it does not end though it was cancelled."""
-        self.enabled.abandoned += 1
+        """Its hooks do not end though they were cancelled."""
         self._waiting.clear()
-        self._count(self.enabled.name, "abandoned")
-        hook = self._running.hook if self._running else ""
-        self._log.error("plugin cannot be stopped, its task is left to itself", hook=hook)
+        self._left = True
+        self.reports.lingers(self._running.hook if self._running else "", True)
+
+    async def contain(
+        self,
+        hook: str,
+        function: Callable[..., Awaitable[T]],
+        args: tuple[object, ...],
+        nursery: trio.Nursery,
+        limit_s: float,
+    ) -> T:
+        """Run a coroutine of the plugin's, which is left behind where it will not be stopped."""
+        self.reports.check_lingering()
+        run = Contained(function, args, partial(self.reports.lingers, hook))
+        return await run.outcome(nursery, limit_s)
 
     def _tell_audio(self, hook: str, payload: bytes, at_ms: int) -> None:
         # Runs 100 times a second in every call that is listened to.
@@ -185,22 +196,18 @@ class Runner:
                 self._wake.set()
 
     def _take(self, item: _Item) -> bool:
-        if self._ending or self._left_out:
+        if self._ending or self.reports.left_out:
             return False
         if len(self._waiting) >= ITEMS or self._size + item.size > SIZE:
             self._dropped += 1
             self._audio.clear()
             if self._dropped == 1:
-                self._count(self.enabled.name, "dropped")
-                self._log.error("plugin is too slow for what happens, events are dropped")
+                self.reports.count("dropped")
+                self.reports.log.error("plugin is too slow for what happens, events are dropped")
             return False
         self._waiting.append(item)
         self._size += item.size
         return True
-
-    @property
-    def _left_out(self) -> bool:
-        return self._failures >= FAILURES
 
     # ---- the task ----
 
@@ -217,9 +224,8 @@ class Runner:
                 raise
             left = without_cancelled(error)
             if left is not None:
-                self.raised("", left)
-                self.ended.set()
-                self.over.set()
+                self.reports.raised("", left)
+                self._set_over()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def work(self) -> None:
@@ -232,14 +238,20 @@ class Runner:
                 ):
                     await trio.lowlevel.checkpoint()
         if self._scope.cancelled_caught:
-            self._failed("too slow", "did not end in time", hook="")
+            self.reports.failed("too slow", "did not end in time", hook="")
         if self._ending:
             self._waiting.clear()
             self._plugin = None
             if self._dropped:
-                self._log.warning("events were dropped", dropped=self._dropped)
-            self.ended.set()
-            self.over.set()
+                self.reports.log.warning("events were dropped", dropped=self._dropped)
+            self._set_over()
+
+    def _set_over(self) -> None:
+        self.ended.set()
+        self.over.set()
+        if self._left:
+            self._left = False
+            self.reports.lingers("", False)
 
     async def _next(self) -> bool:
         """Run the next hook; True if it was the last."""
@@ -255,7 +267,7 @@ class Runner:
         if item.pieces is not None:
             item.args = (b"".join(item.pieces), item.args[0])
         try:
-            if item.hook in self.hooks and (ends or last or not self._left_out):
+            if item.hook in self.hooks and (ends or last or not self.reports.left_out):
                 await self._run(item)
         finally:
             if item.ask is not None:
@@ -275,7 +287,7 @@ class Runner:
             limit_s = min(limit_s, ask.deadline - began)
         scope = trio.CancelScope(deadline=began + limit_s)
         self._running = item
-        failures = self._failures
+        failures = self.reports.failures
         try:
             with scope:
                 coroutine = getattr(plugin, item.hook)(*item.args)
@@ -289,27 +301,29 @@ class Runner:
                 raise
             left = without_cancelled(error)
             if left is not None:
-                self.raised(item.hook, left)
+                self.reports.raised(item.hook, left)
             elif trio.current_effective_deadline() > -math.inf:  # nobody cancelled it
-                self._failed("failed", "raised a Cancelled that was not its own", hook=item.hook)
+                self.reports.failed(
+                    "failed", "raised a Cancelled that was not its own", hook=item.hook
+                )
         finally:
             self._running = None
         # Beyond the limit it was cut off, or kept the thread, or would not be cut off.
         over = scope.cancel_called or trio.current_time() - began > limit_s
-        if over and self._failures == failures:
+        if over and self.reports.failures == failures:
             took = f"took longer than {limit_s:g} s"
-            self._failed("too slow", took, hook=item.hook)
+            self.reports.failed("too slow", took, hook=item.hook)
         await trio.lowlevel.checkpoint_if_cancelled()  # where it swallowed what was meant for us
 
     def _object(self) -> Plugin | None:
         """The plugin's object, made when it is first needed."""
-        if self._plugin is None and not self._left_out and not self.over.is_set():
+        if self._plugin is None and not self.reports.left_out and not self.over.is_set():
             try:
                 call = self._make_call(self.enabled.name)
                 bytes_per_ms = call.format.bytes_per_ms
                 self._ms_per_byte = 1 / bytes_per_ms
                 self._piece = PIECE_MS * bytes_per_ms
-                self._log = call.log  # of the call and the plugin
+                self.reports.log = call.log  # of the call and the plugin
                 enabled = self.enabled
                 plugin = enabled.plugin(call, enabled.config, enabled.service)
                 # Audio waits until there is so much of it, or something else happens: a wake-up of
@@ -319,48 +333,20 @@ class Runner:
             except BaseException as error:
                 if interrupts(error):
                     raise
-                self.raised("__init__", error)
-                self._failures = FAILURES
+                self.reports.unusable(error)
         return self._plugin
-
-    # ---- what went wrong ----
 
     def _stepped(self, took_s: float) -> None:
         if took_s < BLOCKED_S:
             return
         hook = self._running.hook if self._running else ""
-        self._count(self.enabled.name, "blocked")
+        self.reports.count("blocked")
         if not self._told_blocked:
             self._told_blocked = True
             ms = round(1000 * took_s)
-            self._log.error("plugin holds up all calls", hook=hook, blocked_ms=ms)
+            self.reports.log.error("plugin holds up all calls", hook=hook, blocked_ms=ms)
         if took_s >= STALLED_S:
-            self._failed("too slow", f"held up all calls for {took_s:.1f} s", hook=hook)
-
-    def raised(self, hook: str, error: BaseException, *, words: bool = True) -> None:
-        """Report an exception, without `words` only its type; it counts towards leaving out."""
-        why = described(error) if words else type(error).__name__
-        self._failed("failed", why, hook=hook, error=error, traced=words)
-
-    def _failed(
-        self,
-        what: str,
-        why: str,
-        *,
-        hook: str,
-        error: BaseException | None = None,
-        traced: bool = True,
-    ) -> None:
-        # The traceback once: the same one a hundred times helps nobody.
-        shown = error if traced and self._failures == 0 else None
-        self._failures += 1
-        self._count(self.enabled.name, what)
-        self._log.error("plugin failed", hook=hook, why=why, exc_info=shown)
-        if self.enabled.on_failure is not None:
-            self.enabled.on_failure(hook, why, error)
-        if self._failures == FAILURES:
-            self._count(self.enabled.name, "left out")
-            self._log.error("plugin is left out of the rest of the call", failures=FAILURES)
+            self.reports.failed("too slow", f"held up all calls for {took_s:.1f} s", hook=hook)
 
 
 def _size(args: tuple[Any, ...]) -> int:
