@@ -264,7 +264,7 @@ def test_a_server_that_tells_nothing_is_billed_by_time() -> None:
     assert spending.usd(PRICES, 60) == 0, "nobody has asked it for anything"
     with structlog.testing.capture_logs() as logs:
         for _ in range(3):
-            spending.untold()
+            spending.untold(1.0)
     assert [(line["event"], line["model"]) for line in logs] == [
         ("no usage told, cost is an estimate by time", "full")
     ]
@@ -275,8 +275,33 @@ def test_a_server_that_tells_nothing_is_billed_by_time() -> None:
     again = Spending(Billed("full"))
     again.use(TALK)
     with structlog.testing.capture_logs() as logs:
-        again.untold()
+        again.untold(1.0)
     assert logs == [], "one answer of which nothing is told, among others"
+
+
+def test_an_answer_of_which_nothing_is_told_costs_what_was_heard_of_it() -> None:
+    spending = Spending(Billed("full", speech="voice"))
+    spending.use(TALK)
+    told = cost_usd(FULL, TALK, 0)
+    assert spending.usd(PRICES, 0) == pytest.approx(told)
+    spending.broken_off(10)
+    heard = Usage(audio_in=TALK.audio_in, audio_out=200, text_out=37)  # read again, and spoken
+    spoken = speech_usd(VOICE, Usage(speech_characters=150))
+    assert spending.usd(PRICES, 0) == pytest.approx(told + cost_usd(FULL, heard, 0) + spoken)
+    spending.untold(10)
+    twice = told + 2 * cost_usd(FULL, heard, 0) + 2 * spoken
+    assert spending.usd(PRICES, 0) == pytest.approx(twice), "of a server that tells of others"
+    assert spending.usage == TALK, "an estimate is no usage"
+
+
+def test_before_anything_is_told_an_answer_costs_its_sound_or_the_time() -> None:
+    spending = Spending(Billed("full"))
+    spending.begin(0)
+    spending.connect(True, 0)
+    spending.broken_off(10)
+    assert spending.usd(PRICES, 60) == pytest.approx((200 * 64 + 37 * 24) / 1e6)
+    spending.untold(10)  # of its answers nothing is ever told
+    assert spending.usd(PRICES, 60) == pytest.approx(60 * expected_usd_s(PRICES, Billed("full")))
 
 
 def test_a_model_without_a_price_has_none_whoever_asks_it() -> None:
@@ -292,7 +317,7 @@ def test_each_engine_of_a_call_is_estimated_by_itself() -> None:
     spending.connect(True, 0)
     spending.use(TALK)
     spending.switch(Billed("ears"), 60)
-    spending.untold()
+    spending.untold(1.0)
     assert spending.by_model(PRICES, 90) == {
         "full": pytest.approx(0.096),
         "ears": pytest.approx(30 * expected_usd_s(PRICES, Billed("ears"))),
@@ -303,5 +328,5 @@ def test_minutes_are_billed_as_they_are_whatever_is_told() -> None:
     spending = Spending(Billed("minute"))
     spending.begin(0)
     spending.connect(True, 0)
-    spending.untold()
+    spending.untold(1.0)
     assert spending.usd(PRICES, 60) == pytest.approx(0.06)

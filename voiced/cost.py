@@ -9,7 +9,9 @@ The bundled table holds list prices; a file's `[price."MODEL"]` replaces an entr
 
 What servers tell of usage is taken as far as it can be true: it is what caps go by, and one figure
 that is none must neither close a number for the day nor open it. A server that tells nothing at all
-is billed by the time of the conversation.
+is billed by the time of the conversation. An answer whose usage was never told, because the
+connection was lost, the caller hung up, or the server left it out, is billed by what came of it,
+and for what it had read by what the answer before it had.
 """
 
 from __future__ import annotations
@@ -52,6 +54,8 @@ SPOKEN_PER_S: Final = 20.0
 
 CHARACTERS_PER_S: Final = 15.0
 """Of speech, in most languages."""
+
+CHARACTERS_PER_TOKEN: Final = 4  # of English; few tokens, and the cheaper ones
 
 
 def cost_usd(price: Price, usage: Usage, seconds: float) -> float:
@@ -141,6 +145,8 @@ class Spending:
         self._used: dict[Billed, Usage] = {billed: Usage()}
         self._seconds: dict[Billed, float] = {billed: 0.0}
         self._untold: set[Billed] = set()
+        self._last: dict[Billed, Usage] = {}  # that was told of an answer
+        self._broken: dict[Billed, Usage] = {}  # of answers whose usage was not, as estimated
         self._beside: dict[str, tuple[Usage, float]] = {}
         self._flows = self._connected = False
         self._since: float | None = None  # the model is paid by time from then on
@@ -153,13 +159,36 @@ class Spending:
 
     def use(self, usage: Usage) -> None:
         """The models of the engine that talks now have used so much more."""
-        self._used[self._billed] += told(usage)
+        known = told(usage)
+        self._used[self._billed] += known
+        if _any(known, _OF_TALK):
+            self._last[self._billed] = known
 
-    def untold(self) -> None:
-        """The model that talks now has answered, and its server does not tell what that took."""
-        if self._billed not in self._untold and not _any(self._used[self._billed], _OF_TALK):
+    def untold(self, spoken_s: float) -> None:
+        """The model that talks now has answered, and its server does not tell what that took.
+
+        One that told it of other answers is taken to have broken off this one.
+        """
+        if self._billed in self._last:
+            self.broken_off(spoken_s)
+        elif self._billed not in self._untold:
             self._untold.add(self._billed)
             log.warning("no usage told, cost is an estimate by time", model=self._billed.model)
+
+    def broken_off(self, spoken_s: float) -> None:
+        """An answer came to `spoken_s` seconds of sound, and nobody tells what it has used.
+
+        It had read as much as the one before it: a conversation only grows. Where that was told.
+        """
+        characters = round(spoken_s * CHARACTERS_PER_S)
+        used = dataclasses.replace(
+            self._last.get(self._billed, Usage()),
+            text_out=characters // CHARACTERS_PER_TOKEN,
+            audio_out=round(spoken_s * SPOKEN_PER_S),
+            speech_characters=characters,
+            speech_s=spoken_s,
+        )
+        self._broken[self._billed] = self._broken.get(self._billed, Usage()) + told(used)
 
     def use_beside(self, model: str, usage: Usage, usd: float) -> None:
         """A model was asked for the call's sake, beside those of its engines, and cost so much."""
@@ -197,12 +226,15 @@ class Spending:
             seconds = self._seconds[billed]
             if seconds or _any(used, _OF_TALK):
                 add(billed.model, partial(cost_usd, usage=used, seconds=seconds))
+            broken = self._broken.get(billed, Usage())
             if billed in self._untold and not _any(used, _OF_TALK):
                 add(billed.model, partial(_by_time, seconds=seconds))
+            elif _any(broken, _OF_TALK):
+                add(billed.model, partial(cost_usd, usage=broken, seconds=0.0))
             if billed.transcription and _any(used, _OF_TRANSCRIPTION):
                 add(billed.transcription, partial(transcription_usd, usage=used))
-            if billed.speech and _any(used, _OF_SPEECH):
-                add(billed.speech, partial(speech_usd, usage=used))
+            if billed.speech and _any(spoken := used + broken, _OF_SPEECH):
+                add(billed.speech, partial(speech_usd, usage=spoken))
         for model, (_, usd) in self._beside.items():
             before = found.get(model, 0.0)
             found[model] = None if before is None else before + usd

@@ -68,6 +68,7 @@ async def test_a_turn_is_uploaded_as_a_wav_file(autojump_clock: trio.testing.Moc
             Usage(0, 0, 0, 0, 0, 0, 30, 9),
         ),
         ({"seconds": "long"}, None),
+        ({"type": "tokens", "input_tokens": 0, "output_tokens": 0}, None),
         (None, None),
     ],
 )

@@ -47,7 +47,7 @@ class Bill:
                 self._written += len(piece.encode("utf-8", "replace"))
             case ToolRequest():
                 self._written += len(piece.name) + len(piece.arguments.encode("utf-8", "replace"))
-            case Usage():
+            case Usage() if piece != Usage():  # noughts are no figures
                 self._told = piece
 
     def speak(self, text: str) -> None:

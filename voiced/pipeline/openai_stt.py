@@ -76,8 +76,9 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
         return None
     if usage is None:
         return None
-    return Usage(
+    found = Usage(
         transcription_in=usage.input_tokens or 0,
         transcription_out=usage.output_tokens or 0,
         transcription_s=usage.seconds or 0.0,
     )
+    return None if found == Usage() else found  # noughts are no figures

@@ -10,12 +10,13 @@ from typing import Any, Final, final
 
 from voiced import engine
 from voiced.config.types import OwnVad, RealtimeEngine
-from voiced.engine import EngineEvent, Plan
+from voiced.engine import EngineEvent, Plan, Usage
 from voiced.formats import FRAME_MS, AudioFormat
 from voiced.realtime import events
 from voiced.realtime.answers import Answers
 from voiced.realtime.errors import fault
 from voiced.realtime.events import ErrorBody, ServerEvent
+from voiced.realtime.lengths import Lengths
 from voiced.realtime.outbox import Outbox
 from voiced.realtime.recent import Recent
 from voiced.realtime.turns import MIN_COMMIT_MS, OwnTurns
@@ -55,6 +56,7 @@ class Caller:
         self._held = bytearray()  # less than `append_ms` of caller audio
         self._uncommitted = 0  # bytes appended since the last commit, own endpointing only
         self._transcribed = Recent(REMEMBERED)
+        self._lengths = Lengths()
 
     def granted(self, form: AudioFormat) -> None:
         """The server takes audio of this format; `send` may be called."""
@@ -84,10 +86,12 @@ class Caller:
             if isinstance(part, bytes):
                 self._append_to_turn(part)
             elif isinstance(part, VadStarted):
+                self._lengths.started(part.at_ms)
                 self._events.append(engine.SpeechStarted("", part.at_ms))
                 if self._agent.barge_in == "immediate":
                     self._answers.cancel()
             else:
+                self._lengths.stopped(part.at_ms)
                 self._events.append(engine.SpeechStopped("", part.at_ms))
                 self._commit_turn()
 
@@ -109,13 +113,16 @@ class Caller:
 
     def _speech_started(self, event: events.SpeechStarted) -> None:
         self._answers.turn_owed = False  # the caller goes on; the answer comes after that
+        self._lengths.started(event.audio_start_ms)
         self._events.append(engine.SpeechStarted(event.item_id or "", int(event.audio_start_ms)))
 
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
         self._answers.turn_owed = self._server_responds
+        self._lengths.stopped(event.audio_end_ms)
         self._events.append(engine.SpeechStopped(event.item_id or "", int(event.audio_end_ms)))
 
     def _committed(self, event: events.Committed) -> None:
+        self._lengths.committed(event.item_id)
         self._events.append(engine.Committed(event.item_id))
         if self._asks and self._turns is None:  # own turns ask along with their commit
             self._ask()
@@ -129,6 +136,9 @@ class Caller:
             return
         self._transcribed.add(event.item_id)
         text, usage = event.transcript or "", transcription_usage(event.usage)
+        length_s = self._lengths.written(event.item_id, text)
+        if usage is None and self._agent.transcription_model is not None:
+            usage = Usage(transcription_s=length_s)  # what the model was given, as far as we know
         if not text:
             self._answers.turn_owed = False  # it was no speech, which some servers do not answer
         self._events.append(engine.CallerTranscript(event.item_id, text, final=True, usage=usage))

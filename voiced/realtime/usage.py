@@ -40,7 +40,7 @@ def _parse(raw: msgspec.Raw) -> TokenUsage | None:
 
 
 def response_usage(raw: msgspec.Raw) -> Usage | None:
-    """Tokens of one response; None where the server does not tell.
+    """Tokens of one response; None where the server does not tell, or only noughts.
 
     What a total has beyond its details counts as text, the cheaper kind on every list.
     """
@@ -49,7 +49,7 @@ def response_usage(raw: msgspec.Raw) -> Usage | None:
         return None
     given, made = usage.input_token_details, usage.output_token_details
     cached = given.cached_tokens_details if given else None
-    return Usage(
+    found = Usage(
         text_in=_text(usage.input_tokens, given),
         audio_in=(given.audio_tokens if given else 0) or 0,
         cached_text_in=(cached.text_tokens if cached else 0) or 0,
@@ -57,6 +57,7 @@ def response_usage(raw: msgspec.Raw) -> Usage | None:
         text_out=_text(usage.output_tokens, made),
         audio_out=(made.audio_tokens if made else 0) or 0,
     )
+    return None if found == Usage() else found
 
 
 def _text(total: int | None, details: TokenDetails | None) -> int:
@@ -68,12 +69,13 @@ def _text(total: int | None, details: TokenDetails | None) -> int:
 
 
 def transcription_usage(raw: msgspec.Raw) -> Usage | None:
-    """Tokens or seconds of one transcription; None where the server does not tell."""
+    """Tokens or seconds of one transcription; None as of `response_usage`."""
     usage = _parse(raw)
     if usage is None:
         return None
-    return Usage(
+    found = Usage(
         transcription_in=usage.input_tokens or 0,
         transcription_out=usage.output_tokens or 0,
         transcription_s=usage.seconds or 0.0,
     )
+    return None if found == Usage() else found
