@@ -7,11 +7,15 @@ over both carriers, in this process and in real time. For each carrier and outag
 
 - `known`: the wire is cut → the daemon knows.
 - `session`: cut → a session talks again, told the conversation.
-- `sound`: cut → the caller hears anything, a filler or what was still on its way; only of losses
-  after which the agent owed something or was away for longer than the filler waits.
+- `sound`: the caller waits → hears anything, a filler or what was still on its way.
 - `answer`: the server is there again (cut, plus the outage) → the answer that was owed goes on to
   be heard; what was still being heard of it does not count against it.
+- `onward`: the caller waits → the same.
 - `silence`: the longest silence of both sides between the cut and that answer.
+
+A caller waits from the cut on, or from the end of their own words where they spoke then; they do
+where an answer was owed. The filler is a tone here, as long as the bundled one, so that an answer
+is told from it though it follows without a pause.
 
 `late` is the worst that this process itself was late in any of these calls: it is part of each.
 Calls in which it was later than `LATE_MS` are left out.
@@ -22,17 +26,23 @@ from __future__ import annotations
 import argparse
 import math
 import random
+import struct
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import trio
 
+from tests.e2e.ears import samples
 from tests.e2e.failing import CARRIERS, Line, Outcome, Plot, Stage, stage
+from voiced import clips, wav
 from voiced.emulator.options import EmulatorOptions
+from voiced.formats import PCM16_8K
 from voiced.simulate.script import HangUp, Say, Step, WaitForAgentSilence, WaitForAgentSpeech
+from voiced.simulate.speech import Ear
 
 __all__ = ["main"]
 
@@ -48,6 +58,13 @@ LOOK_S = 0.005
 LATE_MS = 250
 """A call in which this process was later than this tells of the machine, and is left out."""
 
+FILLER_HZ = 3000
+"""Of the filler: above what is strong in a voice, and a whole number of cycles in a frame."""
+PURE = 0.3
+"""The share of a frame's power at that frequency from which on it is the tone: of one whole frame
+all, of one half of which is silent a half. Speech has as much in single frames only."""
+FRAME = 160
+
 SPEAKS = ("caller_speaking", "committing", "thinking", "speaking", "greeting")
 
 
@@ -59,6 +76,7 @@ class Figures:
     session: list[float] = field(default_factory=list)
     sound: list[float] = field(default_factory=list)
     answer: list[float] = field(default_factory=list)
+    onward: list[float] = field(default_factory=list)
     silence: list[float] = field(default_factory=list)
     states: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
@@ -149,12 +167,38 @@ def note(
         to.sound.append(max(0.0, after[0] - waits_from))
     else:
         to.sound.append(0.0)
-    back_ms = max(waits_from, cut_ms + 1000 * outage_s, sounding or 0.0)
+    spoken = words(outcome)
+    heard_out = next((end for start, end in spoken if start <= cut_ms < end), 0.0)
     resumed_ms = 1000 * (times.back - media_at)
-    answers = [start for start in after if start >= resumed_ms]
-    if answers and answers[0] < following:
-        to.answer.append(max(0.0, answers[0] - back_ms))
-        to.silence.append(longest_silence(outcome, cut_ms, answers[0]))
+    answer = next((start for start, _ in spoken if start >= max(resumed_ms, heard_out)), math.inf)
+    if answer < following:
+        waits_from = max(waits_from, heard_out)
+        to.answer.append(max(0.0, answer - max(waits_from, cut_ms + 1000 * outage_s)))
+        to.onward.append(max(0.0, answer - waits_from))
+        to.silence.append(longest_silence(outcome, cut_ms, answer))
+
+
+def words(outcome: Outcome) -> list[tuple[float, float]]:
+    """When the agent was heard to speak, the filler left out, in ms since media began."""
+    heard, ulaw = samples(outcome.result), outcome.result.agent_ulaw
+    wave = np.exp(2j * np.pi * FILLER_HZ / 8000 * np.arange(FRAME))
+    ear, spoken = Ear(), []
+    for at in range(0, len(heard) - FRAME + 1, FRAME):
+        frame = heard[at : at + FRAME]
+        tone = abs(frame @ wave) ** 2 / (FRAME / 2 * (frame @ frame) + 1)
+        spoken.append(ear.hear(ulaw[at : at + FRAME] if tone < PURE else None))
+    spoken.append(ear.end())
+    return [(20.0 * each[0], 20.0 * each[1]) for each in spoken if each is not None]
+
+
+def filler(folder: Path) -> Path:
+    """Write the tone."""
+    size = 8 * clips.load("one_moment").duration_ms
+    wave = 8000 * np.sin(2 * np.pi * FILLER_HZ / 8000 * np.arange(size))
+    pcm = struct.pack(f"<{size}h", *map(int, wave))
+    path = folder / "filler.wav"
+    path.write_bytes(wav.header(PCM16_8K, 1, len(pcm)) + pcm)
+    return path
 
 
 def longest_silence(outcome: Outcome, since_ms: float, until_ms: float) -> float:
@@ -180,18 +224,18 @@ def quantiles(values: Sequence[float]) -> str:
     return " ".join(f"{each:6.0f}" for each in (*at, ordered[-1]))
 
 
-async def measure(losses: int, outages_ms: Sequence[int], think_ms: int) -> None:
+async def measure(
+    losses: int, outages_ms: Sequence[int], think_ms: int, carriers: Sequence[str]
+) -> None:
     """Print a table."""
-    plots = {
-        f"number{place}": Plot(
-            EmulatorOptions(speech="clips", think_ms=think_ms),
-            'greeting = ""\nsilence_prompt_s = 0\n',
-        )
-        for place in range(AT_ONCE)
-    }
     with tempfile.TemporaryDirectory() as folder:
+        agent = f'greeting = ""\nsilence_prompt_s = 0\none_moment_file = "{filler(Path(folder))}"\n'
+        plots = {
+            f"number{place}": Plot(EmulatorOptions(speech="clips", think_ms=think_ms), agent)
+            for place in range(AT_ONCE)
+        }
         async with stage(Path(folder), plots) as there:
-            for carrier in CARRIERS:
+            for carrier in carriers:
                 for outage_ms in outages_ms:
                     figures = Figures()
                     left = [losses]
@@ -222,7 +266,7 @@ def show(carrier: str, outage_ms: int, figures: Figures) -> None:
     states = {state: figures.states.count(state) for state in sorted(set(figures.states))}
     print(f"\n{carrier}, outage {outage_ms} ms: {len(figures.known)} losses, while {states}")
     print(f"  {'ms':10} {'least':>6} {'50 %':>6} {'90 %':>6} {'99 %':>6} {'most':>6}    n")
-    for name in ("known", "session", "sound", "answer", "silence"):
+    for name in ("known", "session", "sound", "answer", "onward", "silence"):
         values = getattr(figures, name)
         print(f"  {name:10} {quantiles(values)} {len(values):4}")
     print(f"  late {figures.late_ms:.0f}; left out for {LATE_MS} and more: {figures.left_out}")
@@ -237,8 +281,9 @@ def main() -> int:
     parser.add_argument("--losses", type=int, default=30, help="for each carrier and outage")
     parser.add_argument("--outage-ms", type=int, nargs="+", default=[0, 1500])
     parser.add_argument("--think-ms", type=int, default=300, help="the model's own time")
+    parser.add_argument("--carrier", choices=CARRIERS, nargs="+", default=CARRIERS)
     given = parser.parse_args()
-    trio.run(measure, given.losses, given.outage_ms, given.think_ms)
+    trio.run(measure, given.losses, given.outage_ms, given.think_ms, given.carrier)
     return 0
 
 
