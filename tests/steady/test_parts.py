@@ -16,7 +16,7 @@ from voiced.steady.course import Course, GiveUp, Pause, Step, Try
 from voiced.steady.limits import Slots, Window
 from voiced.steady.memory import MAX_HISTORY, Memory
 from voiced.steady.names import Names
-from voiced.steady.owed import MAX_ASKS, Owed
+from voiced.steady.owed import MAX_ASKS, MAX_QUOTE, Owed
 from voiced.steady.renewal import Renewal
 from voiced.steady.utterance import KEPT_BYTES, Utterance
 
@@ -274,9 +274,104 @@ def test_a_whole_answer_is_owed_only_where_a_function_may_follow(tools: bool) ->
     owed.started("r1")
     owed.words("i1", "One moment.", final=True)
     owed.audio("i1", 10)
-    owed.audio_done()
+    owed.audio_done("i1")
     owed.lost(tools=tools)
     assert owed.any == tools
+
+
+def test_an_answer_whose_next_item_was_written_is_not_whole() -> None:
+    """The words of an item run ahead of its audio, of which nothing came."""
+    owed = Owed()
+    owed.turn()
+    owed.started("r1")
+    owed.words("i1", "One moment.", final=True)
+    owed.audio("i1", 10)
+    owed.audio_done("i1")
+    owed.words("i2", "We are open", final=False)
+    owed.lost(tools=False)
+    assert owed.next().begun == "One moment."
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_the_end_of_an_item_is_not_that_of_the_next(late: bool) -> None:
+    owed = Owed()
+    owed.turn()
+    owed.started("r1")
+    owed.words("i1", "One moment.", final=True)
+    owed.audio("i1", 10)
+    if not late:
+        owed.words("i2", "We are open", final=False)
+    owed.audio("i2" if late else "i1", 10)
+    if late:
+        owed.words("i2", "We are open", final=False)
+    owed.audio_done("i1")
+    owed.lost(tools=False)
+    assert owed.next().begun == ("One moment. We are open" if late else "One moment.")
+
+
+def test_late_words_of_an_answer_before_begin_no_item() -> None:
+    """What is being given is whole all the same, and they are no part of it."""
+    owed = Owed()
+    owed.turn()
+    owed.started("r1")
+    owed.audio("i1", 10)
+    owed.cancel()
+    owed.turn()
+    owed.started("r2")
+    owed.words("i2", "We are open.", final=True)
+    owed.audio("i2", 10)
+    owed.audio_done("i2")
+    owed.words("i1", "One moment.", final=True)
+    owed.lost(tools=False)
+    assert not owed.any
+
+
+@pytest.mark.parametrize(
+    ("words", "begun"),
+    [({}, None), ({"i3": "Ahead"}, None), ({"i1": "One moment.", "i3": "Ahead"}, "One moment.")],
+)
+def test_words_of_what_was_heard_never_came(words: dict[str, str], begun: str | None) -> None:
+    """A model cannot go on from nowhere: it is asked for all of it; or for what came after."""
+    owed = Owed()
+    owed.want("greet")
+    owed.next()
+    owed.started("r1")
+    for item_id in ("i1", "i2"):
+        owed.audio(item_id, 10)
+    for item_id, text in words.items():
+        owed.words(item_id, text, final=True)
+    owed.lost(tools=False)
+    ask = owed.next()
+    assert (ask.instructions, ask.begun) == ("greet", begun)
+
+
+def test_an_answer_goes_on_after_an_item_and_its_end_is_quoted() -> None:
+    owed = Owed()
+    owed.turn()
+    owed.started("r1")
+    owed.words("i1", "word " * 100, final=True)
+    owed.audio("i1", 10)
+    owed.audio_done("i1")
+    owed.audio("i2", 10)
+    owed.words("i2", "the end", final=True)
+    owed.lost(tools=False)
+    begun = owed.next().begun
+    assert begun is not None
+    assert len(begun) == MAX_QUOTE
+    assert begun.endswith("word the end")
+
+
+def test_of_an_item_whose_words_never_came_the_later_ones_are_quoted() -> None:
+    owed = Owed()
+    owed.turn()
+    owed.started("r1")
+    owed.audio("i1", 10)
+    owed.words("i2", "We are open", final=True)
+    owed.audio("i2", 10)
+    owed.audio("i1", 10)
+    owed.audio("i2", 10)
+    owed.lost(tools=False)
+    assert owed.next().begun == "We are open"
 
 
 def test_failed_answers() -> None:

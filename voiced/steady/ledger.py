@@ -79,8 +79,8 @@ class Ledger:
     def _on_words(self, event: AgentTranscript) -> None:
         self.owed.words(event.item_id, event.text, final=event.final)
 
-    def _on_audio_done(self, _event: AgentAudioDone) -> None:
-        self.owed.audio_done()
+    def _on_audio_done(self, event: AgentAudioDone) -> None:
+        self.owed.audio_done(event.item_id)
 
     def _on_speech_started(self, _event: SpeechStarted) -> None:
         self.turn_at = NEVER

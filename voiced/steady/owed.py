@@ -10,10 +10,11 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Final, Literal, final
 
-__all__ = ["MAX_ASKS", "Ask", "Owed"]
+__all__ = ["MAX_ASKS", "MAX_QUOTE", "Ask", "Owed"]
 
 MAX_ASKS: Final = 8  # a greeting, a prompt and a farewell are three
 MAX_QUOTE: Final = 240  # characters of a lost answer's last words, as the model is reminded of them
+MAX_ITEMS: Final = 64  # of answers that are over, whose words may still be under way
 
 
 @dataclass(slots=True, eq=False)
@@ -35,17 +36,16 @@ class _Running:
     response_id: str
     ask: Ask
     audio: int = 0  # bytes
-    whole: bool = False  # its last item has ended
+    whole: bool = False  # its last item has ended, and no other has begun
     # Bounded by the longest answer of a model, some thousand words.
     words: dict[str, list[str]] = field(default_factory=dict)  # by item
     item: str = ""  # that audio came of last
-    sounded: set[str] = field(default_factory=set)  # items
+    sounded: list[str] = field(default_factory=list)  # items, in their order
 
-    def last_words(self) -> str:
-        """Not those that ran ahead of audio, nor late ones of an item that was cut before."""
-        heard = [item_id for item_id in self.words if item_id in self.sounded]
-        text = " ".join("".join(self.words[item_id]).strip() for item_id in heard)
-        return text[-MAX_QUOTE:]
+    def last_words(self) -> str | None:
+        """Not those that ran ahead of audio. None where none came: it is asked for from the top."""
+        heard = ["".join(self.words.get(item_id, ())).strip() for item_id in self.sounded]
+        return " ".join(filter(None, heard))[-MAX_QUOTE:] or None
 
 
 @final
@@ -56,6 +56,7 @@ class Owed:
         self._waiting: deque[Ask] = deque(maxlen=MAX_ASKS)
         self._sent: deque[Ask] = deque(maxlen=MAX_ASKS)
         self._running: _Running | None = None
+        self._before: deque[str] = deque(maxlen=MAX_ITEMS)  # items of answers that are over
 
     @property
     def any(self) -> bool:
@@ -100,7 +101,12 @@ class Owed:
         """Nothing is wanted any more."""
         self._waiting.clear()
         self._sent.clear()
-        self._running = None
+        self._over()
+
+    def _over(self) -> None:
+        if self._running is not None:
+            self._before.extend({*self._running.sounded, *self._running.words})
+            self._running = None
 
     # ---- from the session
 
@@ -116,6 +122,7 @@ class Owed:
         for a turn that ends within the round trip of an ask.
         """
         ask = self._sent.popleft() if self._sent else Ask(turn=True)
+        self._over()
         self._running = _Running(response_id, ask)
         return not ask.turn
 
@@ -126,24 +133,30 @@ class Owed:
             return False
         if item_id != running.item:
             running.item = item_id
-            running.sounded.add(item_id)
+            if item_id not in running.sounded:
+                running.sounded.append(item_id)
         first = not running.audio
         running.audio += size
         running.whole = False
         return first
 
     def words(self, item_id: str, text: str, *, final: bool) -> None:
-        """Words of the answer have come."""
-        if self._running is not None:
-            if final:
-                self._running.words[item_id] = [text]
-            else:
-                self._running.words.setdefault(item_id, []).append(text)
+        """Words of the answer have come, or late ones of an item that was cut before."""
+        running = self._running
+        if running is None or item_id in self._before:
+            return
+        if item_id not in running.words and item_id not in running.sounded:
+            running.whole = False  # they run ahead: its audio is to come
+        if final:
+            running.words[item_id] = [text]
+        else:
+            running.words.setdefault(item_id, []).append(text)
 
-    def audio_done(self) -> None:
+    def audio_done(self, item_id: str) -> None:
         """No more audio of the item comes."""
-        if self._running is not None:
-            self._running.whole = True
+        if self._running is not None and item_id == self._running.item:
+            ahead = self._running.words.keys() - self._running.sounded
+            self._running.whole = not ahead
 
     def done(
         self, response_id: str, status: Literal["completed", "cancelled", "incomplete", "failed"]
@@ -152,7 +165,7 @@ class Owed:
         running = self._running
         if running is None or running.response_id != response_id:
             return 0, None
-        self._running = None
+        self._over()
         if status != "failed":
             return running.audio, None
         return running.audio, self._left_of(running, tools=False)
@@ -183,7 +196,7 @@ class Owed:
         left = None if self._running is None else self._left_of(self._running, tools=tools)
         if left is not None:
             asks.insert(0, left)
-        self._running = None
+        self._over()
         self._sent.clear()
         self._waiting.clear()
         plain = False
