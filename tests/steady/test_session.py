@@ -9,6 +9,7 @@ from tests.steady.fakes import HELLO, Call, FakeEngine, tool
 from voiced.config.types import Agent
 from voiced.engine import (
     Committed,
+    EngineEvent,
     Ready,
     Reconnecting,
     Resumed,
@@ -221,6 +222,30 @@ async def test_a_turn_that_was_not_written_down_is_heard_again(autojump_clock: M
         engine.newest.emit(SpeechStarted("c9", 0))
         await trio.sleep(5)
         assert engine.newest.asked() == []
+
+
+async def test_what_was_no_speech_is_not_heard_again(autojump_clock: MockClock) -> None:
+    """The session that it is taken out of was lost in the step that told of it."""
+
+    class Judging(Call):
+        def on_event(self, event: EngineEvent) -> None:
+            if isinstance(event, Committed):
+                self.session.delete(event.item_id)
+
+    engine = FakeEngine()
+    async with Judging(engine, agent=Agent(barge_in="confirm")).talk() as call:
+        await trio.sleep(1)
+        call.session.send_audio(b"\x01" * 8000)
+        engine.newest.emit(SpeechStarted("c1", 0), SpeechStopped("c1", 0))
+        await trio.sleep(0.1)
+        engine.newest.emit(Committed("c1"))
+        engine.newest.lose()
+        await trio.testing.wait_all_tasks_blocked()
+        call.session.send_audio(b"\x03" * 160)
+        await trio.sleep(1)
+        assert len(engine.sessions) == 2
+        assert engine.newest.heard == b"\x03" * 160
+        assert call.events[-1] == Resumed("one", "model-one", fallback=False, answering=False)
 
 
 async def test_a_turn_that_is_not_heard_again_is_answered_all_the_same(

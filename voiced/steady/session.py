@@ -141,9 +141,9 @@ class SteadySession:
 
     def delete(self, item_id: str) -> None:
         """Take an item out of the conversation; one that a former session made is not in it."""
+        self._ledger.utterance.understood(item_id)  # nor is it heard by a session to come
         name = self._inward(item_id)
         if self._live is not None and name is not None:
-            self._ledger.utterance.understood(item_id)
             self._live.delete(name)
 
     def set_tools(self, tools: Sequence[ToolSpec]) -> None:
