@@ -84,6 +84,15 @@ def test_headers_that_are_facts() -> None:
     }
 
 
+def test_short_forms_are_the_same_headers() -> None:
+    request = invite("sip:a@b", "s: Lunch", "b: <sip:boss@h>", "y: eyJ.x.y;info=<sip:z>", "x: 90")
+    assert parties(request).headers == {
+        "Subject": "Lunch",
+        "Referred-By": "<sip:boss@h>",
+        "Identity": "eyJ.x.y;info=<sip:z>",
+    }
+
+
 def test_headers_are_bounded() -> None:
     many = [f"X-{number}: v" for number in range(90)]
     assert len(parties(invite("sip:a@b", *many)).headers) == 64

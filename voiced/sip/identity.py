@@ -9,6 +9,7 @@ from typing import Final
 
 from voiced.sip.errors import ParseError
 from voiced.sip.grammar import format_host
+from voiced.sip.headers import header_key
 from voiced.sip.message import Request
 from voiced.sip.uri import OtherUri, SipUri, TelUri, parse_name_addr, parse_uri
 
@@ -25,6 +26,10 @@ _KEPT: Final = frozenset(
         "user-to-user",  # RFC 7433
         "referred-by",  # RFC 3892
         _ASSERTED,  # RFC 3325; STIR's verdict stands in its verstat parameter
+        "identity",  # RFC 8224
+        "attestation-info",  # 3GPP TS 24.229, like the next: what a network vouches for
+        "origination-id",
+        "remote-party-id",  # what P-Asserted-Identity was before it had an RFC
         "privacy",
         "subject",
     }
@@ -41,7 +46,7 @@ class Parties:
     caller: str  # "+49…" or "030…", else "sip:…"; "anonymous"
     called: str  # the same
     called_uri: str  # "sip:user@host", whatever `called` is
-    headers: dict[str, str]  # names as they came; of several the first
+    headers: dict[str, str]  # names as they came, short forms in full; of several the first
 
 
 def parties(request: Request, own_users: Collection[str] = ()) -> Parties:
@@ -95,9 +100,9 @@ def _plain(uri: SipUri | TelUri | OtherUri) -> str:
 def _headers(request: Request) -> dict[str, str]:
     kept: dict[str, str] = {}
     for name, value in request.headers.items():
-        lower = name.lower()
-        if (lower in _KEPT or lower.startswith("x-")) and len(kept) < MAX_HEADERS:
-            kept.setdefault(name, value)
+        key = header_key(name)
+        if (key in _KEPT or key.startswith("x-")) and len(kept) < MAX_HEADERS:
+            kept.setdefault(name if len(name) > 1 else key.title(), value)
     return kept
 
 
