@@ -246,6 +246,26 @@ def test_every_item_comes_out_as_it_went_in(
     assert [first_seen.index(name) for name in order] == sorted(map(first_seen.index, order))
 
 
+def test_the_rest_of_a_filler_is_dropped_and_what_follows_goes_on() -> None:
+    playout = Playout(MS)
+    playout.add("filler", b"f" * 20, origin="local")
+    playout.finish("filler")
+    send(playout, 10)
+    playout.heard_to(5)
+    playout.add("answer", b"a" * 10)
+    assert playout.unheard == 25
+    with pytest.raises(ValueError, match="filler"):
+        playout.drop("filler")
+    playout.rewind()
+    assert playout.drop("filler")
+    assert playout.was_cut("filler")
+    assert not playout.drop("filler")
+    assert not playout.drop("answer"), "the model's are cut, and it is told"
+    assert not playout.drop("another")
+    assert playout.unheard == 10
+    assert [chunk.payload for chunk in send(playout)] == [b"a" * 10]
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """The ledger beside the plainest book-keeping one can think of."""
 
@@ -349,6 +369,21 @@ class LedgerMachine(RuleBasedStateMachine):
         self.playout.rewind()
         self._new_generation()
         assert self.playout.unsent == self.playout.unheard == unheard
+
+    @rule(item=st.sampled_from("abcdefghij"))
+    def drop(self, item: str) -> None:
+        self.playout.rewind()
+        self._new_generation()
+        before, unheard = self._items().get((item, 0)), self.playout.unheard
+        dropped = self.playout.drop(item)
+        over = before is None or (before.finished and before.heard == before.received)
+        assert dropped == (
+            before is not None and before.origin == "local" and not over and not before.cut
+        )
+        if dropped:
+            assert before is not None
+            assert self.playout.unheard == unheard - (before.received - before.heard)
+            self.frozen[item, 0] = replace(before, cut=True)
 
     def _new_generation(self) -> None:
         self.stream.clear()

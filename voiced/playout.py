@@ -263,6 +263,23 @@ class Playout:
         self._begin_generation()
         return cuts
 
+    def drop(self, item_id: str) -> bool:
+        """Drop the rest of an item of ours, and go on with what comes behind it.
+
+        After `rewind`: nothing of it may be with the carrier. False where there is nothing to drop.
+        """
+        item = self._parts.get(item_id, {}).get(0)
+        if item is None or item.origin != "local" or item not in self._queue:
+            return False
+        if item.sent != item.heard:
+            raise ValueError(f"item {item_id} is still being heard")
+        self._dropped += item.received - item.heard
+        item.cut = True
+        item.audio = bytearray()
+        self._queue.remove(item)
+        self._settle()
+        return True
+
     def rewind(self) -> None:
         """Begin a new generation that goes on where the caller stopped hearing.
 

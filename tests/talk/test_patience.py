@@ -34,7 +34,8 @@ class Host:
     def now(self) -> float:
         return round(trio.current_time() - self.began, 1)
 
-    def play_clip(self, name: str, *, ahead: bool = False) -> None:
+    def play_clip(self, name: str, *, ahead: bool = False, filler: bool = False) -> None:
+        assert filler == (name == "one_moment")
         self._clips += 1
         if ahead:
             assert self._playout.add_ahead(f"clip:{self._clips}", bytes(int(8000 * CLIP_S)))

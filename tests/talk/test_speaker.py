@@ -101,3 +101,39 @@ async def test_an_interrupted_turn_is_not_said_to_be_over(autojump_clock: object
         b.whole("d", 20)
         await trio.sleep(1)
         assert b.told.words == ["a", "b", "over", "c", "d", "over"]
+
+
+@pytest.mark.parametrize("at_ms", [0, 20, 700, 2999])
+async def test_what_is_skipped_makes_way_at_once(autojump_clock: object, at_ms: int) -> None:
+    """The rest of a filler is not heard, all of what comes behind it is, and the turn goes on."""
+    async with booth() as b:
+        b.playout.add("filler", b"\x21" * 24_000, origin="local")
+        b.playout.finish("filler")
+        b.speaker.wake()
+        await trio.sleep(at_ms / 1000)
+        assert b.speaker.left_s == pytest.approx(3 - at_ms / 1000, abs=0.01)
+        b.whole("answer", 1000)
+        b.speaker.skip("filler")
+        assert b.speaker.left_s == pytest.approx(1, abs=0.01)
+        await trio.sleep(1.01)
+        assert b.playout.heard_ms("filler") == pytest.approx(at_ms, abs=1)
+        assert b.playout.heard_ms("answer") == 1000
+        assert b.told.words[-2:] == ["answer", "over"]
+        assert b.told.words.count("over") == 1
+        assert b.speaker.left_s == 0
+
+
+async def test_what_is_skipped_while_nobody_listens_stays_unheard(autojump_clock: object) -> None:
+    async with booth() as b:
+        b.playout.add("filler", b"\x21" * 24_000, origin="local")
+        b.playout.finish("filler")
+        b.speaker.wake()
+        await trio.sleep(1)
+        b.speaker.pause()
+        b.whole("answer", 1000)
+        b.speaker.skip("filler")
+        await trio.sleep(5)
+        assert b.playout.heard_ms("answer") == 0
+        b.speaker.resume()
+        await trio.sleep(1.01)
+        assert (b.playout.heard_ms("filler"), b.playout.heard_ms("answer")) == (1000, 1000)

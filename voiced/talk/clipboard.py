@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 import trio
@@ -21,11 +21,19 @@ MAX_WAITING: Final = 64
 """Clips of a call that wait to be read or heard: a menu has ten; beyond it a plugin floods."""
 
 
+class Queue(Protocol):
+    """Has audio heard after all that was queued before."""
+
+    def __call__(self, item_id: str, payload: bytes, *, filler: bool) -> None:
+        """`filler`: it makes way for an answer."""
+
+
 @dataclass(eq=False, slots=True)
 class Played:
     """One clip, or several in a row, that a plugin asked for (`voiced.plugin.Playing`)."""
 
     clips: tuple[Clip, ...]
+    filler: bool = False  # it makes way for an answer
     items: list[str] = field(default_factory=list)
     complete: bool = True  # nothing of it was left out
     over: trio.Event = field(default_factory=trio.Event)
@@ -43,7 +51,7 @@ class Clipboard:
         self,
         read: Callable[[Clip], Awaitable[bytes]],
         playout: Playout,
-        queue: Callable[[str, bytes], None],
+        queue: Queue,
         log: structlog.stdlib.BoundLogger,
     ) -> None:
         """`read` gives a clip's audio, and raises WavError or KeyError."""
@@ -57,13 +65,16 @@ class Clipboard:
         self._work = trio.Event()
         self._closed = False
 
-    def play(self, clips: tuple[Clip, ...]) -> Played:
-        """Have clips heard. Raises Unsupported when too many wait, or the call is over."""
+    def play(self, clips: tuple[Clip, ...], *, filler: bool = False) -> Played:
+        """Have clips heard. Raises Unsupported when too many wait, or the call is over.
+
+        `filler`: they make way for an answer.
+        """
         if self._closed:
             raise Unsupported("the call is over")
         if len(self._unread) + len(self._unheard) >= MAX_WAITING:
             raise Unsupported(f"{MAX_WAITING} clips wait to be heard already")
-        played = Played(clips)
+        played = Played(clips, filler)
         self._unread.append(played)
         self._work.set()
         return played
@@ -111,7 +122,7 @@ class Clipboard:
                     self._made += 1
                     item = f"{CLIP}{self._made}"
                     played.items.append(item)
-                    self._queue(item, payload)
+                    self._queue(item, payload, filler=played.filler)
             if not self._unread:
                 return  # closed meanwhile
             self._unread.pop(0)

@@ -61,6 +61,7 @@ class Dialogue:
         self._session = session
         self._record = record
         self._playout = playout
+        self._voice = voice
         self.patience = Patience(voice, call.wind_down, agent, record, playout)
         self.floor = floor = Floor(record, self.patience, playout)
         self.truth = Truth(session, record, playout, clipboard, hooks)
@@ -169,6 +170,7 @@ class Dialogue:
         answers, floor = self.answers, self.floor
         if answers.muted or answers.stale or floor.taken:
             return
+        self._voice.make_way()
         if self._intake.add(event):
             answers.sound(event)
             self.truth.sounded(event.item_id)

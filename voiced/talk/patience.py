@@ -37,8 +37,11 @@ WindDown = Callable[[str, Literal["farewell", "unavailable"]], None]
 class Fillers(Protocol):
     """What covers for a silence."""
 
-    def play_clip(self, name: str, *, ahead: bool = False) -> None:
-        """Queue a bundled message; `ahead` of the rest of an answer that has run dry."""
+    def play_clip(self, name: str, *, ahead: bool = False, filler: bool = False) -> None:
+        """Queue a bundled message; `ahead` of the rest of an answer that has run dry.
+
+        `filler`: it makes way for an answer.
+        """
 
 
 class Patience:
@@ -201,7 +204,7 @@ class Patience:
             return now + _POLL_S
         if now < fill_at:
             return fill_at
-        self._voice.play_clip("one_moment")
+        self._voice.play_clip("one_moment", filler=True)
         self._fill_at = self._again_at = now + FILLER_AGAIN_S
         return now + _POLL_S
 
@@ -217,7 +220,7 @@ class Patience:
         if now < due:
             return due
         self._dry_since = now  # the filler is heard out, and then it is dry again
-        self._voice.play_clip("one_moment", ahead=True)
+        self._voice.play_clip("one_moment", ahead=True, filler=True)
         return now + self._agent.no_answer_s
 
     def _watch_model(self, now: float, since: float) -> float:
@@ -236,7 +239,7 @@ class Patience:
         elif now >= self._filler_due(since) and not self._filled:
             self._filled, self._fill_by = True, None
             self._again_at = now + FILLER_AGAIN_S
-            self._voice.play_clip("one_moment")
+            self._voice.play_clip("one_moment", filler=True)
         return since + GIVE_UP * patience if self._filled else self._filler_due(since)
 
     def _filler_due(self, since: float) -> float:

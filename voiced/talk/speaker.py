@@ -65,6 +65,7 @@ class Speaker:
         self._item: str | None = None
         self._told = 0  # the position at which the playout was last told what is heard
         self._resumed: trio.Event | None = None  # paused until then
+        self._broken_off = False  # a turn, by a pause: it ends after that, though all was heard
         self._risen: int | None = None  # samples since the resumption, until all have risen
 
     def wake(self) -> None:
@@ -80,6 +81,7 @@ class Speaker:
             self._turn.cancel()
         self._item = None
         self._risen = None
+        self._broken_off = False
         self._clear()
         cuts = self._playout.cut()
         self._quiet.unpark_all()
@@ -91,6 +93,7 @@ class Speaker:
             self._resumed = trio.Event()
             if self._turn is not None:
                 self._turn.cancel()
+                self._broken_off = True
             self._clear()
             self._playout.rewind()
             self._risen = 0
@@ -108,6 +111,21 @@ class Speaker:
         if self._resumed is not None:
             self._resumed.set()
             self._resumed = None
+
+    @property
+    def left_s(self) -> float:
+        """Seconds until all that there is has been heard."""
+        leg = self._leg
+        unsent_ms = self._playout.unsent / leg.format.bytes_per_ms
+        return leg.seconds_until(leg.sent()) + unsent_ms / 1000
+
+    def skip(self, item_id: str) -> None:
+        """Leave out the rest of an item of ours, and go on with what comes behind it."""
+        paused = self._resumed is not None
+        self.pause()
+        self._playout.drop(item_id)
+        if not paused:
+            self.resume()
 
     def ended(self) -> None:
         """The call is over: what the carrier has not played by now was not heard."""
@@ -129,11 +147,12 @@ class Speaker:
     async def run(self) -> None:
         """The outbound task; ends only by cancellation."""
         while True:
-            while self._playout.idle:
+            while self._playout.idle and not self._broken_off:
                 await self._work.park()
             if self._resumed is not None:
                 await self._resumed.wait()
                 continue
+            self._broken_off = False
             with trio.CancelScope() as self._turn:
                 await self._play()
             interrupted, self._turn = self._turn.cancelled_caught, None

@@ -76,7 +76,7 @@ class ToolRuns:
         await trio.sleep(TOOL_FILLER_S)
         if self._playout.idle:
             with suppress(Unsupported):
-                self._clipboard.play((filler,))
+                self._clipboard.play((filler,), filler=True)
 
     def _done(self, event: ToolCall, result: str, turn: int, *, answer: bool) -> None:
         """A tool has returned; `turn` is the caller's turn in which it was called."""

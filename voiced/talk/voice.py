@@ -5,12 +5,19 @@ Before media everything waits in the playout; what concerns the speaker then cha
 
 from __future__ import annotations
 
+from typing import Final
+
 from voiced.playout import Cut, Playout
 from voiced.talk.greeting import LOCAL
 from voiced.talk.sounds import Sounds
 from voiced.talk.speaker import Speaker
 
 __all__ = ["Voice"]
+
+
+FILLER_REST_S: Final = 1.8
+"""So much of a filler is heard out though the answer is there: the bundled ones are heard whole.
+Of a longer one, or of music, the caller has heard enough."""
 
 
 class Voice:
@@ -20,6 +27,7 @@ class Voice:
         self.playout = playout
         self._sounds = sounds
         self._clips = 0
+        self._filler: str | None = None  # the item played last that only covers for a silence
         self._speaker: Speaker | None = None
 
     def begin(self, speaker: Speaker) -> None:
@@ -42,22 +50,39 @@ class Voice:
 
     # ---- audio of ours ----
 
-    def queue(self, item_id: str, payload: bytes) -> None:
-        """Have audio of ours heard after all that was queued before. Ids are used once."""
+    def queue(self, item_id: str, payload: bytes, *, filler: bool = False) -> None:
+        """Have audio of ours heard after all that was queued before. Ids are used once.
+
+        `filler`: it makes way for an answer.
+        """
         item_id = item_id if item_id.startswith(LOCAL) else f"{LOCAL}{item_id}"
+        if filler:
+            self._filler = item_id
         self.playout.add(item_id, payload, origin="local")
         self.playout.finish(item_id)
         self.wake()
 
-    def play_clip(self, name: str, *, ahead: bool = False) -> None:
-        """Queue a message, the agent's own or the bundled one; `ahead` of an answer run dry."""
+    def play_clip(self, name: str, *, ahead: bool = False, filler: bool = False) -> None:
+        """Queue a message, the agent's own or the bundled one; `ahead` of an answer run dry.
+
+        `filler`: as with `queue`.
+        """
         self._clips += 1  # item ids are used once
         sound = self._sounds.message(name)
         item_id = f"{LOCAL}{name}:{self._clips}"
         if ahead and self.playout.add_ahead(item_id, sound):
+            self._filler = item_id if filler else self._filler
             self.wake()
         elif not ahead:
-            self.queue(item_id, sound)
+            self.queue(item_id, sound, filler=filler)
+
+    def make_way(self) -> None:
+        """There is an answer: a filler that would go on for long is not heard to its end."""
+        filler, self._filler = self._filler, None
+        if filler is None or self._speaker is None:
+            return
+        if self._speaker.left_s > FILLER_REST_S:
+            self._speaker.skip(filler)
 
     # ---- the speaker ----
 
