@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.steady.fakes import BAD_KEY, Call, FakeEngine, FakeSession, tool
+from tests.steady.fakes import BAD_KEY, REFUSED, Call, FakeEngine, FakeSession, tool
 from voiced.config.types import Agent
 from voiced.engine import (
     AgentAudioDone,
@@ -190,9 +191,9 @@ async def test_an_answer_makes_leaving_worth_while_again(autojump_clock: MockClo
 async def test_a_server_that_wants_to_be_left_alone_is(autojump_clock: MockClock) -> None:
     """For as long as it says; where that is too long for the caller, the other one is asked."""
     busy = Lost("http_429", "too many", retryable=True)
-    one, two = FakeEngine(fails=[busy], retry_after_s=3), FakeEngine("two")
+    one, two = FakeEngine(fails=[busy], retry_after_s=1.5), FakeEngine("two")
     async with Call(one, two).talk() as call:
-        await trio.sleep(2.9)
+        await trio.sleep(1.4)
         assert len(one.sessions) == 1
         await trio.sleep(1)
         assert call.kinds() == ["Reconnecting", "Ready"]
@@ -206,6 +207,51 @@ async def test_a_server_that_wants_to_be_left_alone_is(autojump_clock: MockClock
     async with Call(one).talk() as call:
         await trio.sleep(1)
         assert call.events[-1] == busy, "nobody is left waiting for what cannot come"
+    one = FakeEngine(fails=[busy], retry_after_s=3)
+    async with Call(one).talk() as call:
+        await trio.sleep(2.9)
+        assert len(one.sessions) == 1
+        await trio.sleep(1)
+        assert call.kinds() == ["Reconnecting", "Ready"], "there is nobody else to ask"
+
+
+async def test_nobody_waits_for_a_server_while_the_other_one_is_free(
+    autojump_clock: MockClock,
+) -> None:
+    """Though there would be patience enough: to the caller it is seconds of fillers."""
+    busy = Lost("http_429", "too many", retryable=True)
+    one, two = FakeEngine(fails=[busy], retry_after_s=5), FakeEngine("two")
+    async with Call(one, two, agent=Agent(reconnect_s=8)).talk() as call:
+        await trio.sleep(0.5)
+        assert call.of(Resumed)[-1].engine == "two"  # type: ignore[union-attr]
+        assert len(one.sessions) == 1
+
+
+async def test_who_wants_to_be_left_alone_is_asked_again_where_the_other_one_fails(
+    autojump_clock: MockClock,
+) -> None:
+    busy = Lost("http_429", "too many", retryable=True)
+    one, two = FakeEngine(fails=[busy], retry_after_s=5), FakeEngine("two", down=REFUSED)
+    async with Call(one, two, agent=Agent(reconnect_s=8)).talk() as call:
+        await trio.sleep(4.9)
+        assert len(one.sessions) == 1
+        await trio.sleep(10)
+        assert call.kinds() == ["Reconnecting", "Ready"]
+        assert len(one.sessions) == 2
+
+
+async def test_two_servers_that_want_to_be_left_alone_are(autojump_clock: MockClock) -> None:
+    """Each for as long as it says, and not for ever."""
+    busy = Lost("http_429", "too many", retryable=True)
+    one = FakeEngine(down=busy, retry_after_s=3)
+    two = FakeEngine("two", down=busy, retry_after_s=3)
+    async with Call(one, two, agent=Agent(reconnect_s=8)).talk() as call:
+        await trio.sleep(40)
+        assert call.events[-1] == busy
+        for engine in (one, two):
+            begun = [each.opened_at for each in engine.sessions]
+            assert all(later - earlier >= 3 for earlier, later in pairwise(begun)), begun
+            assert len(begun) > 2
 
 
 # ---- what is owed

@@ -188,6 +188,44 @@ def test_attempts_end(patience_s: float, sides: int, jitter: float) -> None:
     assert all(step.limit_s is not None for step in tried)
 
 
+@given(
+    st.sampled_from([0.0, 1.0, 8.0]),
+    st.lists(st.sampled_from([0.0, 0.5, 2.5, 5.0, 60.0]), min_size=1),
+    st.sampled_from([0.0, 0.5, math.inf]),
+)
+def test_servers_that_want_to_be_left_alone_are(
+    patience_s: float, told: list[float], other_waits_s: float
+) -> None:
+    """And nobody waits for one of them while the other would take the call."""
+    course, now, not_before = Course(2, patience_s, Backoff()), 0.0, [0.0, 0.0]
+
+    def wait_s(side: int, _alternative: bool) -> float:
+        return other_waits_s if side == 1 else 0.0
+
+    course.start(now)
+    for number in range(1000):
+        step = course.next(now, wait_s)
+        if isinstance(step, Try):
+            assert now >= not_before[step.side] - 1e-6
+            course.begun()
+            now += 0.1
+            after_s = told[number % len(told)]
+            course.failed(now, step.side, PASSING, after_s)
+            not_before[step.side] = now + after_s
+            last = step.side
+        elif isinstance(step, Pause):
+            assert step.seconds > 0
+            other = 1 - last
+            free = not_before[other] <= now and not wait_s(other, True)
+            if last == 0 and free:
+                assert step.seconds <= 2.0
+            now += step.seconds
+        else:
+            assert now <= 3 * (patience_s + 0.2)
+            return
+    raise AssertionError("it never ends")
+
+
 def test_a_bad_key_is_not_tried_again() -> None:
     course = Course(2, 8.0, Backoff())
     course.start(0.0)

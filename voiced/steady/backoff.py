@@ -10,6 +10,7 @@ __all__ = ["Backoff"]
 
 # A server that restarts is back in a second or two, and a caller hears every one of them.
 FIRST_S: Final = (0.1, 0.4)
+SOON: Final = 2  # attempts after the first that follow as soon; it is one or two seconds by then
 STEP_S: Final = 0.5
 LONGEST_S: Final = 1.0
 """Of a conversation that waits: attempts of many calls together are rationed by the breaker."""
@@ -33,6 +34,6 @@ class Backoff:
         if self._attempts == 1:
             least, most = FIRST_S
         else:
-            most = min(STEP_S * 2 ** min(self._attempts - 2, 8), LONGEST_S)
+            most = STEP_S if self._attempts <= 1 + SOON else LONGEST_S
             least = most / 2
         return least + (most - least) * self._jitter()

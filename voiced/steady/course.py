@@ -22,6 +22,9 @@ PROVEN_S: Final = 10.0  # a session that lived so long, or gave an answer, has p
 ATTEMPT_S: Final = 3.0
 """For the first attempt; then twice that. Connections into a hole are better begun anew than waited
 for: the kernel repeats its own attempts after 1, 3 and 7 s only."""
+WAIT_S: Final = 2.0
+"""A server that wants to be left alone for longer is left for another engine that is free: the
+caller hears nothing but fillers meanwhile. Its time comes again where that one fails."""
 LEAST_S: Final = 0.3  # less than this is not worth an attempt
 
 
@@ -62,6 +65,7 @@ class Course:
         self._backoff = backoff
         self._side = 0  # of the session that talks or talked
         self._hopeless: set[int] = set()
+        self._not_before: dict[int, float] = {}  # as the servers of this episode say
         self._order: list[int] = []
         self._phase = 0
         self._deadline = 0.0
@@ -108,7 +112,7 @@ class Course:
         Where that is longer than there is patience for, the other one's time has come.
         """
         self._note(now, side, loss)
-        self._retry_at = max(self._retry_at, now + retry_after_s)
+        self._not_before[side] = now + retry_after_s
 
     def adopted(self, side: int) -> None:
         """A session of `side` talks now."""
@@ -126,6 +130,10 @@ class Course:
         while self._phase < len(self._order):
             side = self._order[self._phase]
             step = self._at(now, side, wait_s) if side not in self._hopeless else None
+            if isinstance(step, Pause) and self._better_left(now, side, wait_s):
+                step = None
+                if self._order.count(side) == 1:  # once
+                    self._order.append(side)
             if step is not None:
                 return step
             self._phase += 1
@@ -142,7 +150,7 @@ class Course:
         waiting = wait_s(side, alternative)
         if waiting and alternative:
             return None
-        pause = max(waiting, self._retry_at - now)
+        pause = max(waiting, self._retry_at - now, self._not_before.get(side, now) - now)
         if pause <= 0:
             return Try(side, self._limit(left))
         if pause <= left:
@@ -150,6 +158,15 @@ class Course:
         if math.isinf(pause) and left > 0:  # until a place is free, or another call's attempt done
             return Pause(left)
         return None
+
+    def _better_left(self, now: float, side: int, wait_s: Callable[[int, bool], float]) -> bool:
+        """Whether a server that wants to be left alone is, as another engine is free."""
+        return self._not_before.get(side, now) - now > WAIT_S and any(
+            other not in self._hopeless
+            and self._not_before.get(other, now) <= now
+            and not wait_s(other, True)
+            for other in self._order[self._phase + 1 :]
+        )
 
     def _limit(self, left: float) -> float | None:
         if self._least:
@@ -170,6 +187,7 @@ class Course:
 
     def _begin(self, now: float, order: list[int], least: int) -> None:
         self._order = order
+        self._not_before.clear()  # what they said is long ago
         self._phase = 0
         self._enter(now, least)
 
