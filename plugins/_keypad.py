@@ -204,6 +204,10 @@ class Keypad:
         """Keys that wait for more."""
         return self._typed
 
+    def awaits(self, turn: int, *, first: bool = True) -> bool:
+        """Whether the caller is still at `turn`, and, with `first`, has pressed nothing there."""
+        return turn == self._turn and not (first and self._typed)
+
     @property
     def deadline(self) -> float | None:
         """When `expire` is to be called."""
@@ -216,7 +220,7 @@ class Keypad:
 
     def heard(self, turn: int, now: float) -> None:
         """The prompt of `turn` is over: the caller's time runs."""
-        if turn != self._turn or self._typed:
+        if not self.awaits(turn):
             return
         if isinstance(self._at, Collect):
             self._next_due = now + self._at.digit_timeout_s

@@ -151,7 +151,9 @@ class Dtmf(Plugin):
                         elif quiet and not wants_quiet:
                             await alone.aclose()
                         quiet = wants_quiet
-                        await self._play(prompt)
+                        # Whoever knows the menus types ahead of what is heard.
+                        if self._keypad.awaits(turn, first=self.config.while_speaking != "keep"):
+                            await self._play(prompt)
                         self._keypad.heard(turn, trio.current_time())
                         self._emit([])
                     case Refuse(clip):

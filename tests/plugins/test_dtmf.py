@@ -107,6 +107,28 @@ async def test_a_key_cuts_a_prompt_off_or_waits_for_it(autojump_clock: object) -
             assert trio.current_time() - began == pytest.approx(seconds, abs=0.05)
 
 
+async def test_who_types_ahead_hears_no_prompt_that_is_answered(autojump_clock: object) -> None:
+    """Keys come faster than prompts begin: of those that are over when their turn comes none is."""
+    again = {"prompt": "again.wav", "keys": {"1": {"menu": "orders"}}}
+    collect = {"collect": {"prompt": "number.wav", "max_length": 3, "then": {"tell": "{digits}"}}}
+    main = {"keys": {"1": {"menu": "again"}, "5": collect}}
+    menus = {"main": main, "again": again, "orders": ORDERS["orders"]}
+    for keys, setting, played in (
+        ("11", "interrupt", ["orders.wav"]),
+        ("112", "interrupt", ["orders.wav"]),
+        ("5", "interrupt", ["number.wav"]),
+        ("57", "interrupt", []),
+        ("5777", "interrupt", []),
+        ("11", "keep", ["orders.wav"]),
+        ("57", "keep", ["number.wav"]),
+    ):
+        async with with_menus(menu=menus, while_speaking=setting) as (call, plugin):
+            for key in keys:
+                await plugin.on_digit(key)  # at once: nothing has begun to be heard
+            await trio.sleep(4)
+            assert [done[1] for done in call.done if done[0] == "play"] == played, keys
+
+
 async def test_keys_can_be_ignored_while_the_caller_hears_something(
     autojump_clock: object,
 ) -> None:
