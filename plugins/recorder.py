@@ -12,7 +12,6 @@ call, `recording` (the path), `recording_bytes` and `recording_ms`; `recording_p
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -31,6 +30,7 @@ from voiced_plugins._wavfile import MAX_DATA
 from voiced.plugin import (
     PCM16_8K,
     AudioFormat,
+    Call,
     Checked,
     Encoding,
     Greeting,
@@ -139,9 +139,11 @@ class Recordings(Keeper):
         """Recordings that are whole."""
         return _shelf.recordings(self.folder)
 
-    def recording(self, facts: Mapping[str, str], source: AudioFormat, start_ms: int) -> Recording:
+    def recording(self, call: Call, start_ms: int) -> Recording:
         """Make a recording of a call; its file is made with the first of its audio."""
-        config = self.config
+        config, source = self.config, call.format
+        names = ("agent", "call_id", "called", "caller", "carrier", "direction")
+        facts = {name: str(getattr(call, name)) for name in names}
         if config.encoding == "pcmu":
             target = AudioFormat(Encoding.PCMU, PCM16_8K.rate)
         else:
@@ -160,7 +162,7 @@ class Recordings(Keeper):
             channels,
             Limits(round(config.max_duration_s * 1000), most, config.min_free_mb * MIB),
             self.folder,
-            _shelf.fill(config.pattern, facts, time.time()),
+            _shelf.fill(config.pattern, facts, call.started_at),
             partial(
                 new_file,
                 form=target,
@@ -272,12 +274,8 @@ class Recorder(Plugin):
         """Start to record; says what is now the case."""
         if self._recording is None and not self._over:
             call = self.call
-            facts = {
-                name: str(getattr(call, name))
-                for name in ("agent", "call_id", "called", "caller", "carrier", "direction")
-            }
             start_ms = call.media_ms if self.config.start == "consent" else 0
-            self._recording = self.service.recording(facts, call.format, start_ms)
+            self._recording = self.service.recording(call, start_ms)
             if self._paused:
                 self._recording.timeline.pause(start_ms)
             call.start(self._stream)

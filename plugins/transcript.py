@@ -155,7 +155,7 @@ class Transcript(Plugin):
 
     def _stem(self) -> str:
         if not self._name:
-            self._name = _shelf.fill(self.config.pattern, self._facts(), time.time())
+            self._name = _shelf.fill(self.config.pattern, self._facts(), self.call.started_at)
         return self._name
 
     def _take(self, line: Mapping[str, Any], *, last: bool = False) -> None:

@@ -140,6 +140,11 @@ class Acting:
         return self._call.record.state.value
 
     @property
+    def started_at(self) -> float:
+        """When the call began, Unix time."""
+        return self._call.record.row.started_at
+
+    @property
     def media_ms(self) -> int:
         """Milliseconds since audio began to flow."""
         began = self._call.record.media_at

@@ -311,6 +311,10 @@ class Call(Protocol):
         """A name of `voiced.states.CallState`."""
 
     @property
+    def started_at(self) -> float:
+        """When it began, at its first sign: Unix time, as in its `Summary` and its journal row."""
+
+    @property
     def media_ms(self) -> int:
         """Milliseconds since audio began to flow; 0 before."""
 

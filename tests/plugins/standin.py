@@ -62,6 +62,7 @@ class StandInCall:
     format = PCMU_8K
     state = "listening"
     media_ms = 0
+    started_at = 1_700_000_000.0
     clip_s = 2.0
 
     def __init__(self, nursery: trio.Nursery) -> None:

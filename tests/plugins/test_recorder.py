@@ -509,6 +509,15 @@ async def test_a_disk_that_hangs_holds_up_no_call_and_loses_nothing(
     assert sides(stage.file()) == ([level(0x10)] * 8, [level(0x90)] * 8)
 
 
+async def test_it_is_named_after_the_call_s_beginning(tmp_path: Path) -> None:
+    """As what other plugins write of it is, however long it rang."""
+    async with staged(tmp_path, pattern="{date}/{time}") as stage:
+        await stage.plugin.on_media()
+        stage.call.media_ms = 100
+        await stage.end()
+    assert stage.file().parts[-2:] == ("2023-11-14", "221320.wav")
+
+
 async def test_two_calls_of_one_name(tmp_path: Path) -> None:
     paths = set()
     for _ in range(3):

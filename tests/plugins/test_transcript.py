@@ -213,6 +213,8 @@ async def test_what_is_no_unicode_is_written_all_the_same(tmp_path: Path) -> Non
     async with standing_in() as call:
         plugin = Transcript(call, settings, service)
         await plugin.on_transcript(Words("caller", "i", "a\udc80b", True))
+        # The call's beginning, as in the names of what other plugins write of it.
+        assert the(tmp_path, ".jsonl").match("*/2023-11-14/221320-*.jsonl")
         line = Line("caller", "a\udc80b", False)
         await plugin.on_call_end(
             Summary("aa", "done", 0.0, 1.0, 1000, 900, (), {}, {}, None, (line,), {})
