@@ -5,12 +5,13 @@ from __future__ import annotations
 from functools import partial
 
 import structlog
+import trio
 
 from voiced import metrics
 from voiced.call import Call
 from voiced.handshake import RequestHead
 from voiced.twilio.errors import StreamRefused
-from voiced.twilio.leg import accept_start
+from voiced.twilio.leg import LOOK_S, accept_start
 from voiced.twiliocalls import TwilioCalls
 from voiced.web.gate import Gate, Request, joined
 from voiced.websocket import WebSocket
@@ -60,7 +61,10 @@ class Streams:
             return
         leg.redirect = partial(self._calls.redirect, call.facts.carrier_call_id)
         call.attach(leg)
-        await call.ended.wait()
+        while not call.ended.is_set():
+            with trio.move_on_after(LOOK_S):
+                await call.ended.wait()
+            leg.look_after()
 
     def _refuse(self, why: str, call: Call | None = None) -> None:
         metrics.REFUSED.labels("stream", why).inc()

@@ -22,7 +22,7 @@ from tests.twilio.carrier import (
 from voiced.formats import PCMU_8K
 from voiced.leg import CallerAudio, Digit, Leg, LegClosed, LegEvent, Stopped, Transferred
 from voiced.twilio.errors import StreamRefused
-from voiced.twilio.leg import ECHO_PATIENCE_S, MAX_PAYLOAD, TwilioLeg, accept_start
+from voiced.twilio.leg import ECHO_PATIENCE_S, LOOK_S, MAX_PAYLOAD, TwilioLeg, accept_start
 from voiced.websocket import WebSocketClosed
 
 
@@ -162,6 +162,45 @@ async def test_cut_without_stop(autojump_clock: MockClock) -> None:
         assert "1006" in event.reason
         with pytest.raises(LegClosed):
             await leg.receive()
+
+
+async def test_a_carrier_that_is_gone_without_a_word(autojump_clock: MockClock) -> None:
+    """No stop, no close, no answer to a ping: a network that fails leaves the connection open."""
+    async with stream(listen=False) as (leg, carrier):
+        began = trio.current_time()
+
+        async def look() -> None:
+            while True:
+                await trio.sleep(LOOK_S)
+                leg.look_after()
+
+        carrier.nursery.start_soon(look)
+        with capture_logs() as logs:
+            (event,) = await leg.receive()
+        assert event == Stopped(
+            "connection closed: 1006 the carrier fell silent", code="media_timeout"
+        )
+        assert trio.current_time() - began == pytest.approx(30)
+        assert [line["event"] for line in logs] == ["stream given up"]
+        with pytest.raises(LegClosed):
+            leg.send(b"x")
+
+
+async def test_a_carrier_that_suppresses_silence_is_asked(autojump_clock: MockClock) -> None:
+    async with stream() as (leg, carrier):
+        events: list[LegEvent] = []
+        carrier.nursery.start_soon(receive_forever, leg, events)
+        for _ in range(60):
+            await trio.sleep(LOOK_S)
+            leg.look_after()
+        assert events == []
+        carrier.say(b"still here")
+        await wait_all_tasks_blocked()
+        assert events == [CallerAudio(b"still here")]
+        carrier.stop()
+        await wait_all_tasks_blocked()
+        leg.look_after()  # of no consequence
+        assert events[1:] == [Stopped("stop", hung_up=True)]
 
 
 async def test_missing_audio_is_silence(autojump_clock: MockClock) -> None:

@@ -79,7 +79,8 @@ class Inbound:
         self._stream_sid = stream_sid
         self._log = _log.bind(carrier_call=call_sid)
         self._on_mark = on_mark
-        self._began = self._fed_at = now
+        self._began = self.heard_at = now
+        """`heard_at`: when messages came last."""
         self._credit = float(BURST)
         # What the next message says if nothing is missing; None until the first has come.
         self._sequence = None if sequence_number is None else sequence_number + 1
@@ -149,8 +150,8 @@ class Inbound:
     def _admit(self, count: int, now: float) -> None:
         """Take `count` messages out of the bucket."""
         self._messages += count
-        refill = (now - self._fed_at) * MESSAGES_PER_S
-        self._fed_at = now
+        refill = (now - self.heard_at) * MESSAGES_PER_S
+        self.heard_at = now
         self._credit = min(BURST, self._credit + refill) - count
         if self._credit < 0:
             raise ProtocolError("flood", f"more than {MESSAGES_PER_S} messages a second")

@@ -32,7 +32,7 @@ from voiced.twilio.inbound import Inbound, InboundStatistics
 from voiced.twilio.playclock import PlayClock, PlayClockStatistics
 from voiced.websocket import BacklogFull, Message, WebSocket, WebSocketClosed
 
-__all__ = ["START_TIMEOUT_S", "LegStatistics", "TwilioLeg", "accept_start"]
+__all__ = ["LOOK_S", "START_TIMEOUT_S", "LegStatistics", "TwilioLeg", "accept_start"]
 
 START_TIMEOUT_S: Final = 5.0
 """Twilio sends `start` right behind `connected`; a stranger who found a token must not sit here."""
@@ -51,6 +51,12 @@ MAX_BEFORE_START: Final = 10
 ECHO_PATIENCE_S: Final = 2.0
 """How long after its time the last mark is waited for: a round trip and a stall; then the clock is
 believed, since a carrier that loses marks must not keep a call from ending."""
+
+LOOK_S: Final = 10.0
+"""How often to look whether the carrier is still there; it sends 50 messages a second."""
+
+SILENT_S: Final = 30.0
+"""Without a word or an answer for so long it is gone: a network that fails ends no connection."""
 
 _POLICY_VIOLATION: Final = 1008  # RFC 6455 section 7.4.1
 _VIOLATIONS: Final = {1002: "framing", 1007: "not utf-8", 1009: "too large"}
@@ -146,6 +152,7 @@ class TwilioLeg:
         self._ended_at: float | None = None  # the stream is over: nothing more is heard
         self._stopped = False  # and `receive` has said so
         self._redirecting = False
+        self._silent = False  # given up because nothing came
         self.redirect: Callable[[str], Awaitable[Transferred]] | None = None
         """Has the carrier's REST API send the call elsewhere; None without an account."""
         # A mark on the empty buffer comes back at once, and so tells the round trip.
@@ -207,6 +214,23 @@ class TwilioLeg:
                     return [*events[:-1], Stopped(last.reason, last.hung_up, code)]
                 return events
 
+    def look_after(self) -> None:
+        """See whether the carrier is still there, every `LOOK_S`; `receive` says if it is not.
+
+        One that says nothing is asked first, since look-alikes may suppress silence.
+        """
+        if self._ended_at is not None:
+            return
+        heard_at = max(self._inbound.heard_at, self._ws.pings.last_pong or 0.0)
+        silent = trio.current_time() - heard_at
+        if silent >= SILENT_S:
+            self._silent = True
+            self._give_up("silent", f"neither messages nor pongs for {silent:.0f} s")
+            self._ws.abort("the carrier fell silent")
+        elif silent >= LOOK_S:
+            with suppress(WebSocketClosed):  # the receiver is told why
+                self._ws.ping()
+
     def _give_up(self, reason: str, why: str) -> None:
         """Count and log that this stream is not read any more."""
         metrics.REFUSED.labels("stream", reason).inc()
@@ -216,7 +240,8 @@ class TwilioLeg:
         self._stopped = True
         self._end()
         # A call that is sent elsewhere loses its stream, often before the REST API has answered.
-        return Stopped(reason, code="transferred" if self._redirecting else None)
+        code = "transferred" if self._redirecting else "media_timeout" if self._silent else None
+        return Stopped(reason, code=code)
 
     def _end(self) -> None:
         if self._ended_at is None:
@@ -372,6 +397,4 @@ class TwilioLeg:
 
 def _parts(payload: bytes) -> Sequence[bytes]:
     """Cut `payload` into messages; nothing at all for nothing."""
-    if 0 < len(payload) <= MAX_PAYLOAD:
-        return (payload,)
     return [payload[at : at + MAX_PAYLOAD] for at in range(0, len(payload), MAX_PAYLOAD)]
