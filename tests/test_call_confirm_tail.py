@@ -183,6 +183,20 @@ async def test_an_answer_that_begins_meanwhile_is_not_cut(autojump_clock: object
         assert ("delete", "u2") in s.model.commands
 
 
+@pytest.mark.parametrize("late_s", [-0.001, 0, 0.0005, 0.0015])
+async def test_an_echo_that_is_reported_with_the_last_sample_leaves_the_caller_the_word(
+    autojump_clock: object, late_s: float
+) -> None:
+    """The speaker is a moment behind what is heard: the pause finds that nothing is left."""
+    async with speaking(WORD) as (s, leg):
+        await trio.sleep_until(leg._play_until + late_s)
+        s.model.emit(SpeechStarted("u2", 300))
+        await trio.sleep(0.5)
+        s.model.emit(SpeechStopped("u2", 1200), Committed("u2"))
+        await trio.sleep(TICK)
+        assert s.at(CallState.LISTENING)
+
+
 async def test_the_echo_of_a_question_is_no_sign_of_a_caller(autojump_clock: object) -> None:
     """Whoever does not answer is not there, however often the line does."""
     async with speaking(WORD, silence_prompt_s=5, silence_hangup_s=15) as (s, leg):

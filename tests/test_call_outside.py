@@ -1,0 +1,128 @@
+"""What others may ask of a call, and when they may not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import trio
+
+from tests.fakes import FACTS, FakeEngine, FakeLeg
+from tests.test_call import TICK, scene
+from tests.test_call_hold import transfers
+from tests.test_call_plugins import scene as scene_with
+from voiced.call import Call, Services
+from voiced.config.types import Agent
+from voiced.engine import Ready
+from voiced.formats import PCMU_8K
+from voiced.journal import Journal
+from voiced.leg import LegClosed, Unsupported
+from voiced.plugin import Plugin
+from voiced.prompts import Prompts
+
+QUIET = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
+
+
+def refused(call: Call, why: str) -> bool:
+    with pytest.raises(RuntimeError, match=why):
+        call.attach(FakeLeg())
+    return not call.awaits_leg
+
+
+async def test_a_call_takes_one_leg(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        assert refused(s.call, "has its leg")
+        s.leg.hang_up_as_caller()
+        await s.call.ended.wait()
+    async with scene(QUIET, attach=False) as s:
+        assert s.call.awaits_leg
+        s.call.end("operator")
+        await s.call.ended.wait()
+        assert refused(s.call, "is over")
+
+
+async def test_who_first_ends_a_call_that_is_being_transferred_has_the_say(
+    autojump_clock: object,
+) -> None:
+    async with scene(QUIET) as s:
+        transfers(s, done=False)
+        s.model.emit(Ready())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(s.call.transfer, "+49301")
+            await trio.sleep(0.5)
+            s.call.wind_down("max_duration", "farewell")
+            s.call.wind_down("cost_cap", None)
+        await s.call.ended.wait()
+        assert s.rows()[-1].reason == "max_duration"
+        assert s.leg.bytes_played() > 0  # and it was a farewell
+
+
+async def test_nobody_speaks_into_the_last_words(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        s.model.emit(Ready())
+        await trio.sleep(TICK)
+        s.call.wind_down("shutdown", "farewell")
+        await trio.sleep(TICK)
+        with pytest.raises(Unsupported, match="nobody hears"):
+            s.call.say("One more thing.", exactly=True)
+        with pytest.raises(Unsupported, match="ending"):
+            await s.call.transfer("+49301")
+
+
+async def test_one_transfer_at_a_time(autojump_clock: object) -> None:
+    async with scene(QUIET) as s:
+        transfers(s, done=True)
+        s.model.emit(Ready())
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(s.call.transfer, "+49301")
+            await trio.sleep(0.5)
+            with pytest.raises(Unsupported, match="transferred already"):
+                await s.call.transfer("+49302")
+        assert s.leg.transfers == ["+49301"]
+
+
+async def test_keys_for_a_carrier_that_is_gone(autojump_clock: object) -> None:
+    class Gone(FakeLeg):
+        def send_digits(self, digits: str) -> None:
+            super().send_digits(digits)
+            if self.closed:
+                raise LegClosed
+
+    call = Call(FACTS, "a", QUIET, FakeEngine(), PCMU_8K, Services(Journal(Path("x")), Prompts()))
+    leg = Gone()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run)
+        await trio.sleep(TICK)
+        with pytest.raises(Unsupported, match="no audio"):
+            call.send_digits("1")
+        call.attach(leg)
+        with pytest.raises(Unsupported, match="no audio"):
+            call.send_digits("1")  # the caller cannot hear anything yet
+        await trio.sleep(TICK)
+        call.send_digits("2")
+        leg.closed = True
+        call.send_digits("3")
+        assert leg.pressed == ["2", "3"]
+        call.end("operator")
+
+
+class Reader(Plugin):
+    """Notes what the carrier says."""
+
+    told: ClassVar[list[dict[str, str]]] = []
+
+    async def on_parameters(self, changed: Mapping[str, str]) -> None:
+        self.told.append(dict(changed))
+
+
+async def test_plugins_are_told_what_is_new_of_the_call(autojump_clock: object) -> None:
+    Reader.told.clear()
+    async with scene_with(Reader, agent=QUIET) as s:
+        s.call.learn({"a": "1", "b": "2"})
+        s.call.learn({"a": "1"})
+        s.call.learn({"a": "1", "b": "3"})
+        await trio.sleep(TICK)
+        assert Reader.told == [{"a": "1", "b": "2"}, {"b": "3"}]
+        assert s.call.facts.parameters == {"a": "1", "b": "3"}
