@@ -128,6 +128,13 @@ def test_hold_by_a_null_address_changes_nothing() -> None:
     assert feed(it, STRANGER, count=9, now=101) == [Verdict.STRANGER] * 9
 
 
+def test_learning_anew_begins_probation_anew() -> None:
+    it = latch()
+    assert feed(it, STRANGER, first=10, count=PROBATION - 1) == [Verdict.HELD] * (PROBATION - 1)
+    it.learn(("10.0.0.6", 4002), 1.0)
+    assert feed(it, STRANGER, first=10 + PROBATION - 1, count=1, now=1.1) == [Verdict.HELD]
+
+
 def test_ways_to_write_an_address() -> None:
     it = latch(("2001:DB8:0::1", 4000))
     assert feed(it, ("2001:db8::1", 4000), count=1) == [Verdict.ACCEPT]

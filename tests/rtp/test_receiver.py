@@ -320,6 +320,35 @@ def test_hostile_streams_stay_bounded(traffic: list[tuple[int, int, int, bytes, 
 # ---- comfort noise
 
 
+def test_the_source_before_may_speak_again_when_this_one_is_silent() -> None:
+    it = receiver()
+    it.receive(rtp(0, voice(0), ssrc=7), 0.0)
+    it.receive(rtp(0, voice(1), ssrc=8), 0.02)
+    it.receive(rtp(1, voice(2), ssrc=7), 0.04)  # a straggler, or two who talk at once
+    assert audio(it.take()) == voice(0) + voice(1)
+    assert it.unexpected == 1
+    it.receive(rtp(20, voice(3), ssrc=7), 0.3)
+    assert audio(it.take()) == voice(3)
+
+
+def test_speech_from_before_a_pause_conceals_nothing_after_it() -> None:
+    it = receiver()
+    arrivals = [(n * PTIME, rtp(n, voice(n))) for n in range(5)]
+    arrivals += [(0.6, rtp(6, voice(30), timestamp=30 * 160))]
+    out = audio(play(it, arrivals, until=0.8))
+    assert out.startswith(b"".join(voice(n) for n in range(5)) + SILENCE * 25 * 160 + voice(30))
+    assert it.order.lost == 1
+
+
+def test_a_restart_is_reported_as_a_beginning() -> None:
+    it = receiver()
+    for n in (0, 1, 2, 30_000, 30_001):
+        it.receive(rtp(n, voice(n)), (n % 1000) * PTIME)
+    source = it.source()
+    assert source is not None
+    assert source[2] == source[3]  # nothing is missing
+
+
 def test_comfort_noise_is_silence() -> None:
     """RFC 3389: payload type 13, whose payload is a level and never speech."""
     it = receiver()
@@ -396,6 +425,19 @@ def test_with_every_end_lost_the_audio_comes_back() -> None:
     assert len(out) == 30 * 160
     assert out.endswith(b"".join(voice(n) for n in range(12, 30)))
     assert out[160:640] == SILENCE * 480
+
+
+def test_events_by_another_clock_than_the_audios_say_nothing_of_its_time() -> None:
+    it = receiver()
+    for n in range(6):
+        data = key(n, 7_000_000, "4", 160 * n, end=n == 3) if n in (2, 3) else rtp(n, voice(n))
+        it.receive(data, n * PTIME)
+    taken = it.take()
+    assert digits(taken) == "4"
+    assert audio(taken) == b"".join(
+        voice(n) if n not in (2, 3) else SILENCE * 160 for n in range(6)
+    )
+    assert it.resyncs == 0
 
 
 def test_digits_of_another_source_beside_the_audio() -> None:
@@ -486,3 +528,12 @@ def test_jitter() -> None:
         it.receive(rtp(n, voice(n)), n * PTIME + (0.01 if n % 2 else 0.0))
         it.take()
     assert it.jitter / 8 == pytest.approx(10, rel=0.01)
+
+
+def test_a_jump_of_the_timestamps_is_no_jitter() -> None:
+    it = receiver()
+    for n in range(20):
+        stamp = n * 160 + (0 if n < 10 else 5_000_000)
+        it.receive(rtp(n, voice(n), timestamp=stamp), n * PTIME)
+    assert it.resyncs == 1
+    assert it.jitter < 1

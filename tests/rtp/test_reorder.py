@@ -117,3 +117,11 @@ def test_back_by_more_than_a_hundred_is_a_jump() -> None:
     order.push(5000, 5000, 0.0)
     assert order.push(4800, 4800, 0.0) == ()
     assert order.push(4801, 4801, 0.0) == [(RESTART, 4800), (0, 4801)]
+
+
+def test_what_waits_when_the_numbers_jump_is_not_lost() -> None:
+    order = begun()
+    order.push(0, 0, 0.0)
+    assert order.push(2, 2, 0.0) == ()
+    assert order.push(30_000, 30_000, 0.0) == ()
+    assert order.push(30_001, 30_001, 0.0) == [(1, 2), (RESTART, 30_000), (0, 30_001)]

@@ -274,6 +274,14 @@ def test_where_reports_go(named: Address | None, used: Address) -> None:
     assert {to for _, _, to in wire.rtcp} == {used}
 
 
+def test_there_is_no_port_above_the_last() -> None:
+    wire = Wire()
+    stream = stream_on(wire, remote_rtp=("192.0.2.7", 65535))
+    wire.run(10)
+    assert {to for _, _, to in wire.rtcp} == {("192.0.2.7", 65535)}
+    assert stream.remote == ("192.0.2.7", 65535)
+
+
 def test_silence_of_the_peer_is_noticed_once() -> None:
     wire = Wire()
     told: list[float] = []

@@ -177,3 +177,14 @@ def test_sources_do_not_mix() -> None:
 def test_events_that_are_no_keys_give_no_digit() -> None:
     receiver = EventReceiver()
     assert receiver.receive(7, 1000, EventPacket(16, False, 10, 160), 0) == (None, True)  # flash
+
+
+def test_the_end_of_a_press_long_forgotten_is_no_digit() -> None:
+    """More presses since than are remembered, the newest of the same key."""
+    it = EventReceiver()
+    told = [
+        it.receive(7, 1000 * n, EventPacket(key, False, 10, 160), 0.1 * n)[0]
+        for n, key in enumerate((1, 2, 3, 4, 5, 6, 7, 8, 9, 1))
+    ]
+    assert told == list("1234567891")
+    assert it.receive(7, 0, EventPacket(1, True, 10, 400), 1.1) == (None, False)
