@@ -173,9 +173,14 @@ async def test_the_next_day_takes_what_has_aged_meanwhile(
 ) -> None:
     journal = opened(tmp_path)
     journal._store([row("a", NOW - DAY_S / 2, NOW - DAY_S / 2)])
-    pruner = Pruner(journal.path, trio.Lock(), clock=lambda: NOW + trio.current_time() - began)
-    pruner.keep(1)
     began = trio.current_time()
+    pruner = Pruner(
+        journal.path,
+        trio.Lock(),
+        clock=lambda: NOW + trio.current_time() - began,
+        elapsed=trio.current_time,
+    )
+    pruner.keep(1)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(pruner.run)
         while ids(journal):

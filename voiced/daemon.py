@@ -152,6 +152,7 @@ async def _serve(
                 services = Services(journal, Prompts(), configuration.prices(config))
                 switchboard = Switchboard(setup, services, plugins)
                 completer.used = switchboard.used_afterwards
+                journal.renewed = switchboard.write_down
                 await _remember(switchboard.budget, journal)
                 house = _House(
                     config, config_path, engines, switchboard, plugins, completer, signals

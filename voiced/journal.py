@@ -3,13 +3,14 @@
 A row is written when the call begins and completed when it ends, so that after a crash the journal
 says which calls were cut. One task owns the database and works in threads; calls hand it rows and
 never wait for a disk. While the disk is full, or another program has the file locked, the rows wait
-and are tried again. What is past its time is removed beside it, see `voiced.journal_pruning`.
+and are tried again. Where the file is taken away a new one is begun. What is past its time is
+removed beside it, see `voiced.journal_pruning`.
 """
 
 from __future__ import annotations
 
-import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,11 +21,16 @@ import trio
 from voiced.journal_file import (
     MAX_FACTS,
     SCHEMA_VERSION,
+    MovedJournalError,
     NewerJournalError,
+    begin,
     called,
     connect,
+    create,
     decoded,
+    identity,
     prepare,
+    remedy,
     store,
 )
 from voiced.journal_pruning import Pruner
@@ -89,6 +95,10 @@ class Journal:
         self.path = state_dir / FILE_NAME
         self._send, self._receive = trio.open_memory_channel[Note](BACKLOG)
         self._closed = trio.Event()
+        self.renewed: Callable[[], None] = lambda: None
+        """Is called when a new file has been begun in place of one that was taken away: who has
+        rows of calls that still go on may write them again."""
+        self._begun = False  # a new file, of which that has not been said yet
         self._failing: str | None = None  # what kept the last rows from being written
         self._turn = trio.Lock()  # first come, first served: no writer waits for two batches
         self._pruner = Pruner(self.path, self._turn)
@@ -98,10 +108,7 @@ class Journal:
 
         Raises OSError or sqlite3.Error where the directory or the file cannot be used.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        if not self.path.exists():
-            # What callers said is in it: not for every user of the machine, whatever the umask.
-            os.close(os.open(self.path, os.O_CREAT | os.O_WRONLY, 0o640))
+        create(self.path)
         with closing(connect(self.path)) as database, database:
             cut = prepare(database, self.path)
         if cut:
@@ -190,19 +197,41 @@ class Journal:
         except Exception as error:  # a disk, a lock, no thread to be had: the calls go on
             if str(error) != self._failing:  # once, and not at every try
                 self._failing = str(error)
-                log.error("journal cannot be written", file=str(self.path), error=self._failing)
+                log.error(
+                    "journal cannot be written",
+                    file=str(self.path),
+                    error=self._failing,
+                    remedy=remedy(error, self.path),
+                )
             return
         if self._failing is not None:
             self._failing = None
             log.warning("journal is written again", file=str(self.path))
+        if self._begun:
+            self._begun = False
+            log.error("journal was taken away, a new one is begun", file=str(self.path))
+            self.renewed()
         for charge, number in charges:
             charge.told(number)
 
     def _store(self, rows: list[Note]) -> list[tuple[Charge, str]]:
-        with closing(connect(self.path)) as database, database:
-            kept = [row for row in rows if _is_stored(database, row)]
-            charges = [row for row in kept if isinstance(row, Charge)]
-            return [(charge, called(database, charge.call_id)) for charge in charges]
+        """Lay rows into the file, which is begun if it is not there; says who is told of what."""
+        create(self.path)
+        known = identity(self.path)
+        with closing(connect(self.path)) as database:
+            self._begun |= begin(database, self.path)
+            with database:
+                kept = [row for row in rows if _is_stored(database, row)]
+                charges = [row for row in kept if isinstance(row, Charge)]
+                told = [(charge, called(database, charge.call_id)) for charge in charges]
+                self._check_still(known)
+            self._check_still(known)
+        return told
+
+    def _check_still(self, known: tuple[int, int] | None) -> None:
+        """Raise MovedJournalError unless the file is the one that was there before."""
+        if identity(self.path) != known:
+            raise MovedJournalError(f"{self.path} was taken away")
 
     def days(self, since: str) -> list[str]:
         """The days from `since` on of which sums are kept, in order; blocks on the disk."""

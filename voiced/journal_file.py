@@ -6,9 +6,11 @@ Everything here works on the disk, and runs in a worker thread.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import structlog
 
@@ -28,11 +30,16 @@ from voiced.text import encodable
 __all__ = [
     "MAX_FACTS",
     "SCHEMA_VERSION",
+    "MovedJournalError",
     "NewerJournalError",
+    "begin",
     "called",
     "connect",
+    "create",
     "decoded",
+    "identity",
     "prepare",
+    "remedy",
     "store",
 ]
 
@@ -94,12 +101,55 @@ class NewerJournalError(sqlite3.DatabaseError):
     """The file was written by a version that is newer than this one."""
 
 
+class MovedJournalError(Exception):
+    """While something was written the file was taken away, or another was put in its place."""
+
+
+_BROKEN: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
+
+
+def remedy(error: Exception, path: Path) -> str:
+    """Say what an operator can do about a file that cannot be used."""
+    match error, getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the rest of it says more
+        case NewerJournalError(), _:
+            return "run that version, or move the file away"
+        case MovedJournalError(), _:
+            return "leave it where it is while voiced runs; a new one is begun"
+        case _, code if code in _BROKEN:
+            return f"it is damaged: mv {path} {path}.damaged, and a new one is begun"
+        case _, sqlite3.SQLITE_BUSY:
+            return "close the program that has it open"
+        case _, sqlite3.SQLITE_FULL:
+            return f"make room on the disk of {path.parent}"
+    folder = path.parent
+    return f"make {folder} writable for this user, or name another folder as [daemon] state_dir"
+
+
+def create(path: Path) -> None:
+    """Make the file, empty, unless it is there. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+    if not path.exists():
+        # What callers said is in it: not for every user of the machine, whatever the umask.
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o640))
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Tell one file from another that has its name; None where there is none. Raises OSError."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the file; it has to be closed. Raises sqlite3.Error.
+    """Open a file that is there; it has to be closed. Raises sqlite3.Error.
 
     The threads of a pool use a connection one after the other, never two at a time.
     """
-    database = sqlite3.connect(path, timeout=BUSY_S, check_same_thread=False)
+    # A reader that finds no file makes none: it would be open to whom the umask lets in.
+    uri = f"file://{quote(os.fsencode(path.absolute()))}?mode=rw"
+    database = sqlite3.connect(uri, uri=True, timeout=BUSY_S, check_same_thread=False)
     try:
         # Before anything is written; a file that has tables already keeps the mode that it has.
         database.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -113,15 +163,22 @@ def connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def prepare(database: sqlite3.Connection, path: Path) -> int:
-    """Create or bring up the tables and close the rows that a crash left open; says how many."""
-    version = database.execute("PRAGMA user_version").fetchone()[0]
+def begin(database: sqlite3.Connection, path: Path) -> bool:
+    """Create the tables, or bring them up; says whether there were none. Raises sqlite3.Error."""
+    version = int(database.execute("PRAGMA user_version").fetchone()[0])
     if version > SCHEMA_VERSION:
         raise NewerJournalError(f"{path} was written by a newer voiced (schema {version})")
-    if version:
-        _add_columns(database, version)
-    database.executescript(_SCHEMA)
-    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    if version < SCHEMA_VERSION:
+        if version:
+            _add_columns(database, version)
+        database.executescript(_SCHEMA)
+        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    return version == 0
+
+
+def prepare(database: sqlite3.Connection, path: Path) -> int:
+    """`begin`, and close the rows that a crash left open; says how many."""
+    begin(database, path)
     return database.execute(
         # What it had cost was written down as it was spent, if anything was.
         "UPDATE call SET reason = 'daemon_crash', ended_at = started_at, cost_usd = "

@@ -10,6 +10,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
@@ -36,6 +37,13 @@ its call, and plugins note what they found out."""
 
 PAGES: Final = 256  # that are given back at once: a megabyte, as a rule
 
+LEAP_S: Final = DAY_S
+"""A clock that is set forward by more makes all calls old at once; what went would not come back
+when somebody notices. So nothing goes for a day, or for as long as calls are kept."""
+
+# Goes on while the machine sleeps, as the hour does, and nobody sets it.
+_ELAPSED: Final = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
 INCREMENTAL: Final = 2  # as SQLite numbers the kinds of auto_vacuum
 
 SPARE: Final = 4
@@ -47,12 +55,20 @@ class Pruner:
     """Prunes one journal, at the start, about daily, and whenever the setting has changed."""
 
     def __init__(
-        self, path: Path, turn: trio.Lock, *, clock: Callable[[], float] = time.time
+        self,
+        path: Path,
+        turn: trio.Lock,
+        *,
+        clock: Callable[[], float] = time.time,
+        elapsed: Callable[[], float] = _ELAPSED,
     ) -> None:
-        """`turn` is held while the file is written; `clock` gives Unix time."""
+        """`turn` is held while the file is written; `clock` gives Unix time, `elapsed` seconds."""
         self._path = path
         self._turn = turn
         self._clock = clock
+        self._elapsed = elapsed
+        self._offset = clock() - elapsed()
+        self._held_until = -math.inf
         self._keep_s: float | None = None
         self._changed = trio.Event()
 
@@ -74,7 +90,7 @@ class Pruner:
         """Prune until cancelled; a file that cannot be pruned is a log line."""
         while True:
             self._changed = trio.Event()
-            if self._keep_s is not None:
+            if self._keep_s is not None and not self._held(self._keep_s):
                 try:
                     await self._prune(self._keep_s)
                 except (sqlite3.Error, OSError) as error:
@@ -83,6 +99,24 @@ class Pruner:
                     log.exception("journal not pruned: a bug of voiced, please report it")
             with trio.move_on_after(self.period_s):
                 await self._changed.wait()
+
+    def _held(self, keep_s: float) -> bool:
+        """Whether the clock has leapt forward so lately that it may be wrong."""
+        now = self._elapsed()
+        offset = self._clock() - now
+        leapt_s, self._offset = offset - self._offset, offset
+        if leapt_s > LEAP_S:
+            wait_s = min(DAY_S, keep_s)
+            self._held_until = now + wait_s
+            log.warning(
+                "clock was set forward, journal is not pruned",
+                days=round(leapt_s / DAY_S, 1),
+                for_s=round(wait_s),
+                remedy="set it right until then if it is wrong: old calls go by it",
+            )
+        elif leapt_s < -LEAP_S:  # it was wrong, and is right again
+            self._held_until = -math.inf
+        return now < self._held_until
 
     async def _prune(self, keep_s: float) -> None:
         now = self._clock()

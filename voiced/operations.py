@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import trio
 
 from voiced.call import Call
 from voiced.engine import ModelState
+from voiced.journal_file import remedy
 from voiced.leg import Unsupported
 from voiced.switchboard import Switchboard
 from voiced.web.operations import (
@@ -74,15 +76,27 @@ class DaemonOperations:
 
     async def journal(self, limit: int) -> list[dict[str, Any]]:
         """See `Operations`."""
-        return await trio.to_thread.run_sync(self._switchboard.services.journal.calls, limit)
+        return await self._read(self._switchboard.services.journal.calls, limit)
+
+    async def _read(
+        self, read: Callable[..., list[dict[str, Any]]], what: int | str
+    ) -> list[dict[str, Any]]:
+        """Read the journal; a file that cannot be used is no bug of ours."""
+        try:
+            return await trio.to_thread.run_sync(read, what)
+        except (OSError, sqlite3.Error) as error:
+            path = self._switchboard.services.journal.path
+            raise OperationRefused(
+                "no_journal", 503, f"the journal cannot be read: {error}", remedy(error, path)
+            ) from None
 
     async def journalled(self, text: str) -> dict[str, Any] | None:
         """See `Operations`."""
         journal = self._switchboard.services.journal
         if text == LAST:
-            rows = await trio.to_thread.run_sync(journal.calls, 1)
+            rows = await self._read(journal.calls, 1)
         else:
-            rows = await trio.to_thread.run_sync(journal.call, text)
+            rows = await self._read(journal.call, text)
         if len(rows) > 1:
             raise ambiguous(text)
         return rows[0] if rows else None

@@ -18,7 +18,8 @@ from voiced import config as configuration
 from voiced import metrics
 from voiced.config import Config
 from voiced.config.addresses import is_loopback, parse_listen
-from voiced.journal import Journal, NewerJournalError
+from voiced.journal import Journal
+from voiced.journal_file import remedy
 from voiced.operations import DaemonOperations
 from voiced.server import server_tls
 from voiced.switchboard import Switchboard
@@ -48,8 +49,6 @@ __all__ = [
 log = structlog.get_logger("voiced.daemon")
 
 LOCK_NAME: Final = "daemon.lock"
-
-_BROKEN: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 BACKLOG: Final = 512  # connections that wait to be accepted: a burst of callers, not a queue
 
@@ -101,18 +100,8 @@ def open_journal(config: Config) -> Journal:
 
 def journal_unusable(journal: Journal, error: OSError | sqlite3.Error) -> StartError:
     """Say what is wrong with the journal's file, and what to do."""
-    path, folder = journal.path, journal.path.parent
-    if isinstance(error, NewerJournalError):
-        remedy = "run that version, or move the file away"
-    elif getattr(error, "sqlite_errorcode", None) in _BROKEN:
-        remedy = f"it is damaged: mv {path} {path}.damaged, and a new one is begun"
-    elif getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-        remedy = "close the program that has it open"
-    else:
-        remedy = (
-            f"make {folder} writable for this user, or name another folder as [daemon] state_dir"
-        )
-    return StartError(f"the journal {path} cannot be used: {error}; {remedy}")
+    what = remedy(error, journal.path)
+    return StartError(f"the journal {journal.path} cannot be used: {error}; {what}")
 
 
 def http_tls(config: Config) -> ssl.SSLContext | None:

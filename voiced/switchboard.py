@@ -237,6 +237,11 @@ class Switchboard:
             call.record.row.add(added)
             journal.write(call.record.row)
 
+    def write_down(self) -> None:
+        """Write the rows of all live calls into a journal that has them no longer."""
+        for call in self:
+            self.services.journal.write(call.record.row)
+
     def refuse(self, why: str, carrier_call: str, **more: str) -> None:
         """Count and log a call that is not taken."""
         metrics.REFUSED.labels("call", why).inc()
