@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from voiced.config.files import exists, read_text
 from voiced.config.findings import Findings
-from voiced.config.mistakes import KeyPath
+from voiced.config.mistakes import KeyPath, key_name
 from voiced.config.types import DEFAULT_GREETING, DEFAULT_INSTRUCTIONS
 
 __all__ = ["STEPS", "resolve", "secret"]
@@ -46,7 +46,8 @@ def _imply(valid: dict[str, Any], findings: Findings) -> None:
         if not findings.written((*path, "engine")):
             agent["engine"] = engine_names[0] if engine_names else "offline"
             if len(engine_names) > 1:
-                remedy = f"add engine = to it: one of {', '.join(engine_names)}"
+                whole = "" if agent_names else f"write [{key_name(path)}] and "
+                remedy = f"{whole}add engine = to it: one of {', '.join(engine_names)}"
                 findings.mistake(path, "does not say which engine it uses", remedy)
     used = {agent.get(key) for agent in agents.values() for key in ("engine", "fallback_engine")}
     if not engine_names or ("offline" in used and "offline" not in engine_names):
