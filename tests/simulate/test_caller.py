@@ -6,7 +6,9 @@ import contextlib
 import json
 import ssl
 import wave
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,9 +17,11 @@ import trio_websocket
 import trustme
 
 from tests.simulate.server import STREAM, TWIML, WEBHOOK, WORDS, Peer, Server, serve
+from voiced.simulate import main as simulate_main
 from voiced.simulate.caller import call
 from voiced.simulate.main import Load, main, place_calls
 from voiced.simulate.report import percentile, summary
+from voiced.simulate.result import CallResult
 from voiced.simulate.script import (
     CutLine,
     Pause,
@@ -135,11 +139,13 @@ async def test_delay_is_added_each_way(autojump_clock: trio.testing.MockClock) -
     assert result.answers_ms == pytest.approx([580, 580], abs=20)
 
 
+@pytest.mark.parametrize("path", ["", "/telephony/v1"])
 async def test_requests_are_signed_over_the_public_url(
-    autojump_clock: trio.testing.MockClock,
+    autojump_clock: trio.testing.MockClock, path: str
 ) -> None:
-    public = "https://voice.example.com"
-    stream = "wss://voice.example.com/twilio/media/t0ken"
+    """And sent without what the proxy before the daemon takes off the path."""
+    public = f"https://voice.example.com{path}"
+    stream = f"wss://voice.example.com{path}/twilio/media/t0ken"
     status = f"{public}/twilio/status"
     async with serve(listener) as server:
         server.twiml = TWIML.format(url=stream, attributes=f" statusCallback='{status}'")
@@ -151,8 +157,8 @@ async def test_requests_are_signed_over_the_public_url(
     assert headers["x-twilio-signature"] == sign(TOKEN, f"{public}/twilio/voice", form.items())
     assert server.handshakes[0]["x-twilio-signature"] == sign(TOKEN, stream)
     events = []
-    for path, sent, fields in server.requests[1:]:
-        assert path == "/twilio/status"
+    for target, sent, fields in server.requests[1:]:
+        assert target == "/twilio/status"
         assert sent["x-twilio-signature"] == sign(TOKEN, status, fields.items())
         events.append(fields["StreamEvent"])
     assert events == ["stream-started", "stream-stopped"]
@@ -362,6 +368,11 @@ def test_percentiles_are_nearest_rank() -> None:
     ("options", "message"),
     [
         ({"url": "localhost:8080"}, "no URL of a webhook"),
+        ({"url": "http://127.0.0.1:99999"}, "no URL of a webhook"),
+        ({"url": "http://[::1"}, "no URL of a webhook"),
+        ({"public_url": "voice.example.net"}, "is the daemon's [http] public_url"),
+        ({"sip": "sip:x@[::1"}, "is no SIP URI"),
+        ({"sip": "sip:x@h:1:2"}, "is no SIP URI"),
         ({"script": "nonsense"}, "there is no script 'nonsense'; there are conversation"),
         ({"calls": 0}, "at least 1"),
         ({"jitter_ms": -1}, "must not be negative"),
@@ -385,5 +396,57 @@ def test_nothing_listening_is_exit_code_1(
 ) -> None:
     results = tmp_path / "results.json"
     assert main(url="http://127.0.0.1:1", json_path=results) == 1
-    assert "cannot connect to 127.0.0.1:1" in capsys.readouterr().out
+    why = "cannot connect to 127.0.0.1:1: connection refused; is the daemon running there?"
+    assert why in capsys.readouterr().out
     assert json.loads(results.read_text())[0]["ok"] is False
+
+
+@pytest.mark.parametrize("option", ["json_path", "wav_dir"])
+def test_what_cannot_be_written_is_known_before_the_calls(
+    option: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    places: dict[str, Any] = {option: tmp_path / "file" / "below"}
+    assert main(url="http://127.0.0.1:1", **places) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "", "no call was placed"
+    assert printed.err.startswith("voiced simulate: cannot write: ")
+
+
+def test_standard_output_has_the_results_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(url="http://127.0.0.1:1", calls=2, stagger_ms=0, json_path=Path("-")) == 1
+    printed = capsys.readouterr()
+    assert [each["ok"] for each in json.loads(printed.out)] == [False, False]
+    assert "calls that went well  0 of 2" in printed.err
+
+
+def test_an_interruption_does_not_lose_the_calls_that_are_over(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def place_calls(
+        load: simulate_main.Load, finished: Callable[[CallResult], None]
+    ) -> list[CallResult]:
+        finished(await simulate_main._place(load, 0))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(simulate_main, "place_calls", place_calls)
+    results = tmp_path / "results.json"
+    assert main(url="http://127.0.0.1:1", calls=9, json_path=results) == 1
+    printed = capsys.readouterr()
+    assert printed.err == "voiced simulate: interrupted, 1 of 9 calls over\n"
+    assert "calls that went well  0 of 1" in printed.out
+    assert len(json.loads(results.read_text())) == 1
+
+
+@pytest.mark.parametrize(
+    ("auth_token", "hint"), [(None, "$TWILIO_AUTH_TOKEN"), (TOKEN, "--public-url")]
+)
+async def test_a_refusal_of_the_webhook_says_what_to_do(
+    autojump_clock: trio.testing.MockClock, auth_token: str | None, hint: str
+) -> None:
+    async with serve(listener) as server:
+        server.status = 403
+        result = await call(
+            script(), webhook_url=WEBHOOK, auth_token=auth_token, network=server.network()
+        )
+    assert hint in (result.failure or "")

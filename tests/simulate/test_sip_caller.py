@@ -531,6 +531,14 @@ async def test_a_cut_line_says_no_word(autojump_clock: trio.testing.MockClock) -
     assert [message.method for _, message in peer.got] == ["INVITE", "ACK"]
 
 
+async def test_a_call_that_nobody_answers_in_time(autojump_clock: trio.testing.MockClock) -> None:
+    async def agent(peer: Uas) -> None:
+        await trio.sleep_forever()
+
+    result, _ = await hold_call(agent, Pause(500), deadline_s=5)
+    assert result.failure == "no answer after 5 s"
+
+
 async def test_a_call_without_an_end_is_hung_up(autojump_clock: trio.testing.MockClock) -> None:
     async def agent(peer: Uas) -> None:
         await peer.accept()

@@ -79,8 +79,8 @@ from voiced.simulate.script import SCRIPTS
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Where the results of all calls are written.",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="Where the results of all calls are written; - for standard output.",
 )
 @click.option(
     "--wav-dir",

@@ -150,7 +150,8 @@ class _Call:
             timeout_s=_WEBHOOK_S,
         )
         if answer.status != 200:
-            raise CallRefused(f"the webhook answered HTTP {answer.status} (11200)")
+            hint = "" if answer.status != 403 else self._how_to_sign()
+            raise CallRefused(f"the webhook answered HTTP {answer.status} (11200){hint}")
         if answer.content_type.partition(";")[0].strip().lower() not in _TWIML_TYPES:
             raise CallRefused(f"the webhook answered {answer.content_type!r}, not XML (12300)")
         return parse_twiml(answer.body)
@@ -187,6 +188,11 @@ class _Call:
             return []
         return [("X-Twilio-Signature", sign(self.auth_token, url, fields or ()))]
 
+    def _how_to_sign(self) -> str:
+        if self.auth_token is None:
+            return "; sign with the daemon's auth_token: --auth-token, or $TWILIO_AUTH_TOKEN"
+        return "; see that --auth-token and --public-url are the daemon's own"
+
     def _public(self, url: str) -> str:
         """The URL as the public knows it, which is what is signed."""
         if self.public_url is None:
@@ -199,13 +205,15 @@ class _Call:
         if self.public_url is None:
             return url
         parts, public = urlsplit(url), urlsplit(self.public_url)
-        if parts.netloc != public.netloc:
+        if parts.netloc != public.netloc or not parts.path.startswith(f"{public.path}/"):
             return url
         local = urlsplit(self.webhook_url)
         secure = local.scheme == "https"
         web_socket = parts.scheme in ("ws", "wss")
         scheme = {True: "wss", False: "ws"}[secure] if web_socket else local.scheme
-        return urlunsplit((scheme, local.netloc, parts.path, parts.query, ""))
+        # A proxy before the daemon takes off the path that is only the public's.
+        path = parts.path.removeprefix(public.path)
+        return urlunsplit((scheme, local.netloc, path, parts.query, ""))
 
 
 class _Line:

@@ -6,10 +6,12 @@ what the simulated carrier accepts, another implementation would.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from errno import ECONNREFUSED
 from typing import Final
 from urllib.parse import SplitResult, urlencode, urlsplit
 
@@ -175,7 +177,8 @@ class Network:
         try:
             stream = await self._dial(host, parts.port or (443 if secure else 80))
         except OSError as error:
-            raise RequestFailed(f"cannot connect to {_authority(parts)}: {error}") from None
+            why = f"cannot connect to {_authority(parts)}: {_reason(error)}"
+            raise RequestFailed(why) from None
         if not secure:
             return stream
         tls = self._tls or ssl.create_default_context()
@@ -194,6 +197,17 @@ class Network:
 
 def _authority(parts: SplitResult) -> str:
     return parts.netloc.rpartition("@")[2]
+
+
+def _reason(error: OSError) -> str:
+    """What the last attempt failed with: of a host with several addresses trio tells a group."""
+    cause = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[-1]
+    last = cause if isinstance(cause, OSError) else error
+    code = last.errno or 0  # those of name look-ups are negative
+    reason = (os.strerror(code) if code > 0 else last.strerror or str(last)).lower()
+    return f"{reason}; is the daemon running there?" if last.errno == ECONNREFUSED else reason
 
 
 def _target(parts: SplitResult) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import trio
@@ -67,7 +68,7 @@ def main(
         stagger_ms: between the starts of two calls, so that they do not move in step.
         deadline_s: a call is broken off after so long.
         ca_file: certificates to trust instead of the system's.
-        json_path: where the results of all calls are written.
+        json_path: where the results of all calls are written; `-` for standard output.
         wav_dir: where a recording of each call is written.
         sip: call this URI over SIP and RTP instead; `url` and what belongs to it do not count.
         username: for a server that challenges; with `password`.
@@ -76,7 +77,9 @@ def main(
         echo_db: the level of the line's echo beside what the caller hears; None: no echo.
         echo_ms: how much later it comes back; None: 120.
     """
-    problem = _usage_problem(url, calls, concurrency, script, network_delay_ms, jitter_ms)
+    problem = _usage_problem(
+        url, public_url, calls, concurrency, script, network_delay_ms, jitter_ms
+    )
     if sip is not None:
         problem = problem or _sip_problem(
             sip, username, password, codecs, network_delay_ms, jitter_ms
@@ -112,22 +115,54 @@ def main(
         line=line,
         sip=None if sip is None else _sip_target(sip, username, password, codecs),
     )
+    done: list[CallResult] = []
+    words = sys.stderr if json_path == STDOUT else sys.stdout
+
+    def finished(result: CallResult) -> None:
+        done.append(result)
+        print(_line_of(result), file=words, flush=True)
+
+    return_code = 0
     try:
-        if wav_dir is not None:
-            wav_dir.mkdir(parents=True, exist_ok=True)
-        results = trio.run(place_calls, load, _finished)
-        if json_path is not None:
-            document = [result.to_json() for result in results]
-            json_path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        _try_places(wav_dir, json_path)  # better known now than after the calls
+        done = trio.run(place_calls, load, finished)
     except* OSError as group:
         print(f"voiced simulate: cannot write: {group.exceptions[0]}", file=sys.stderr)
         return_code = 1
     except* KeyboardInterrupt:
+        print(f"voiced simulate: interrupted, {len(done)} of {calls} calls over", file=sys.stderr)
         return_code = 1
-    else:
-        print(summary(results))
-        return_code = 0 if all(result.ok for result in results) else 1
-    return return_code
+    if json_path is not None and (done or not return_code):
+        return_code |= _write_json(done, json_path)
+    if done:
+        print(summary(done), file=words)
+    return return_code or int(not all(result.ok for result in done))
+
+
+STDOUT: Final = Path("-")
+"""In place of a file for the results: standard output, which then has nothing else."""
+
+
+def _try_places(wav_dir: Path | None, json_path: Path | None) -> None:
+    """Raises OSError where nothing could be written at the end."""
+    if wav_dir is not None:
+        wav_dir.mkdir(parents=True, exist_ok=True)
+    if json_path not in (None, STDOUT):
+        with json_path.open("a"):
+            pass
+
+
+def _write_json(results: Sequence[CallResult], path: Path) -> int:
+    text = json.dumps([result.to_json() for result in results], indent=2) + "\n"
+    try:
+        if path == STDOUT:
+            sys.stdout.write(text)
+        else:
+            path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        print(f"voiced simulate: cannot write: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +259,12 @@ async def _place(load: Load, number: int) -> CallResult:
     )
 
 
-def _finished(result: CallResult) -> None:
+def _line_of(result: CallResult) -> str:
     answers = result.answers_ms
     answered = f"answered in {max(answers):.0f} ms at most" if answers else "no answer"
     state = "ok  " if result.ok else "FAIL"
     line = f"{state} {result.call_sid} {result.duration_ms / 1000:6.1f} s  {answered}"
-    print(line if result.ok else f"{line}: {trouble(result)}", flush=True)
+    return line if result.ok else f"{line}: {trouble(result)}"
 
 
 def _sip_target(sip: str, username: str | None, password: str | None, codecs: str) -> SipTarget:
@@ -270,17 +305,27 @@ def _sip_problem(
     return None
 
 
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that are not closed, a port that is none
+        return False
+
+
 def _usage_problem(
     url: str,
+    public_url: str | None,
     calls: int,
     concurrency: int,
     script: str,
     network_delay_ms: float,
     jitter_ms: float,
 ) -> str | None:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_http(url):
         return f"{url!r} is no URL of a webhook; expected such as http://127.0.0.1:8080"
+    if public_url is not None and not _is_http(public_url):
+        return f"{public_url!r} is no URL; --public-url is the daemon's [http] public_url"
     if script not in SCRIPTS:
         return f"there is no script {script!r}; there are {', '.join(SCRIPTS)}"
     if calls < 1 or concurrency < 1:

@@ -170,6 +170,8 @@ class _Line:
         while True:
             now = trio.current_time()
             if agent.state == "calling" and now >= min(give_up, deadline):
+                if now >= deadline:
+                    self._setup.failure = f"no answer after {deadline - self._began:g} s"
                 agent.hang_up(now)
                 self._hung_up_at = self._hung_up_at or now
             elif now >= deadline and not phone.finished:
@@ -183,11 +185,12 @@ class _Line:
                 if agent.state == "ending":
                     phone.complain(408, "the BYE was never answered")
                 return
-            wake = min(agent.next_at(), deadline if not phone.finished else float("inf"))
-            if agent.state == "calling":
-                wake = min(wake, give_up)
-            if self._hung_up_at is not None:
+            wake = agent.next_at()
+            if self._hung_up_at is not None:  # what is over already is no time to wait for
                 wake = min(wake, self._hung_up_at + _GOODBYE_S)
+            else:
+                wake = min(wake, deadline if not phone.finished else float("inf"))
+                wake = min(wake, give_up if agent.state == "calling" else float("inf"))
             if self._answered_at is not None and not phone.finished:
                 wake = min(wake, self._answered_at + phone.next_us() / 1e6)
             if self._kick.is_set():

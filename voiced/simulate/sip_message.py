@@ -40,6 +40,7 @@ _REQUEST_LINE: Final = re.compile(r"([A-Z]+) (\S+) SIP/2\.0")
 _HEADER: Final = re.compile(r"([A-Za-z0-9.!%*_+`'~-]+)[ \t]*:[ \t]*(.*)", re.DOTALL)
 _ADDRESS: Final = re.compile(
     r"(sips?):(?:([^@\s]*)@)?(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?(?:;([^?\s]*))?"
+    r"(?:\?\S*)?"  # header fields
 )
 
 
@@ -209,7 +210,7 @@ class SipAddress:
 
 def parse_address(uri: str) -> SipAddress:
     """Read a sip or sips URI. Raises BadMessage."""
-    matched = _ADDRESS.match(uri)
+    matched = _ADDRESS.fullmatch(uri)
     if matched is None or not matched[3]:
         raise BadMessage(f"{uri[:80]!r} is no sip URI")
     port = int(matched[4]) if matched[4] else None
