@@ -288,6 +288,39 @@ async def test_an_answer_that_never_ends(autojump_clock: trio.testing.MockClock)
     assert trio.current_time() == pytest.approx(20, abs=0.1)
 
 
+@pytest.mark.parametrize(
+    ("what", "asked"),
+    [({"twiml": TWIML}, 1), ({"url": "https://a"}, 1), ({"status": "completed"}, 4)],
+)
+async def test_whoever_was_reached_is_not_cut_off(
+    what: dict[str, Any], asked: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """The call may have gone elsewhere long before; to be hung up twice does no harm."""
+    seen: list[httpx.Request] = []
+
+    async def silent(request: httpx.Request) -> httpx.Response:
+        seen.append(request)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    transport = httpx.MockTransport(silent)
+    async with TwilioRest(ACCOUNT, TOKEN, transport=transport) as rest:
+        with pytest.raises(TwilioError, match="cannot be reached"):
+            await rest.update_call(UNKNOWN, **what)
+    assert len(seen) == asked
+
+
+@pytest.mark.parametrize("status", [500, 503, 429, 0])
+async def test_a_transfer_that_failed_at_once_is_tried_again(
+    account: FakeRest, status: int
+) -> None:
+    async with ours(account.url) as client:
+        sid = (await client.rest.create_call("+4930444", "+4930111", twiml=TWIML)).sid
+        account.failures = [Failure(status)]
+        await client.rest.update_call(sid, twiml=TWIML)
+        assert len(client.waits) == 1
+
+
 async def test_a_redirect_is_not_followed(account: FakeRest) -> None:
     account.failures = [Failure(307, headers={"Location": f"{account.url}/elsewhere"})]
     async with ours(account.url) as client:

@@ -174,11 +174,13 @@ class TwilioRest:
     ) -> CallResource:
         """Hand the call to new TwiML, or end it: `completed` at any time, `canceled` unanswered.
 
-        New TwiML ends the call's media stream. TwilioError.call_is_over: it had ended before.
+        New TwiML ends the call's media stream, and is not sent again where no answer came in time:
+        by then somebody may have been reached, and would be cut off. TwilioError.call_is_over: it
+        had ended before.
         """
         _one_of(twiml, url, status)
         form = {"Url": url, "Twiml": twiml, "Status": status}
-        return await self._request("POST", self._path(sid), form)
+        return await self._request("POST", self._path(sid), form, belated=status is not None)
 
     async def fetch_call(self, sid: str) -> CallResource:
         """Look at a call."""
@@ -190,8 +192,15 @@ class TwilioRest:
         return f"{self._calls}/{sid}.json"
 
     async def _request(
-        self, method: str, path: str, form: Mapping[str, Any], *, repeatable: bool = True
+        self,
+        method: str,
+        path: str,
+        form: Mapping[str, Any],
+        *,
+        repeatable: bool = True,
+        belated: bool = True,
     ) -> CallResource:
+        """`repeatable`: even where it may have been carried out; `belated`: long ago, too."""
         data = {name: value for name, value in form.items() if value is not None}
         delay = FIRST_DELAY_S
         for attempt in range(1, ATTEMPTS + 1):
@@ -200,7 +209,10 @@ class TwilioRest:
                 status, headers, body = await self._exchange(method, path, data)
             except httpx.TransportError as error:
                 # Without a connection nothing was asked; with one, nobody knows.
-                again = repeatable or isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                unasked = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+                again = unasked or (
+                    repeatable and (belated or not isinstance(error, httpx.TimeoutException))
+                )
                 failure = TwilioError(f"Twilio cannot be reached: {_why(error)}")
             else:
                 if status in (200, 201):
