@@ -22,6 +22,7 @@ from voiced.config.types import Agent
 from voiced.formats import AudioFormat
 
 __all__ = [
+    "DEAF",
     "AgentAudio",
     "AgentAudioDone",
     "AgentTranscript",
@@ -112,6 +113,8 @@ class Plan:
     tools: tuple[ToolSpec, ...] = ()
     history: Callable[[], Sequence[Said]] = _nothing_said
     """The conversation as it was heard, asked for whenever a session takes over from another."""
+    attentive: bool = True
+    """Whether the session listens if its server does, and is lost as `deaf` where that does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +261,10 @@ class Resumed(Struct, frozen=True, gc=False):
     answering: bool  # the session asks for the answer that was owed; else nothing is
     transcription: str | None = None  # with `model`, who is paid for it: `Billed`
     speech: str | None = None
+
+
+DEAF: Final = "deaf"
+"""The code of a session whose server hears nothing of what the caller says (`Plan.attentive`)."""
 
 
 class Lost(Struct, frozen=True, gc=False):

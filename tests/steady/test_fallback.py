@@ -8,12 +8,14 @@ from trio.testing import MockClock
 from tests.steady.fakes import BAD_KEY, HELLO, REFUSED, Call, FakeEngine
 from voiced.config.types import Agent
 from voiced.engine import (
+    DEAF,
     Billed,
     Lost,
     Ready,
     Reconnecting,
     Resumed,
 )
+from voiced.steady.session import UNHEARD
 
 
 async def test_the_fallback_takes_over(autojump_clock: MockClock) -> None:
@@ -161,3 +163,35 @@ async def test_a_server_that_answers_between_losses_is_borne_with(
         await trio.sleep(1)
         assert not call.of(Lost)
         assert len(call.of(Resumed)) == 20
+
+
+async def test_a_deaf_server_is_replaced_and_the_caller_asked(autojump_clock: MockClock) -> None:
+    """Once: what the next one does not hear either is no speech."""
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        first = engine.newest
+        assert first.plan.attentive
+        first.lose(DEAF)
+        await trio.sleep(1)
+        assert call.events[-1] == Resumed("one", "model-one", fallback=False, answering=True)
+        assert engine.newest is not first
+        assert engine.newest.texts() == [("system", UNHEARD)]
+        assert engine.newest.asked() == [None]
+        assert not engine.newest.plan.attentive
+        engine.newest.answer()
+        engine.newest.lose()
+        await trio.sleep(1)
+        assert not engine.newest.plan.attentive
+        assert engine.newest.asked() == []
+
+
+async def test_a_deaf_server_that_owes_an_answer_owes_no_other(autojump_clock: MockClock) -> None:
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        call.session.respond("Greet.")
+        engine.newest.lose(DEAF)
+        await trio.sleep(1)
+        assert engine.newest.asked() == ["Greet."]
+        assert engine.newest.texts() == []

@@ -39,6 +39,8 @@ class Dialogue:
         self.conversation = Conversation()
         self.responses = Responses(faults, self.conversation, self.emit, self.new_id)
         self.buffer = InputBuffer()
+        self.deaf = False
+        """The caller's audio counts as silence from now on."""
         self.errors = 0
         self._beta = faults.dialect == "beta"
         self._ordering = Ordering(faults.order)
@@ -182,7 +184,11 @@ class Dialogue:
         return self.session["audio"]["input"]["turn_detection"] or {}
 
     def _append(self, event: dict[str, Any]) -> None:
-        for noticed in self.buffer.append(decode_audio(event["audio"], "audio")):
+        data = decode_audio(event["audio"], "audio")
+        if self.deaf:
+            form = self.buffer.format
+            data = form.silence(len(data) // form.bytes_per_ms)
+        for noticed in self.buffer.append(data):
             if isinstance(noticed, VadStarted):
                 self._turn_item = self.new_id("item")
                 self._turn_start_ms = noticed.at_ms

@@ -308,6 +308,7 @@ class _Connection:
             (self._faults.error_after_ms, self._complain),
             (self._faults.close_after_ms, self.sever),
             (self._faults.half_open_after_ms, self._play_dead),
+            (self._faults.deaf_after_ms, self._go_deaf),
         ]
 
     # -- out ------------------------------------------------------------------------------------
@@ -366,6 +367,10 @@ class _Connection:
     def freeze(self) -> None:
         """Answer nothing any more."""
         self._wire.freeze()
+
+    async def _go_deaf(self) -> None:
+        self.dialogue.deaf = True
+        await trio.lowlevel.checkpoint()
 
     async def _play_dead(self) -> None:
         self.freeze()

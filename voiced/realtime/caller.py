@@ -14,6 +14,7 @@ from voiced.engine import EngineEvent, Plan, Usage
 from voiced.formats import FRAME_MS, AudioFormat
 from voiced.realtime import events
 from voiced.realtime.answers import Answers
+from voiced.realtime.attention import Attention
 from voiced.realtime.errors import fault
 from voiced.realtime.events import ErrorBody, ServerEvent
 from voiced.realtime.lengths import Lengths
@@ -57,6 +58,9 @@ class Caller:
         self._uncommitted = 0  # bytes appended since the last commit, own endpointing only
         self._transcribed = Recent(REMEMBERED)
         self._lengths = Lengths()
+        self._attentive = plan.attentive
+        self.attention: Attention | None = None
+        """Where the server is to find the turns."""
 
     def granted(self, form: AudioFormat) -> None:
         """The server takes audio of this format; `send` may be called."""
@@ -65,6 +69,8 @@ class Caller:
         settings = self._agent.turn_detection
         if isinstance(settings, OwnVad):
             self._turns = OwnTurns(form, settings)
+        elif self._attentive:
+            self.attention = Attention(form)
 
     # --- to the server ----------------------------------------------------------------------
 
@@ -114,6 +120,8 @@ class Caller:
     def _speech_started(self, event: events.SpeechStarted) -> None:
         self._answers.turn_owed = False  # the caller goes on; the answer comes after that
         self._lengths.started(event.audio_start_ms)
+        if self.attention is not None:
+            self.attention.heard()
         self._events.append(engine.SpeechStarted(event.item_id or "", int(event.audio_start_ms)))
 
     def _speech_stopped(self, event: events.SpeechStopped) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, cast, final
 
 from voiced import engine
 from voiced.config.types import RealtimeEngine
-from voiced.engine import EngineEvent, Lost, Plan, ToolSpec
+from voiced.engine import DEAF, EngineEvent, Lost, Plan, ToolSpec
 from voiced.formats import AudioFormat
 from voiced.realtime import answers, caller, errors, events
 from voiced.realtime.answers import Answers
@@ -121,6 +121,9 @@ class RealtimeMachine:
         """The caller's audio in `input_format`."""
         if self._phase is _Phase.READY:
             self._caller.send(payload)
+            attention = self._caller.attention
+            if attention is not None and attention.deaf(payload):
+                self.lose(DEAF, "the caller speaks, and the server tells nothing", retryable=True)
         elif self._phase is not _Phase.LOST:
             self._setup.keep_audio(payload)
 
@@ -207,6 +210,10 @@ class RealtimeMachine:
             type(event) in _BEFORE_READY and self._phase is not _Phase.LOST
         ):
             kind = type(event)
+            if (attention := self._caller.attention) is not None:
+                attention.sign()
+                if isinstance(event, events.OutputAudioDelta):
+                    attention.sounds(len(event.delta) / self._setup.output.bytes_per_ms)
             if kind in answers.HANDLERS:
                 answers.HANDLERS[kind](self._answers, event)
             elif kind in caller.HANDLERS:

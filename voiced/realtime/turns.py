@@ -14,7 +14,7 @@ from voiced.config.types import OwnVad
 from voiced.formats import AudioFormat, Encoding
 from voiced.vad import Vad, VadStarted, VadStopped
 
-__all__ = ["MIN_COMMIT_MS", "OwnTurns"]
+__all__ = ["MIN_COMMIT_MS", "TO_PCM", "OwnTurns"]
 
 MIN_COMMIT_MS: Final = 100  # the service refuses to commit less
 # Speech is recognised a few frames after it began; the held audio must reach back so far.
@@ -25,7 +25,7 @@ def _same(payload: bytes) -> bytes:
     return payload
 
 
-_TO_PCM: Final[dict[Encoding, Callable[[bytes], bytes]]] = {
+TO_PCM: Final[dict[Encoding, Callable[[bytes], bytes]]] = {
     Encoding.PCMU: ulaw_to_pcm,
     Encoding.PCMA: alaw_to_pcm,
     Encoding.PCM16: _same,
@@ -37,7 +37,7 @@ class OwnTurns:
     """Splits the caller's audio into turns."""
 
     def __init__(self, audio: AudioFormat, settings: OwnVad) -> None:
-        self._to_pcm = _TO_PCM[audio.encoding]
+        self._to_pcm = TO_PCM[audio.encoding]
         self._vad = Vad(
             rate=audio.rate,
             threshold=settings.threshold,

@@ -13,7 +13,7 @@ from typing import Final, Protocol, final
 import structlog
 import trio
 
-from voiced.engine import Lost, Plan, ToolSpec
+from voiced.engine import DEAF, Lost, Plan, ToolSpec
 from voiced.steady.backoff import Backoff
 from voiced.steady.course import Course, GiveUp, Pause
 from voiced.steady.guard import Guarded, Lease
@@ -81,6 +81,7 @@ class Director:
         self._pending: Held | None = None  # connecting
         self._leases: dict[int, Lease] = {}  # by side; of a session's successor it has its own
         self._renew_at = NEVER
+        self._attentive = plan.attentive
         self._over = False
         self._changed = trio.Event()
         self._log = log.bind(call_id=plan.call_id)
@@ -115,6 +116,8 @@ class Director:
         """
         held.release()
         now = trio.current_time()
+        # Once in a call: what is heard on a line that no server hears is no speech.
+        self._attentive = self._attentive and loss.code != DEAF
         if leave:
             self._course.leave(now, loss)
         else:
@@ -239,7 +242,8 @@ class Director:
         guarded, tools = self._sides[side], self._conversation.tools
         held = Held(side, guarded, lease, guarded.guard.attempt(), tools, self._on_held)
         # Whoever asks for the history tells it: not the session, of which there may be several.
-        plan = dataclasses.replace(self._plan, tools=tools, history=tuple)
+        attentive = self._attentive
+        plan = dataclasses.replace(self._plan, tools=tools, history=tuple, attentive=attentive)
         self._nursery.start_soon(held.run, plan)
         return held
 

@@ -8,12 +8,13 @@ everything that the last one told has been acted on before the history is read.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import structlog
 import trio
 
 from voiced.engine import (
+    DEAF,
     AgentAudio,
     EngineEvent,
     Lost,
@@ -38,6 +39,11 @@ from voiced.steady.waiting import Waiting
 __all__ = ["SteadySession"]
 
 log = structlog.get_logger("voiced.steady")
+
+UNHEARD: Final = (
+    "A fault of the line kept you from hearing what the caller has just said. Ask them, in one "
+    "short sentence, to say it again."
+)
 
 
 @final
@@ -225,6 +231,9 @@ class SteadySession:
         self._left = leave or (self._left and not self._ledger.answered)
         self._ledger.lost()
         self._ledger.utterance.lost()
+        if loss.code == DEAF and not self._ledger.owed.any:  # somebody waits for an answer
+            self._ledger.memory.give("system", UNHEARD)
+            self._ledger.owed.want(None)
         active.guarded.guard.count("lost", loss.code)
         self._log.info(
             "model session lost",
