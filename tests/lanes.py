@@ -1,5 +1,7 @@
 """How `tests/run` spreads the tests over processes: `-p tests.lanes`, with pytest-xdist.
 
+Without it one process runs them in the same order.
+
 What computes goes first, module by module, to all of them. What lives in real time mostly waits, so
 that several such tests can go on side by side; but nothing may keep it waiting. It begins when the
 rest is over, in lanes: one is one process's, from its first test to its last.
@@ -57,6 +59,7 @@ class ByLane(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
         return nodeid.partition("::")[0] if place == OUTSIDE else f"lane {place[0]}"
 
 
+@pytest.hookimpl(optionalhook=True)  # unknown with `-p no:xdist`: one process has them all
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByLane:
     """In the process that gives out the tests."""
     return ByLane(config, log)

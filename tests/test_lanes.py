@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import lanes
 from tests.lanes import LANES, OUTSIDE, place_of
 
 ROOT = Path(__file__).parents[1]
@@ -15,6 +16,13 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize("name", [name for lane in LANES for name in lane])
 def test_each_name_is_of_something(name: str) -> None:
     assert list(ROOT.glob(f"{name.rstrip('/')}*"))
+
+
+def test_one_process_takes_them_too() -> None:
+    """`-p no:xdist`: hooks that nobody calls are no error."""
+    alone = pytest.PytestPluginManager()
+    alone.register(lanes)
+    alone.check_pending()
 
 
 def test_whoever_plays_with_a_daemon_is_in_one() -> None:
