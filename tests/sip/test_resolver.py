@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import random
 import struct
+import sys
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,13 +21,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from voiced.sip import stub_resolver
 from voiced.sip.resolver import (
     ResolveError,
     Resolver,
     order_services,
     split_host_port,
 )
-from voiced.sip.stub_resolver import Srv
+from voiced.sip.stub_resolver import Srv, StubResolver
 from voiced.sip.transport import Target
 from voiced.sip.uri import SipUri, parse_uri
 
@@ -390,6 +393,19 @@ async def test_name_servers_of_resolv_conf(tmp_path: Path) -> None:
     conf.write_text("search example\nnameserver 127.0.0.1\nnameserver x\noptions ndots:1\n")
     look = Resolver(hosts=NOTHING, resolv_conf=conf)
     assert look._servers._resolv_conf.read() == {"nameserver": ["127.0.0.1"]}
+
+
+async def test_modules_that_somebody_has_begun_to_load_are_loaded_to_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a thread; `dns.message` alone, which this test has, is not all of them."""
+    monkeypatch.delitem(sys.modules, stub_resolver._MODULES[-1], raising=False)
+    by: list[threading.Thread] = []
+    monkeypatch.setattr(stub_resolver, "_load", lambda: by.append(threading.current_thread()))
+    with pytest.raises(ResolveError, match="no answer"):
+        await StubResolver([], NOTHING).query("sip.example", "SRV")
+    assert len(by) == 1
+    assert by[0] is not threading.main_thread()
 
 
 def test_weights_are_chances() -> None:

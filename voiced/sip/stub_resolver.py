@@ -72,7 +72,7 @@ class StubResolver:
         Raises:
             ResolveError: no answer, or a useless one.
         """
-        if _MODULES[0] not in sys.modules:
+        if _MODULES[-1] not in sys.modules:  # loaded last: then all are
             await trio.to_thread.run_sync(_load)
         import dns.exception
         import dns.name
