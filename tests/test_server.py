@@ -173,6 +173,34 @@ async def test_requests_kept_alive() -> None:
         assert instance.server.accepted == 1
 
 
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
+
+
+async def test_nobody_is_led_past_a_proxy_into_http_2() -> None:
+    """By `Upgrade: h2c`, or by HTTP/2's preface behind a first request."""
+    hello = b"GET /hello HTTP/1.1\r\nHost: h\r\n"
+    async with running() as instance:
+        stream = await instance.open()
+        for _ in range(2):
+            await stream.send_all(hello + H2C + b"\r\n")
+            assert await read_response(stream) == (200, b"hello http 127.0.0.1")
+        await stream.aclose()
+        for apart in (False, True):
+            stream = await instance.open()
+            if apart:
+                await stream.send_all(hello + b"\r\n")
+                assert (await read_response(stream))[0] == 200
+                await stream.send_all(PREFACE)
+            else:
+                await stream.send_all(hello + b"\r\n" + PREFACE)
+            answer = await read_all(stream)
+            await stream.aclose()
+            assert answer.count(b"HTTP/1.1 200") == (0 if apart else 1)
+            assert answer.count(b"HTTP/1.1 40") >= 1
+            assert b"\0\0" not in answer, "a frame of HTTP/2"
+
+
 async def test_an_idle_connection_is_ended(autojump_clock: trio.testing.MockClock) -> None:
     async with running() as instance:
         stream = await instance.open()

@@ -15,6 +15,7 @@ import h11
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Event, Updated
+from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -157,10 +158,29 @@ class _TlsHttpStream(_HttpStream):
         return self
 
 
+async def _stays(_request: h11.Request) -> None:
+    """In place of hypercorn's look at whether a request asks for HTTP/2."""
+
+
 class _HttpServer(TCPServer):
     """hypercorn's connection, telling its stream where it is between two requests."""
 
     stream: _HttpStream  # type: ignore[assignment]
+
+    @property
+    def protocol(self) -> ProtocolWrapper:
+        return self._protocol
+
+    @protocol.setter
+    def protocol(self, protocol: ProtocolWrapper) -> None:
+        """Keep the connection at HTTP/1.1, whatever the client would rather speak.
+
+        A proxy that passes upgrades on, as media streams need it, would pass `Upgrade: h2c` on too:
+        behind it the client speaks HTTP/2 with us past the proxy's rules, and writes the header
+        fields that the proxy is trusted with. A server may always ignore Upgrade (RFC 9110, 7.8).
+        """
+        protocol.protocol._check_protocol = _stays  # type: ignore[method-assign, union-attr]
+        self._protocol = protocol
 
     async def run(self) -> None:
         self.stream.begins_request = self._begins_request
