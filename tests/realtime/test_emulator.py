@@ -15,6 +15,7 @@ from voiced.config.types import Agent, OwnVad, RealtimeEngine
 from voiced.emulator.options import EmulatorOptions, Faults
 from voiced.emulator.server import serve
 from voiced.engine import (
+    DEAF,
     AgentAudio,
     AgentTranscript,
     Committed,
@@ -55,6 +56,13 @@ class Talk:
         spoken = PCMU_8K.silence(400) + sound + PCMU_8K.silence(700)
         for start in range(0, len(spoken), 160):
             self.session.send_audio(spoken[start : start + 160])
+
+    async def hears_silence(self, seconds: int) -> None:
+        """Let the caller be silent, in less time than that."""
+        for _ in range(seconds):
+            for _ in range(50):
+                self.session.send_audio(PCMU_8K.silence(20))
+            await trio.sleep(0.005)
 
     async def words(self) -> str:
         """The words of the next answer."""
@@ -182,3 +190,18 @@ async def test_a_handshake_for_want_of_money_is_final() -> None:
     async with talk(faults=Faults(quota=True)) as call:
         lost: Lost = await call.until(Lost)
         assert (lost.code, lost.retryable) == ("http_429", False)
+
+
+async def test_a_server_that_goes_deaf_is_lost_once_the_caller_has_spoken() -> None:
+    async with talk(faults=Faults(deaf_after_ms=600)) as call:
+        await call.until(Ready)
+        call.say("hours")
+        await call.words()
+        await trio.sleep(0.6)
+        call.session.respond("Greet the caller.")
+        assert await call.words(), "all else works"
+        await call.hears_silence(20)  # until the answers would have been heard
+        call.say("appointment")
+        await call.hears_silence(3)
+        lost: Lost = await call.until(Lost)
+        assert (lost.code, lost.retryable) == (DEAF, True)
