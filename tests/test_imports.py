@@ -23,6 +23,7 @@ NETWORK_MODULES = {"socket", "trio_websocket", "hypercorn", "quart", "quart_trio
 NETWORK_FILES = {"client", "endpoint", "socket", "websocket", "leg", "rest", "server", "daemon"}
 NETWORK_FILES |= {"handover"}  # what the server's listener and hypercorn pass to each other
 NETWORK_FILES |= {"stub_resolver"}  # asks the DNS
+NETWORK_FILES |= {"notify"}  # tells the service manager, as sd_notify(3)
 
 
 def name_of(path: Path) -> str:

@@ -34,6 +34,7 @@ from voiced.config import Config, ConfigError, Loaded
 from voiced.engines import Engines
 from voiced.hooks import House
 from voiced.journal import Journal
+from voiced.notify import Manager
 from voiced.operations import DaemonOperations
 from voiced.plugin import PluginError
 from voiced.prompts import Prompts
@@ -66,6 +67,9 @@ log = structlog.get_logger("voiced.daemon")
 
 GOODBYE_S: Final = 12.0
 """For the farewells of calls that outlive `drain_s`: a sentence, and its model's delay."""
+
+CLOSE_S: Final = 30.0
+"""For everything after the last call: requests under way, plugins' services, the last rows."""
 
 # Net allocations until the youngest objects are looked at, and how often that happens until the
 # next older ones are: a frame allocates and frees, so that only what a call keeps counts here.
@@ -198,6 +202,12 @@ class _House:
         self._engines = engines
         self._switchboard = switchboard
         self._sip = sip_service(config, switchboard)
+        self._manager = Manager()
+
+    def _status(self) -> str:
+        """What there is, for the service manager."""
+        calls = len(self._switchboard)
+        return f"{calls} {'call' if calls == 1 else 'calls'}"
 
     async def serve(
         self,
@@ -231,6 +241,8 @@ class _House:
                             "listening", address=address, admin=admin, agents=sorted(config.agent)
                         )
                         task_status.started(address)
+                        self._manager.ready(self._status())
+                        carriers.start_soon(self._manager.run, self._status)
                         await self._until_told_to_stop()
                         calls.cancel_scope.cancel()
                     if sip is not None:
@@ -243,12 +255,16 @@ class _House:
         signals, switchboard = self._signals, self._switchboard
         while await signals.told_to_reload():
             # A plugin's service may take a minute to open; who wants voiced to end does not wait.
+            self._manager.reloading()
             await signals.unless_stopped(self._reload)
+            self._manager.ready(self._status())
         assert signals.stopped is not None
         log.info("stopping", signal=signals.stopped.name, calls=len(switchboard))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_cancel_on_second, signals, nursery.cancel_scope)
-            await switchboard.drain(switchboard.setup.config.daemon.drain_s, GOODBYE_S)
+            drain_s = switchboard.setup.config.daemon.drain_s
+            self._manager.stopping(drain_s + GOODBYE_S + CLOSE_S)
+            await switchboard.drain(drain_s, GOODBYE_S)
             nursery.cancel_scope.cancel()
         signals.close()  # whatever hangs from here on can be killed
 
