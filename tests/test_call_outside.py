@@ -17,9 +17,11 @@ from voiced.call import Call, Services
 from voiced.config.types import Agent
 from voiced.engine import Ready
 from voiced.formats import PCMU_8K
+from voiced.hooks.calls import CallHooks
+from voiced.hooks.enabled import Enabled
 from voiced.journal import Journal
 from voiced.leg import LegClosed, Unsupported
-from voiced.plugin import Plugin
+from voiced.plugin import Plugin, Settings
 from voiced.prompts import Prompts
 
 QUIET = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
@@ -126,3 +128,27 @@ async def test_plugins_are_told_what_is_new_of_the_call(autojump_clock: object) 
         await trio.sleep(TICK)
         assert Reader.told == [{"a": "1", "b": "2"}, {"b": "3"}]
         assert s.call.facts.parameters == {"a": "1", "b": "3"}
+
+
+async def test_what_was_known_before_a_call_began_is_no_news(autojump_clock: object) -> None:
+    """The plugins find it in the call when they are told of that."""
+    Reader.told.clear()
+    reader = Enabled("reader", Reader, Settings())
+    services = Services(Journal(Path("x")), Prompts())
+    call = Call(
+        FACTS,
+        "a",
+        QUIET,
+        FakeEngine(),
+        PCMU_8K,
+        services,
+        make_hooks=lambda make: CallHooks([reader], make),
+    )
+    call.learn({"a": "1"})
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run)
+        await trio.sleep(TICK)
+        call.end("operator")
+        await call.ended.wait()
+    assert Reader.told == []
+    assert call.facts.parameters == {"a": "1"}

@@ -24,11 +24,13 @@ class Shelf:
     def __init__(self) -> None:
         self.playout = Playout(PCMU_8K.bytes_per_ms)
         self.queued: list[str] = []
+        self.read: list[Clip] = []
         log = structlog.get_logger("test")
         self.clipboard = Clipboard(self._read, self.playout, self._queue, log)
         self.running = False
 
     async def _read(self, clip: Clip) -> bytes:
+        self.read.append(clip)
         await trio.sleep(1)
         if clip == "none":
             raise KeyError(clip)
@@ -44,11 +46,11 @@ class Shelf:
         await self.clipboard.run()
         self.running = False
 
-    def hear(self) -> None:
-        """The caller hears all that is queued."""
+    def hear(self, but: int = 0) -> None:
+        """The caller hears all that is queued, `but` for the last bytes."""
         while (chunk := self.playout.next_chunk(len(SOUND))) is not None:
             self.playout.sent(chunk)
-        self.playout.heard_to(len(SOUND) * len(self.queued))
+        self.playout.heard_to(len(SOUND) * len(self.queued) - but)
         self.clipboard.settle()
 
     def interrupt(self) -> None:
@@ -79,6 +81,7 @@ async def test_who_interrupts_the_first_clip_does_not_want_the_rest(
         s.interrupt()
         await trio.sleep(5)
         assert len(s.queued) == 1
+        assert s.read == ["one", "two"]  # nor is it waited for
         assert not await heard(played)
         after = s.clipboard.play(("four",))
         await trio.sleep(1.5)
@@ -94,6 +97,20 @@ async def test_what_was_interrupted_before_it_was_cut_short_is_known_at_once(
         await trio.sleep(1.5)
         assert not played.over.is_set()
         s.interrupt()
+        assert not await heard(played)
+
+
+async def test_who_interrupts_with_the_last_sample_does_not_want_the_rest_either(
+    autojump_clock: object,
+) -> None:
+    """Of the first clip less than a millisecond is missing: that was heard, the rest was not."""
+    async with shelf() as s:
+        played = s.clipboard.play(("one", "two"))
+        await trio.sleep(1.5)
+        s.hear(but=4)
+        s.interrupt()
+        await trio.sleep(1)
+        assert len(s.queued) == 1
         assert not await heard(played)
 
 

@@ -137,3 +137,20 @@ async def test_what_is_skipped_while_nobody_listens_stays_unheard(autojump_clock
         b.speaker.resume()
         await trio.sleep(1.01)
         assert (b.playout.heard_ms("filler"), b.playout.heard_ms("answer")) == (1000, 1000)
+
+
+async def test_a_turn_that_was_interrupted_in_a_pause_is_not_over_with_it(
+    autojump_clock: object,
+) -> None:
+    async with booth() as b:
+        b.whole("a", 300)
+        await trio.sleep(0.05)
+        b.speaker.pause()
+        await trio.sleep(1)
+        b.speaker.interrupt()
+        b.speaker.resume()
+        await trio.sleep(1)
+        assert b.told.words == ["a"]
+        b.whole("b", 300)
+        await trio.sleep(1)
+        assert b.told.words == ["a", "b", "over"]
