@@ -74,6 +74,7 @@ class CallRecord:
             agent=agent,
             engine=engine,
             model=model,
+            started_at=self._state_since,
             trunk=facts.trunk,
         )
         metrics.CALLS_LIVE.inc()

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 import trio
 
-from tests.e2e.house import House, house, nothing_is_left
+from tests.e2e.house import TRUNK, House, house, nothing_is_left, sip_address
 from tests.e2e.tap import Session, Tap
 from voiced.emulator.options import EmulatorOptions
 from voiced.emulator.server import serve
@@ -338,9 +338,7 @@ async def hold_calls(folder: Path, scenes: Mapping[str, Scene]) -> Outcomes:
     async with trio.open_nursery() as nursery:
         tap = Tap(await nursery.start(partial(serve, "127.0.0.1", 0, options)))
         port = await nursery.start(tap.run)
-        text = '[sip]\nlisten = ["udp://127.0.0.1:0"]\n[[sip.trunk]]\nname = "carrier"\n'
-        text += 'host = "127.0.0.1"\nallow = ["127.0.0.1/32"]\n'
-        text += "".join(scene.tables(port) for scene in scenes.values())
+        text = TRUNK + "".join(scene.tables(port) for scene in scenes.values())
         async with house(folder, text) as here:
             stage = Stage(here, tap, folder)
             async with trio.open_nursery() as calls:
@@ -375,16 +373,13 @@ async def _hold(stage: Stage, scene: Scene) -> None:
         if scene.during is not None:
             nursery.start_soon(_beside, stage, scene.name, scene.during)
         if scene.carrier == "sip":
-            (line,) = (each for each in stage.here.logs if each["event"] == "sip listening")
-            address = str(line["addresses"][0]).partition("://")[2]
             result = await call_over_sip(
                 script,
-                uri=f"sip:{scene.number}@{address}",
+                uri=f"sip:{scene.number}@{sip_address(stage.here.logs)}",
                 line=scene.line,
                 buffer_ms=BUFFER_MS,
                 deadline_s=60,
                 observer=observer,
-                kernel_times=False,  # which are not of this clock
             )
         else:
             result = await call_over_twilio(

@@ -17,7 +17,8 @@ import numpy as np
 import trio
 
 from tests.e2e.ears import AUDIBLE, locate, samples
-from tests.e2e.house import SOON_S, House, house, until
+from tests.e2e.house import SOON_S, TRUNK, House, house, sip_address, until
+from tests.e2e.virtual import at_a_service
 from tests.e2e.wire import Wire
 from tests.twilio.fake_rest import ACCOUNT, TOKEN, FakeRest, fake_rest
 from voiced import clips
@@ -43,15 +44,7 @@ SPARE = '[engine.spare]\nkind = "emulator"\nspeech = "clips"\n'
 HEAD = f"""
 [http]
 public_url = "{PUBLIC}"
-
-[sip]
-listen = ["udp://127.0.0.1:0"]
-
-[[sip.trunk]]
-name = "carrier"
-host = "127.0.0.1"
-allow = ["127.0.0.1/32"]
-options_s = 0
+{TRUNK}options_s = 0
 
 {SPARE}
 """
@@ -278,7 +271,7 @@ async def stage(
                     f'[agent.{key}]\nengine = "{key}"\n{plot.agent}\n'
                     f'[[number]]\nmatch = "+1555{number:04}"\nagent = "{key}"\n{plot.number}\n'
                 )
-        with fake_rest() as rest:
+        with fake_rest() as rest, at_a_service(rest.url):
             twilio = (
                 f'[twilio]\nauth_token = "{TOKEN}"\naccount_sid = "{ACCOUNT}"\n'
                 f'api_url = "{rest.url}"\ncaller_id = "+15550100"\n'
@@ -292,18 +285,13 @@ async def stage(
                     headers={"Authorization": f"Bearer {token}"},
                     timeout=SOON_S,
                 ) as admin:
-                    there = Stage(here, rest, admin, _sip_address(here))
+                    host, _, sip_port = sip_address(here.logs).rpartition(":")
+                    there = Stage(here, rest, admin, (host, int(sip_port)))
                     for at, (key_, wire) in enumerate(wires.items(), 1):
                         name, carrier = key_
                         there.lines[key_] = Line(there, name, carrier, f"+1555{at:04}", wire)
                     yield there
         nursery.cancel_scope.cancel()
-
-
-def _sip_address(here: House) -> tuple[str, int]:
-    (line,) = (line for line in here.logs if line["event"] == "sip listening")
-    host, _, port = str(line["addresses"][0]).partition("://")[2].rpartition(":")
-    return host, int(port)
 
 
 def words(clip: str) -> str:

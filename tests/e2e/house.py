@@ -1,14 +1,23 @@
 """A daemon in this process, and what tests do to it: calls, webhooks, raw media sockets.
 
-Times are real here: the parts speak over sockets. What a test module wants of a daemon it lets run
-side by side in one `trio.run`, and judges afterwards.
+What a test module wants of a daemon it lets run side by side in one `trio.run`, and judges
+afterwards: see `played`. Nobody waits for time to pass, though the parts speak over sockets; but
+with peers that are processes, which have a clock of their own.
 """
 
 from __future__ import annotations
 
 import json
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +30,7 @@ import structlog.testing
 import trio
 from prometheus_client import REGISTRY
 
+from tests.e2e.virtual import run_virtually
 from tests.e2e.watch import Watch
 from voiced import config, daemon, metrics
 from voiced.journal import Journal
@@ -38,6 +48,17 @@ SOON_S = 20.0
 """How long anything may take that should be there at once: a machine that is slow is no defect."""
 
 VOICE = "/twilio/voice"
+
+TRUNK = """
+[sip]
+listen = ["udp://127.0.0.1:0"]
+
+[[sip.trunk]]
+name = "carrier"
+host = "127.0.0.1"
+allow = ["127.0.0.1/32"]
+"""
+"""A trunk on loopback; whatever follows, up to the next table, is said of it."""
 
 
 def sample(name: str, **labels: str) -> float:
@@ -335,6 +356,30 @@ async def nothing_is_left(here: House) -> None:
     await here.idle()
     assert not here.tracebacks(), here.tracebacks()[0]["exception"]
     assert all(row["ended_at"] for row in here.rows())
+
+
+def sip_address(log: Iterable[Mapping[str, Any]], transport: str = "udp") -> str:
+    """Where a daemon listens for SIP, as `HOST:PORT`."""
+    (line,) = (line for line in log if line["event"] == "sip listening")
+    (found,) = (each for each in line["addresses"] if each.startswith(f"{transport}://"))
+    return str(found).partition("://")[2]
+
+
+def played(
+    play: Callable[[Path], Coroutine[Any, Any, T]],
+    folder: str = "house",
+    run: Callable[[Callable[[], Coroutine[Any, Any, T]]], T] = run_virtually,
+) -> Any:
+    """The fixture that plays a module's scenes, once for all its tests: its value is `play`'s.
+
+    `play` gets a new folder, of that name. With `run_strictly` for `run` time is real.
+    """
+
+    @pytest.fixture(scope="module")
+    def outcomes(tmp_path_factory: pytest.TempPathFactory) -> T:
+        return run(partial(play, tmp_path_factory.mktemp(folder)))
+
+    return outcomes
 
 
 def judge(outcomes: Outcomes, name: str) -> None:

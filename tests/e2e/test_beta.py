@@ -16,6 +16,8 @@ from voiced.audio import pcm_to_ulaw
 from voiced.simulate import Script
 from voiced.simulate.script import HangUp, WaitForAgentSilence, WaitForAgentSpeech
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 GREETS = 'greeting = "Greet the caller."\nsilence_prompt_s = 0\n'
 ONCE = WaitForAgentSpeech(300), WaitForAgentSilence(700)
 HEARS = Script("hears twice", "", (*ONCE, *ONCE, HangUp()))

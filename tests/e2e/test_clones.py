@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import trio
 
 from tests.e2e.ears import find
-from tests.e2e.house import (
-    House,
-    Outcomes,
-    Scenes,
-    agent,
-    house,
-    judge,
-    nothing_is_left,
-    run_strictly,
-)
-from tests.e2e.stalls import undisturbed
+from tests.e2e.house import House, Outcomes, Scenes, agent, house, judge, nothing_is_left, played
 from voiced import clips
 from voiced.emulator.options import EmulatorOptions, Faults, Order
 from voiced.emulator.server import serve
@@ -96,10 +87,9 @@ async def is_interrupted(here: House, name: str) -> None:
 
 for name, faults in CLONES.items():
     clone(name, faults, GREETS)
-    scenes[name] = partial(undisturbed, scenario=partial(is_like_any, name=name))
+    scenes[name] = partial(is_like_any, name=name)
     clone(f"long_{name}", f"{faults}, answer_ms = 8000", GREETS)
-    interrupted = partial(is_interrupted, name=f"long_{name}")
-    scenes[f"long_{name}"] = partial(undisturbed, scenario=interrupted)
+    scenes[f"long_{name}"] = partial(is_interrupted, name=f"long_{name}")
 
 
 async def ends_only_when_told_all(here: House, name: str) -> None:
@@ -120,7 +110,7 @@ for name, faults in (
     ("half_beta", 'half_calls = 1, dialect = "beta"'),
 ):
     clone(name, faults, SILENT, TOOLS)
-    scenes[name] = partial(undisturbed, scenario=partial(ends_only_when_told_all, name=name))
+    scenes[name] = partial(ends_only_when_told_all, name=name)
 
 
 # ---- the same by an address, as an operator would name such a server
@@ -135,21 +125,20 @@ url = "ws://127.0.0.1:{port}/v1/realtime"
 """
 OFFLINE = EmulatorOptions(speech="clips", faults=Faults(dialect="beta", answer_ms=8000))
 configured.append(agent("by_url", "by_url", GREETS) + "plugins = []\n")
-scenes["by_url"] = partial(undisturbed, scenario=partial(is_interrupted, name="by_url"))
+scenes["by_url"] = partial(is_interrupted, name="by_url")
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    async def main() -> Outcomes:
-        async with trio.open_nursery() as nursery:
-            port = await nursery.start(serve, "127.0.0.1", 0, OFFLINE)
-            text = "".join(configured) + BY_URL.format(port=port) + "[plugins.tools]\n"
-            async with house(tmp_path_factory.mktemp("house"), text) as here:
-                outcomes = await scenes.play(here, nothing_is_left)
-            nursery.cancel_scope.cancel()
-        return outcomes
+async def all_of_it(folder: Path) -> Outcomes:
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(serve, "127.0.0.1", 0, OFFLINE)
+        text = "".join(configured) + BY_URL.format(port=port) + "[plugins.tools]\n"
+        async with house(folder, text) as here:
+            outcomes = await scenes.play(here, nothing_is_left)
+        nursery.cancel_scope.cancel()
+    return outcomes
 
-    return run_strictly(main)
+
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

@@ -13,16 +13,7 @@ import pytest
 import trio
 
 from tests.e2e.ears import find, heard_ms, samples, tone
-from tests.e2e.house import (
-    House,
-    Outcomes,
-    Scenes,
-    agent,
-    house,
-    judge,
-    nothing_is_left,
-    run_strictly,
-)
+from tests.e2e.house import House, Outcomes, Scenes, agent, house, judge, nothing_is_left, played
 from voiced import clips
 from voiced.emulator.options import EmulatorOptions
 from voiced.emulator.server import serve
@@ -38,7 +29,7 @@ from voiced.simulate.script import (
     WaitForHangUp,
 )
 
-LATE_MS = 2000
+LATE_MS = 200
 """How late a machine with other things to do may be before a test takes it for a defect."""
 
 HEARS: tuple[Step, ...] = (WaitForAgentSpeech(300), WaitForAgentSilence(700))
@@ -128,7 +119,7 @@ async def tone_and_delay(here: House) -> None:
     ended, due = round(8 * (begin + 400)), round(8 * (begin + 900))
     assert np.abs(heard[ended + 8 : due]).max() < 50
     part = np.frombuffer(GREETING.pcm, "<i2").astype(np.float64)[:8000]
-    window = heard[due : due + 8 * LATE_MS]
+    window = heard[due : due + 8000 + 8 * LATE_MS]
     alike = [
         float(part @ window[lag : lag + 8000]) / float(np.linalg.norm(part) ** 2)
         for lag in range(len(window) - 8000)
@@ -158,8 +149,8 @@ async def silence_durations(here: House) -> None:
         result, row = await held(here, f"pauses{silence_ms}", *steps)
         (answers[silence_ms],) = result.answers_ms
         (ours,) = row["latencies"]["answers_ms"]
-        # Each by its own clock: they differ by as much as the caller was kept waiting.
-        assert ours == pytest.approx(answers[silence_ms], abs=300 + result.lag_ms)
+        # Each by its own clock, of frames.
+        assert ours == pytest.approx(answers[silence_ms], abs=40)
 
     async with trio.open_nursery() as nursery:
         for silence_ms in (500, 1000, 1500):
@@ -405,33 +396,30 @@ def without(names: Sequence[str], name: str) -> list[str]:
     return [each for each in names if each != name]
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    folder = tmp_path_factory.mktemp("house")
+async def all_of_it(folder: Path) -> Outcomes:
     recordings = Path(clips.__file__).parent
     for clip in ("who", "farewell"):
         shutil.copy(recordings / f"{clip}.wav", folder)
     shutil.copy(recordings / "who.wav", folder / "goes.wav")
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(serve, "127.0.0.1", 0, EmulatorOptions(speech="clips"))
+        text = "[price.emulator]\naudio_in = 32.0\ncached_audio_in = 4.0\naudio_out = 64.0\n"
+        text += '[engine.offline]\nkind = "emulator"\nspeech = "clips"\n'
+        text += '[engine.silent]\nkind = "emulator"\nfaults = { silent = true }\n'
+        text += '[engine.refusing]\nkind = "emulator"\nfaults = { refuse_status = 503 }\n'
+        for there, back in FORMATS:
+            text += (
+                f'[engine.{there}_{back}]\nkind = "realtime"\nserver = "other"\n'
+                f'url = "ws://127.0.0.1:{port}/v1/realtime"\nmodel = "emulator"\n'
+                f'input_format = "{there}"\noutput_format = "{back}"\n'
+            )
+        async with house(folder, text + "".join(agents.values())) as here:
+            outcomes = await scenes.play(here, nothing_is_left)
+        nursery.cancel_scope.cancel()
+    return outcomes
 
-    async def main() -> Outcomes:
-        async with trio.open_nursery() as nursery:
-            port = await nursery.start(serve, "127.0.0.1", 0, EmulatorOptions(speech="clips"))
-            text = "[price.emulator]\naudio_in = 32.0\ncached_audio_in = 4.0\naudio_out = 64.0\n"
-            text += '[engine.offline]\nkind = "emulator"\nspeech = "clips"\n'
-            text += '[engine.silent]\nkind = "emulator"\nfaults = { silent = true }\n'
-            text += '[engine.refusing]\nkind = "emulator"\nfaults = { refuse_status = 503 }\n'
-            for there, back in FORMATS:
-                text += (
-                    f'[engine.{there}_{back}]\nkind = "realtime"\nserver = "other"\n'
-                    f'url = "ws://127.0.0.1:{port}/v1/realtime"\nmodel = "emulator"\n'
-                    f'input_format = "{there}"\noutput_format = "{back}"\n'
-                )
-            async with house(folder, text + "".join(agents.values())) as here:
-                outcomes = await scenes.play(here, nothing_is_left)
-            nursery.cancel_scope.cancel()
-        return outcomes
 
-    return run_strictly(main)
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

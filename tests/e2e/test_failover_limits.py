@@ -14,12 +14,13 @@ import trio
 from tests.e2e.failing import CARRIERS, Line, Outcome, Plot, Stage, stage, words
 from tests.e2e.house import nothing_is_left, until
 from tests.e2e.plays import GREETS, HEARS, SILENT, places_taken, went_on
-from tests.e2e.stalls import undisturbed
 from tests.e2e.test_failover_memory import say
 from voiced.realtime import client
 from voiced.simulate.script import HangUp, Pause, Say, WaitForAgentSilence, WaitForAgentSpeech
 from voiced.steady import Guard, breaker, course, session
 from voiced.websocket import WebSocket
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 CRASHES = 20
 SPOKEN_TO = (WaitForAgentSpeech(300, 120), WaitForAgentSilence(1500))
@@ -218,13 +219,7 @@ async def test_a_probe_that_fails_opens_the_breaker_again(
             assert (found["failures"], found["last_error"]) == (0, None)
             assert found["retry_in_s"] is None
 
-        async def play(line: Line) -> None:
-            async def afresh(_: object) -> None:
-                await once(line)
-
-            await undisturbed(there.here, afresh)
-
-        await over_both(there, "probed", play)
+        await over_both(there, "probed", once)
         await nothing_is_left(there.here)
         for line in there.lines.values():
             await places_taken(there, line.agent, 0)

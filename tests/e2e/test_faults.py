@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from tests.e2e.ears import find
-from tests.e2e.house import (
-    House,
-    Outcomes,
-    Scenes,
-    agent,
-    house,
-    judge,
-    nothing_is_left,
-    run_strictly,
-)
-from tests.e2e.stalls import undisturbed
+from tests.e2e.house import House, Outcomes, Scenes, agent, house, judge, nothing_is_left, played
 from voiced import clips
 from voiced.realtime import client
 from voiced.simulate import CallResult, Script
@@ -54,16 +44,6 @@ def faulty(name: str, faults: str, settings: str) -> None:
         f'[engine.{name}]\nkind = "emulator"\nspeech = "clips"\nfaults = {{ {faults} }}\n'
     )
     agents[name] = agent(name, name, settings)
-
-
-def add(name: str, scene: Callable[[House], Awaitable[None]]) -> None:
-    """A scene that may be played again: its faults come in every session."""
-    scenes[name] = partial(undisturbed, scenario=scene)
-
-
-def played_again(scene: Callable[[House], Awaitable[None]]) -> None:
-    """The same, under the function's own name."""
-    add(getattr(scene, "__name__", ""), scene)
 
 
 def losses(here: House, result: CallResult) -> list[tuple[str, bool]]:
@@ -125,7 +105,7 @@ for name, faults, reason, code, again in (
     ("fails", 'fail_all = true, fail_code = "server_error"', LOST, "server_error", True),
 ):
     faulty(name, faults, GREETS)
-    add(name, partial(lost, name=name, reason=reason, code=code, again=again))
+    scenes[name] = partial(lost, name=name, reason=reason, code=code, again=again)
 
 
 # ---- the model is lost once: what it owed is heard all the same
@@ -166,7 +146,7 @@ scenes["refused_once"] = partial(once, name="refused_once", code="http_429")
 faulty("silent", "silent = true", IMPATIENT)
 
 
-@played_again
+@scenes
 async def silent(here: House) -> None:
     """A filler, patience, the message."""
     result = await here.call(Script("asks", "", (Say("thanks"), WaitForHangUp())), "silent")
@@ -182,7 +162,7 @@ async def silent(here: House) -> None:
 faulty("one_refused", 'fail_response = 1, fail_code = "rate_limit_exceeded"', IMPATIENT)
 
 
-@played_again
+@scenes
 async def one_refused(here: House) -> None:
     """An answer that fails for once is covered by the filler, and the caller may ask again."""
     steps = (Say("thanks"), WaitForAgentSpeech(300), Say("interrupt"), *HEARS, HangUp())
@@ -224,13 +204,13 @@ for name, faults in (
     ("creates_late", "late_created_ms = 900"),
 ):
     faulty(name, faults, SILENT)
-    add(name, partial(unnoticed, name=name))
+    scenes[name] = partial(unnoticed, name=name)
 
 
 faulty("late", "late_response_ms = 2000", IMPATIENT)
 
 
-@played_again
+@scenes
 async def late(here: House) -> None:
     """A slow answer: the filler first, then the answer."""
     result = await here.call(Script("asks", "", ASKS), "late")
@@ -262,20 +242,19 @@ async def interrupts(here: House, name: str) -> None:
 
 
 for name in ("rejects_truncate", "late_deltas"):
-    add(name, partial(interrupts, name=name))
+    scenes[name] = partial(interrupts, name=name)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    async def main() -> Outcomes:
-        text = "".join(engines.values()) + "".join(agents.values())
-        async with house(tmp_path_factory.mktemp("house"), text) as here:
+async def all_of_it(folder: Path) -> Outcomes:
+    text = "".join(engines.values()) + "".join(agents.values())
+    with pytest.MonkeyPatch.context() as patch:
+        # Half-open is found out after two intervals, and before the caller is out of patience.
+        patch.setattr(client, "PING_INTERVAL_S", 1.0)
+        async with house(folder, text) as here:
             return await scenes.play(here, nothing_is_left)
 
-    with pytest.MonkeyPatch.context() as patch:
-        # Half-open is found out after two intervals; 10 s of that teach no more than 2 s.
-        patch.setattr(client, "PING_INTERVAL_S", 1.0)
-        return run_strictly(main)
+
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

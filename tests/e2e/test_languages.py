@@ -27,7 +27,7 @@ from tests.e2e.house import (
     house,
     judge,
     nothing_is_left,
-    run_strictly,
+    played,
     until,
 )
 from tests.e2e.model import Conversation, engine, serve_models
@@ -122,29 +122,9 @@ PIECE = 1600
 """Samples that are looked for at a time, 200 ms: a telephone on UDP stretches what lies between."""
 
 
-AT_ONCE = 4  # daemon, models and telephones are in this process, and so are all calls
-STALLED_MS = 200.0
-"""Nobody can speak or hear while nothing runs: a scene in which that was so is played again."""
-
-places = trio.CapacityLimiter(AT_ONCE)
-
-
 def scene(name: str, scenario: Callable[..., Awaitable[None]], **more: Any) -> None:
     """Add a scene; `more` are arguments of the scenario's."""
-
-    async def play(here: House) -> None:
-        async with places:
-            for last in (False, False, True):
-                stalled_ms = here.stalled_ms
-                try:
-                    await scenario(here, **more)
-                except AssertionError:
-                    if last or here.stalled_ms - stalled_ms < STALLED_MS:
-                        raise
-                else:
-                    break
-
-    scenes[name] = play
+    scenes[name] = partial(scenario, **more)
 
 
 async def heard(result: CallResult, clip: str) -> None:
@@ -507,22 +487,19 @@ async def afterwards(here: House) -> None:
     assert not wrong, wrong
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    folder = tmp_path_factory.mktemp("diller 言語 ğüşİ")
+async def all_of_it(folder: Path) -> Outcomes:
+    async with trio.open_nursery() as nursery:
+        kept = {f"kept_{each}": partial(writes_down, language=each) for each in LANGUAGES}
+        port = await nursery.start(serve_models, kept)
+        text = HEAD + "".join(engine(name, port) for name in kept)
+        text += "".join(plugins_of(folder, each) + agents_of(each) for each in LANGUAGES)
+        async with house(folder, text) as here:
+            outcomes = await scenes.play(here, afterwards)
+        nursery.cancel_scope.cancel()
+    return outcomes
 
-    async def main() -> Outcomes:
-        async with trio.open_nursery() as nursery:
-            kept = {f"kept_{each}": partial(writes_down, language=each) for each in LANGUAGES}
-            port = await nursery.start(serve_models, kept)
-            text = HEAD + "".join(engine(name, port) for name in kept)
-            text += "".join(plugins_of(folder, each) + agents_of(each) for each in LANGUAGES)
-            async with house(folder, text) as here:
-                outcomes = await scenes.play(here, afterwards)
-            nursery.cancel_scope.cancel()
-        return outcomes
 
-    return run_strictly(main)
+outcomes = played(all_of_it, folder="diller 言語 ğüşİ")
 
 
 @pytest.mark.parametrize("name", scenes.names)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -23,19 +24,17 @@ from tests.e2e.house import (
     house,
     judge,
     nothing_is_left,
-    run_strictly,
+    played,
 )
-from tests.e2e.stalls import undisturbed
-from voiced import metrics, twiliocalls
+from voiced import metrics
 from voiced.simulate import Script
 from voiced.simulate.client import SocketClosed
 from voiced.simulate.script import HangUp, Pause
 from voiced.simulate.speech import SILENT_PAYLOAD
 from voiced.simulate.wire import Identifiers, Narrator
 from voiced.twilio.inbound import MAX_MALFORMED
-from voiced.twilio.tokens import StreamTokens
+from voiced.twilio.tokens import TTL_S
 
-TOKEN_S = 3.0
 UNKNOWN = "/twilio/media/" + "x" * 32
 
 CONFIG = (
@@ -82,10 +81,6 @@ def ended(why: str, times: int = 1) -> None:
 
 @scenes
 async def the_call_beside_goes_on(here: House) -> None:
-    await undisturbed(here, _goes_on)
-
-
-async def _goes_on(here: House) -> None:
     result = await here.call(Script("hears", "", (Pause(8000), HangUp())), "talks")
     assert result.failure is None
     assert not result.violations
@@ -370,7 +365,7 @@ async def an_unknown_token(here: House) -> None:
 async def an_expired_token(here: House) -> None:
     ids = Identifiers()
     url = await here.admit("waits", ids)
-    await trio.sleep(TOKEN_S + 0.1)
+    await trio.sleep(TTL_S + 0.1)
     await turned_away(here, url)
     await here.over(ids)
 
@@ -391,26 +386,23 @@ async def no_http(here: House) -> None:
             assert await raw.status(stream) in (400, 431)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
+async def all_of_it(folder: Path) -> Outcomes:
     before_all = counted()
 
     async def everything_was_counted(here: House) -> None:
         await nothing_is_left(here)
         assert counted() - before_all == expected
 
-    async def main() -> Outcomes:
-        async with house(tmp_path_factory.mktemp("house"), CONFIG) as here:
-            outcomes = await scenes.play(here, everything_was_counted)
-            before = len(here.logs)
-            await turned_away(here, here.address.replace("http", "ws") + UNKNOWN)
-            lines = [line["event"] for line in here.logs[before:]]
-            assert lines == ["stream refused"]  # one, now that nobody else is there
-            return outcomes
+    async with house(folder, CONFIG) as here:
+        outcomes = await scenes.play(here, everything_was_counted)
+        before = len(here.logs)
+        await turned_away(here, here.address.replace("http", "ws") + UNKNOWN)
+        lines = [line["event"] for line in here.logs[before:]]
+        assert lines == ["stream refused"]  # one, now that nobody else is there
+        return outcomes
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(twiliocalls, "StreamTokens", partial(StreamTokens, ttl=TOKEN_S))
-        return run_strictly(main)
+
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

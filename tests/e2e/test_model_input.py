@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -19,7 +20,7 @@ from tests.e2e.house import (
     house,
     judge,
     nothing_is_left,
-    run_strictly,
+    played,
 )
 from tests.e2e.model import WORDS, Behaviour, Conversation, engine, serve_models
 from voiced import clips
@@ -302,25 +303,24 @@ async def lost_before_media(here: House) -> None:
     assert states == ["ringing", "answering", "media_ready", "ending", "ended"]
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    async def main() -> Outcomes:
-        async with trio.open_nursery() as nursery:
-            port = await nursery.start(serve_models, behaviours)
-            text = ""
-            for name in behaviours:
-                text += engine(name, port, "connect_timeout_s = 1.0") + agent(name, name, GREETS)
-            for name, (peer, _) in PEERS.items():
-                listeners = await nursery.start(trio.serve_tcp, peer, 0)
-                own = listeners[0].socket.getsockname()[1]
-                text += engine(name, own, "connect_timeout_s = 1.0") + agent(name, name, GREETS)
-            text += engine("nobody", 1) + agent("nobody", "nobody", GREETS)
-            async with house(tmp_path_factory.mktemp("house"), text) as here:
-                outcomes = await scenes.play(here, nothing_is_left)
-            nursery.cancel_scope.cancel()
-        return outcomes
+async def all_of_it(folder: Path) -> Outcomes:
+    async with trio.open_nursery() as nursery:
+        port = await nursery.start(serve_models, behaviours)
+        text = ""
+        for name in behaviours:
+            text += engine(name, port, "connect_timeout_s = 1.0") + agent(name, name, GREETS)
+        for name, (peer, _) in PEERS.items():
+            listeners = await nursery.start(trio.serve_tcp, peer, 0)
+            own = listeners[0].socket.getsockname()[1]
+            text += engine(name, own, "connect_timeout_s = 1.0") + agent(name, name, GREETS)
+        text += engine("nobody", 1) + agent("nobody", "nobody", GREETS)
+        async with house(folder, text) as here:
+            outcomes = await scenes.play(here, nothing_is_left)
+        nursery.cancel_scope.cancel()
+    return outcomes
 
-    return run_strictly(main)
+
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

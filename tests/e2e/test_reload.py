@@ -13,6 +13,8 @@ from voiced.engines import Engines
 from voiced.simulate import Script
 from voiced.simulate.script import WaitForHangUp
 
+pytestmark = pytest.mark.usefixtures("virtual_time")
+
 BEFORE = """
 [engine.offline]
 kind = "emulator"

@@ -19,7 +19,8 @@ from tests.e2e.house import (
     house,
     judge,
     nothing_is_left,
-    run_strictly,
+    played,
+    sip_address,
 )
 from tests.impairment import Network, sip_path
 from voiced.simulate.result import CallResult
@@ -65,9 +66,7 @@ scenes: Scenes[House] = Scenes()
 
 def address(here: House, transport: str = "udp") -> tuple[str, int]:
     """Where the daemon listens for SIP."""
-    (line,) = (line for line in here.logs if line["event"] == "sip listening")
-    (found,) = (each for each in line["addresses"] if each.startswith(f"{transport}://"))
-    host, _, port = str(found).partition("://")[2].rpartition(":")
+    host, _, port = sip_address(here.logs, transport).rpartition(":")
     return host, int(port)
 
 
@@ -77,18 +76,11 @@ async def place(here: House, script: Script, transport: str = "udp", **more: Any
     return await call(script, uri=f"sip:+15550100@{host}:{port}{suffix}", deadline_s=60, **more)
 
 
-STALL_MS = 60.0
-"""Callers and daemon share a process: one that stood still for longer has stuttered itself."""
-
-
 async def said(here: House, result: CallResult, words: Sequence[str] = ()) -> Mapping[str, Any]:
-    """The call's row, with `words` in its transcript unless the caller itself has stuttered."""
+    """The call's row, with `words` in its transcript."""
     row = await here.row(result.call_sid)
     found = [each["text"] for each in row["transcript"] if each["role"] == "caller"]
-    if result.lag_ms < STALL_MS:
-        assert found == list(words)
-    else:
-        assert set(found) <= set(words)
+    assert found == list(words)
     return row
 
 
@@ -100,7 +92,7 @@ WORDS = [
 
 
 def without_a_flaw(result: CallResult) -> None:
-    """All but its times, which are the machine's."""
+    """Nothing was lost on the way, nor sent twice."""
     assert (result.failure, result.violations) == (None, ())
     assert result.rtp is not None
     assert result.sip is not None
@@ -171,8 +163,7 @@ async def a_bad_network_both_ways(here: House) -> None:
     assert seen["lost"] - seen["late"] == pytest.approx(path.rtp_to_daemon.lost, abs=3)
     assert seen["duplicated"] == pytest.approx(path.rtp_to_daemon.duplicated, abs=1)
     assert seen["reordered"] > 10
-    most = 20 * 2 * seen["lost"] + here.stalled_ms
-    assert 20 * 0.7 * path.rtp_to_daemon.lost < seen["filled_ms"] < most
+    assert 20 * 0.7 * path.rtp_to_daemon.lost < seen["filled_ms"] < 20 * 2 * seen["lost"]
     assert seen["rtt_ms"] > 40
     assert rtp.lost == pytest.approx(path.rtp_to_caller.lost, abs=3)
 
@@ -204,14 +195,12 @@ async def a_telephone_that_proves_who_it_is(here: House) -> None:
     assert (refused.sip.status, refused.ended_by) == (403, None)
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    async def main() -> Outcomes:
-        folder: Path = tmp_path_factory.mktemp("sip")
-        async with house(folder, CONFIG) as here:
-            return await scenes.play(here, nothing_is_left)
+async def all_of_it(folder: Path) -> Outcomes:
+    async with house(folder, CONFIG) as here:
+        return await scenes.play(here, nothing_is_left)
 
-    return run_strictly(main)
+
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

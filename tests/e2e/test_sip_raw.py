@@ -13,7 +13,9 @@ import httpx
 import pytest
 import trio
 
-from tests.e2e.house import SOON_S, House, agent, house, nothing_is_left, until
+from tests.e2e.house import SOON_S, House, agent, house, nothing_is_left, sip_address, until
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 CONFIG = """
 [engine.emulated]
@@ -119,8 +121,7 @@ async def scene(
         text = CONFIG.format(sip=sip, port=peer.port, trunk=trunk)
         text = text.replace("[agent.reception]", f"[agent.reception]\n{facts}")
         async with house(folder, text) as here:
-            (line,) = (each for each in here.logs if each["event"] == "sip listening")
-            peer.to = ("127.0.0.1", int(str(line["addresses"][0]).rpartition(":")[2]))
+            peer.to = ("127.0.0.1", int(sip_address(here.logs).rpartition(":")[2]))
             yield here, peer
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pytest
 import trio
 
 from tests.e2e import raw
@@ -18,6 +19,8 @@ from voiced.simulate.script import HangUp, WaitForAgentSpeech, WaitForHangUp
 from voiced.simulate.signature import sign
 from voiced.simulate.twiml import parse_twiml
 from voiced.simulate.wire import Identifiers
+
+pytestmark = pytest.mark.usefixtures("virtual_time")
 
 OFFLINE = '[engine.offline]\nkind = "emulator"\nspeech = "clips"\n'
 WAITS = OFFLINE + agent("waits", "offline", 'greeting = ""')

@@ -13,9 +13,17 @@ from typing import Final
 import pytest
 import trio
 
-from tests.e2e.house import House, Outcomes, Scenes, house, judge, nothing_is_left, run_strictly
-from tests.e2e.stalls import undisturbed
-from tests.e2e.test_sip_calls import address
+from tests.e2e.house import (
+    TRUNK,
+    House,
+    Outcomes,
+    Scenes,
+    house,
+    judge,
+    nothing_is_left,
+    played,
+    sip_address,
+)
 from voiced import clips
 from voiced.emulator.options import EmulatorOptions, Faults
 from voiced.emulator.server import serve
@@ -37,15 +45,7 @@ CARRIERS: Final = ("twilio", "sip")
 DEAD_MS: Final = 4000
 """The longest silence of both sides: a step's time, or the pause between two fillers."""
 
-HEAD = """
-[sip]
-listen = ["udp://127.0.0.1:0"]
-
-[[sip.trunk]]
-name = "carrier"
-host = "127.0.0.1"
-allow = ["127.0.0.1/32"]
-
+HEAD = f"""{TRUNK}
 [engine.spare]
 kind = "emulator"
 speech = "clips"
@@ -80,8 +80,7 @@ async def answered(here: House, name: str, carrier: str) -> None:
     if carrier == "twilio":
         result = await here.call(script, number_of(name))
     else:
-        host, port = address(here)
-        uri = f"sip:{number_of(name)}@{host}:{port}"
+        uri = f"sip:{number_of(name)}@{sip_address(here.logs)}"
         result = await sip_call(script, uri=uri, deadline_s=90)
     row = await here.row(result.call_sid)
     assert (result.failure, result.violations) == (None, ())
@@ -95,19 +94,12 @@ async def answered(here: House, name: str, carrier: str) -> None:
     silence, at = 0.0, end
     for each in result.agent:
         silence, at = max(silence, each.start_ms - at), max(at, each.end_ms)
-    assert silence <= DEAD_MS + here.stalled_ms, result.agent
-
-
-def add(name: str, carrier: str) -> None:
-    async def undisturbedly(here: House) -> None:
-        await undisturbed(here, partial(answered, name=name, carrier=carrier))
-
-    scenes[f"{name}-{carrier}"] = undisturbedly
+    assert silence <= DEAD_MS, result.agent
 
 
 for name in FAULTS:
     for carrier in CARRIERS:
-        add(name, carrier)
+        scenes[f"{name}-{carrier}"] = partial(answered, name=name, carrier=carrier)
 
 
 async def all_of_it(folder: Path) -> Outcomes:
@@ -128,10 +120,7 @@ async def all_of_it(folder: Path) -> Outcomes:
     return outcomes
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    folder = tmp_path_factory.mktemp("faults")
-    return run_strictly(lambda: all_of_it(folder))
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from functools import wraps
 from typing import Any, Final
 
 import trio
 
-from tests.e2e.house import SOON_S, House, agent
-from tests.e2e.stalls import undisturbed
+from tests.e2e.house import SOON_S, TRUNK, House, agent
 from voiced.simulate import SCRIPTS, CallResult, Script
 from voiced.simulate.script import Step, WaitForAgentSilence, WaitForAgentSpeech
 
-__all__ = ["GREETED", "HEAD", "answered", "fallback", "held", "row_of", "texts", "undisturbedly"]
+__all__ = ["GREETED", "HEAD", "answered", "fallback", "held", "row_of", "texts"]
 
 GREETED: Final[tuple[Step, ...]] = (WaitForAgentSpeech(300), WaitForAgentSilence())
 
-HEAD: Final = """
+HEAD: Final = f"""
 [engine.emulated]
 kind = "emulator"
-
-[sip]
-listen = ["udp://127.0.0.1:0"]
-
-[[sip.trunk]]
-name = "carrier"
-host = "127.0.0.1"
-allow = ["127.0.0.1/32"]
-codecs = ["g722", "pcmu", "pcma"]
+{TRUNK}codecs = ["g722", "pcmu", "pcma"]
 """
 
 
@@ -66,18 +55,6 @@ async def held(
     """Hold a call of these steps, or a whole conversation."""
     result = await here.call(Script(name, "", steps) if steps else SCRIPTS["conversation"], name)
     return result, await row_of(here, result, fact)
-
-
-def undisturbedly(
-    scenario: Callable[[House], Awaitable[None]],
-) -> Callable[[House], Awaitable[None]]:
-    """A scene without a state of its own, played once more where the machine stood still."""
-
-    @wraps(scenario)
-    async def played(here: House) -> None:
-        await undisturbed(here, scenario)
-
-    return played
 
 
 def texts(row: dict[str, Any], role: str) -> list[str]:

@@ -13,18 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.e2e.house import (
-    House,
-    Outcomes,
-    Scenes,
-    house,
-    judge,
-    nothing_is_left,
-    run_strictly,
-)
-from tests.e2e.stalls import undisturbed
+from tests.e2e.house import House, Outcomes, Scenes, house, judge, nothing_is_left, played
 from tests.e2e.test_sip_calls import place
-from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of, undisturbedly
+from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of
 from tests.plugins.test_wavfile import read_stereo, sox_ms
 from voiced.audio import ulaw_to_pcm
 from voiced.simulate import SCRIPTS, CallResult, Script
@@ -140,33 +131,29 @@ def compare(row: Mapping[str, Any], result: CallResult) -> None:
                 late.append(float(np.median(found)))
                 assert alike > 0.75, (said, found, alike)
     # What separates them is the way between telephone and daemon: nothing here, but for the
-    # frame in which each is, and what a machine with other things to do adds.
-    assert max(late) - min(late) <= 60 + 2 * result.lag_ms, late
+    # frame in which each is.
+    assert max(late) - min(late) <= 60, late
 
 
 @scenes
-@undisturbedly
 async def over_twilio(here: House) -> None:
     result, row = await held(here, "recorded", fact=KEPT)
     compare(row, result)
 
 
 @scenes
-@undisturbedly
 async def over_twilio_at_another_rate(here: House) -> None:
     result, row = await held(here, "wide", fact=KEPT)
     compare(row, result)
 
 
 @scenes
-@undisturbedly
 async def over_sip(here: House) -> None:
     result = await place(here, SCRIPTS["interruption"], codecs=("pcmu",))
     compare(await row_of(here, result, KEPT), result)
 
 
 @scenes
-@undisturbedly
 async def over_sip_in_a_law(here: House) -> None:
     result = await place(here, SCRIPTS["interruption"], codecs=("pcma",))
     compare(await row_of(here, result, KEPT), result)
@@ -196,7 +183,7 @@ async def a_greeting_is_made_once(here: House) -> None:
     first, row = await held(here, "cached", *GREETED, HangUp(), fact=KEPT)
     assert "greeting_cached" not in row["facts"]
 
-    async def later(here: House) -> None:
+    async def later() -> None:
         second, row = await held(here, "cached", *GREETED, Say("thanks"), *GREETED, fact=KEPT)
         assert row["facts"]["greeting_cached"] is True
         assert row["transcript"][0] == {
@@ -211,7 +198,7 @@ async def a_greeting_is_made_once(here: House) -> None:
         assert row["latencies"]["greeting_ms"] <= 100
         compare(row, second)
 
-    await undisturbed(here, later)
+    await later()
 
 
 @scenes
@@ -226,7 +213,6 @@ async def a_cached_greeting_over_sip(here: House) -> None:
 
 
 @scenes
-@undisturbedly
 async def a_cached_greeting_can_be_interrupted(here: House) -> None:
     """On both carriers; the model and the journal know how much of it was heard."""
     await held(here, "told", *GREETED, HangUp())
@@ -272,15 +258,12 @@ async def afterwards(here: House) -> None:
     assert not [line for line in wrong if line["log_level"] != "debug"], wrong
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    folder = tmp_path_factory.mktemp("plugins")
+async def all_of_it(folder: Path) -> Outcomes:
+    async with house(folder, CONFIG) as here:
+        return await scenes.play(here, afterwards)
 
-    async def main() -> Outcomes:
-        async with house(folder, CONFIG) as here:
-            return await scenes.play(here, afterwards)
 
-    return run_strictly(main)
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)

@@ -9,15 +9,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.ears import samples
-from tests.e2e.house import (
-    House,
-    Outcomes,
-    Scenes,
-    house,
-    judge,
-    nothing_is_left,
-    run_strictly,
-)
+from tests.e2e.house import House, Outcomes, Scenes, house, judge, nothing_is_left, played
 from tests.e2e.test_sip_calls import place
 from tests.plugins.digits import shows
 from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of, texts
@@ -136,19 +128,16 @@ async def what_the_texts_say_is_said(here: House) -> None:
     assert any("midnight" in text for text in texts(row, "agent")), row["transcript"]
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    folder = tmp_path_factory.mktemp("services")
+async def all_of_it(folder: Path) -> Outcomes:
     for name, ms in (("goodbye.wav", 500), ("closed.wav", 900), ("bye.wav", 600)):
         a_wav(folder, name, ms)
     (folder / "texts").mkdir()
     (folder / "texts" / "hours.md").write_text("# Opening hours\nWe are open until midnight.")
+    async with house(folder, CONFIG) as here:
+        return await scenes.play(here, nothing_is_left)
 
-    async def main() -> Outcomes:
-        async with house(folder, CONFIG) as here:
-            return await scenes.play(here, nothing_is_left)
 
-    return run_strictly(main)
+outcomes = played(all_of_it)
 
 
 @pytest.mark.parametrize("name", scenes.names)
