@@ -617,3 +617,17 @@ def test_peer_that_lets_sections_vanish() -> None:
     side.answer(body(head="m=audio 0 RTP/AVP 0"))
     offer: Direction = "sendrecv"
     assert [media.port for media in read(side.make_offer(direction=offer)).media] == [0, 20000]
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_an_offer_that_wants_nothing_tells_nothing_of_a_hold(held: bool) -> None:
+    """Whoever is offered no audio can only answer that it receives none."""
+    side = negotiator()
+    side.answer(body("a=sendonly" if held else "a=sendrecv"))
+    assert agreed(side).held is held
+    side.make_offer(direction="inactive")
+    side.take_answer(body("a=inactive"))
+    assert agreed(side).held is held
+    side.make_offer(direction="sendonly")
+    side.take_answer(body("a=inactive"))
+    assert agreed(side).held is True

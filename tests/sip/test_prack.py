@@ -93,6 +93,19 @@ def test_the_next_one_waits_for_the_prack() -> None:
     assert not peer.last("INVITE").body
 
 
+def test_the_answer_waits_for_every_prack() -> None:
+    def ring_and_say_more(session: ServerSession) -> None:
+        ring(session)
+        early(session)
+        session.accept()
+
+    _, _, peer = called(on_invite=ring_and_say_more, headers=REQUIRE)
+    peer.send("PRACK", rack(peer.last("INVITE")), run=0.3)
+    assert peer.statuses("INVITE") == [180, 183]
+    peer.send("PRACK", rack(peer.last("INVITE")), run=0.3)
+    assert peer.statuses("INVITE") == [180, 183, 200]
+
+
 def test_no_prack_at_all() -> None:
     wire, phone, peer = called(on_invite=ring, headers=REQUIRE)
     wire.run(33)

@@ -333,7 +333,13 @@ def test_a_failure_that_may_pass_is_retried_ever_more_seldom(status: int) -> Non
 
 @pytest.mark.parametrize(
     ("retry_after", "least", "most"),
-    [("60", 60, 66), ("1", 1, 2), ("4000000000", 3600, 3960), ("120 (maintenance)", 120, 132)],
+    [
+        ("60", 60, 66),
+        ("0", 1, 2),
+        ("1", 1, 2),
+        ("4000000000", 3600, 3960),
+        ("120 (maintenance)", 120, 132),
+    ],
 )
 def test_retry_after_is_honoured_within_reason(retry_after: str, least: float, most: float) -> None:
     for random in (0.0, 1.0):

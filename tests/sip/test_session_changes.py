@@ -397,6 +397,18 @@ def test_glare_without_end_is_given_up() -> None:
     assert session.state == "confirmed"
 
 
+def test_glare_is_counted_from_the_last_success() -> None:
+    wire, _, peer, session, _ = talking()
+    for version in range(2, 12):
+        session.reinvite()
+        wire.run(0.1)
+        peer.answer(peer.requests("INVITE")[-1], 491)
+        wire.run(4.1)
+        peer.answer(peer.requests("INVITE")[-1], 200, "", sdp(version))
+    assert len({invite.cseq.number for invite in peer.requests("INVITE")}) == 20
+    assert session.state == "confirmed"
+
+
 def test_come_back_later() -> None:
     wire, _, peer, session, _ = talking()
     session.reinvite()

@@ -138,6 +138,16 @@ def test_a_bye_of_ours_waits_for_the_ack() -> None:
     quiet(wire, phone)
 
 
+def test_an_ack_of_another_number_does_not_release_our_bye() -> None:
+    wire, phone, peer = called()
+    phone.calls[0][0].bye()
+    peer.send("ACK", cseq=7)
+    assert not peer.requests("BYE")
+    peer.send("ACK")
+    wire.run(0.1)
+    assert len(peer.requests("BYE")) == 1
+
+
 def test_a_bye_of_ours_waits_no_longer_than_64_t1() -> None:
     wire, phone, peer = called()
     session, line = phone.calls[0]

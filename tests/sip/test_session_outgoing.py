@@ -317,6 +317,36 @@ def test_a_challenge_is_answered_and_the_ack_repeats_the_credentials() -> None:
     assert line.events[-1] == Answered()
 
 
+def test_another_try_knows_nothing_of_the_forks_of_the_one_before() -> None:
+    """A peer may use its tag again: CSeq, RSeq and answer begin anew all the same."""
+    wire = Wire()
+    phone = Phone(wire.node("192.0.2.1", name="phone"))
+    peer = Peer(wire.node("192.0.2.9", name="peer"), phone.node)
+    line = Line(Media("192.0.2.1"))
+    session = phone.agent.invite(
+        SipUri("sip", "bob", None, "192.0.2.9", 5060),
+        targets=[peer.node.target()],
+        from_=NameAddr(None, SipUri("sip", "alice", None, "192.0.2.1")),
+        media=line.media,
+        observer=line,
+        authenticator=Authenticator(Credentials("alice", "s3cret")),
+    )
+    wire.run(0.1)
+    first = peer.requests("INVITE")[0]
+    peer.answer(first, 183, "Require: 100rel\nRSeq: 9", SDP)
+    peer.answer(peer.requests("PRACK")[0], 200)
+    challenge = 'WWW-Authenticate: Digest realm="x", nonce="n", algorithm=MD5, qop="auth"'
+    peer.answer(first, 401, challenge)
+    second = peer.requests("INVITE")[-1]
+    peer.answer(second, 183, "Require: 100rel\nRSeq: 1", sdp(2, port=4100))
+    peer.answer(second, 200, "", sdp(2, port=4100))
+    assert peer.requests("PRACK")[-1].headers.get("RAck") == f"1 {second.cseq.number} INVITE"
+    assert line.media.exchanges[-1][1] == sdp(2, port=4100).encode()
+    session.bye()
+    wire.run(0.1)
+    assert peer.requests("BYE")[0].cseq.number > peer.requests("PRACK")[-1].cseq.number
+
+
 def test_a_2xx_without_contact_goes_to_the_request_uri() -> None:
     _, _, peer, session, _, invite = calling()
     peer.answer(invite, 200, "", SDP, contact=False)
@@ -344,6 +374,20 @@ def test_requests_inside_an_early_dialog() -> None:
     assert peer.statuses("BYE") == [481]
     assert state_of(session) == "early"
     assert not line.over()
+
+
+def test_an_invite_within_an_early_dialog_is_too_early() -> None:
+    """Offer and answer are complete; the INVITE that made the dialog is not."""
+    _, _, peer, session, _, invite = calling()
+    peer.answer(invite, 183, "Require: 100rel\nRSeq: 1", SDP)
+    peer.answer(peer.requests("PRACK")[0], 200)
+    peer.send("INVITE", body=sdp(2))
+    assert peer.statuses("INVITE") == [491]
+    peer.send("UPDATE", body=sdp(2))
+    assert peer.statuses("UPDATE") == [200]
+    session.bye()
+    peer.send("UPDATE", body=sdp(3))
+    assert peer.statuses("UPDATE") == [200, 481]
 
 
 def test_headers_and_route_of_the_owner() -> None:

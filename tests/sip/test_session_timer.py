@@ -202,6 +202,17 @@ def test_as_caller_we_ask_and_take_what_is_granted() -> None:
     quiet(wire, phone)
 
 
+def test_an_update_before_the_ack_sets_the_timer() -> None:
+    wire, _, peer = called(headers="Supported: timer\nSession-Expires: 1800;refresher=uas")
+    peer.send("UPDATE", "Supported: timer\nSession-Expires: 180;refresher=uas\nAllow: UPDATE")
+    assert peer.last("UPDATE").status == 200
+    peer.send("ACK", cseq=1)
+    wire.run(89)
+    assert not peer.requests("UPDATE")
+    wire.run(2)
+    assert peer.requests("UPDATE")
+
+
 def test_as_caller_without_a_grant_there_is_no_timer() -> None:
     wire, _, peer, session, _, invite = calling()
     peer.answer(invite, 200, "", SDP)
