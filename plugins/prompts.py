@@ -25,8 +25,7 @@ from voiced_plugins._calendar import Calendar, Kind
 from voiced_plugins._targets import wrong_targets
 
 from voiced.plugin import (
-    PCM16_8K,
-    Audio,
+    SILENCE,
     Call,
     Greeting,
     Host,
@@ -209,7 +208,7 @@ class Prompts(Plugin):
         if self._sequence.then == "continue":
             before = (*self._sequence.files, *planned.before)
             return Greeting(before=before, audio=planned.audio)
-        return Greeting(audio=Audio(b"", PCM16_8K))
+        return Greeting(audio=SILENCE)
 
     async def on_media(self) -> None:
         """Where no conversation follows, play without the model."""

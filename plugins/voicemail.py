@@ -28,6 +28,7 @@ from voiced_plugins._offering import offer
 
 from voiced.plugin import (
     PCM16_8K,
+    SILENCE,
     Audio,
     Call,
     Clip,
@@ -173,7 +174,7 @@ class Voicemail(Plugin):
         """Nobody greets a caller who is to speak to a machine."""
         if not self.config.always or self.call.direction == "outbound":
             return None
-        return Greeting(audio=Audio(b"", PCM16_8K))
+        return Greeting(audio=SILENCE)
 
     async def on_media(self) -> None:
         """Begin with what the settings say."""

@@ -171,7 +171,8 @@ class Acting:
         self, text: str, *, role: Literal["system", "user"] = "system", answer: bool = True
     ) -> None:
         """Put a text into the conversation, and let the model answer it."""
-        dialogue = self._call.dialogue
+        # What the model is to know before it greets it has to be told before anybody hears it.
+        dialogue = self._call.dialogue if answer else self._call.opening_dialogue
         self._take_room(text)
         dialogue.tell(role, text, answer=answer)
 
@@ -273,7 +274,7 @@ class Acting:
         finally:
             dialogue.take_over(False)
 
-    def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+    def start(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a coroutine function as a task of the call; what it raises is reported."""
         if self._tasks >= MAX_TASKS:
             raise Unsupported(f"{MAX_TASKS} tasks of the plugin run already")
@@ -281,7 +282,7 @@ class Acting:
         self._tasks += 1
 
     async def _isolated(
-        self, function: Callable[..., Awaitable[None]], args: tuple[object, ...]
+        self, function: Callable[..., Awaitable[object]], args: tuple[object, ...]
     ) -> None:
         where = f"task {getattr(function, '__qualname__', '')}"
         try:

@@ -185,9 +185,16 @@ class Call:
     @property
     def dialogue(self) -> Dialogue:
         """The conversation, while there is one that can be heard. Raises Unsupported."""
-        talk = self._conversation
-        if not self.has_media or talk is None or talk.ending.begun:
+        if not self.has_media:
             raise Unsupported("nobody hears the agent now")
+        return self.opening_dialogue
+
+    @property
+    def opening_dialogue(self) -> Dialogue:
+        """The conversation, also while nobody hears it yet. Raises Unsupported."""
+        talk = self._conversation
+        if talk is None or talk.ending.begun:
+            raise Unsupported("there is no conversation now")
         return talk.dialogue
 
     @property

@@ -12,7 +12,14 @@ a shorter limit: `greeting`, `on_digit` and `on_tool_call`.
 Times are milliseconds since audio began to flow (`at_ms`), audio is bytes of `self.call.format`.
 
 It is one file, so that an author has one to read: settings and values first, then what a plugin may
-do (`Call`), what it keeps for the daemon's life (`Service`), and its hooks (`Plugin`).
+do (`Call`), what it keeps for the daemon's life (`Service`), and its hooks (`Plugin`). Cut in three
+it would be three tabs, each of which names types of the others.
+
+For sound there are, each with a docstring of its own: `convert(payload, source, target)` for a
+whole clip; `converter(source, target)` for a stream, None where nothing is to be done, else
+`.convert(…)` for each piece and `.flush()` at the end; `energy`, `mean_squares`, `mix`,
+`interleave`; `Vad`, which finds speech; `read_wav`, `parse_wav` and `wav_header`; and `read_file`
+for what an operator names.
 """
 
 from __future__ import annotations
@@ -21,7 +28,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Final, Literal, Protocol
 
 from msgspec import Struct
 
@@ -40,6 +47,8 @@ __all__ = [
     "PCM16_8K",
     "PCM16_16K",
     "PCM16_24K",
+    "SILENCE",
+    "Arguments",
     "Audio",
     "AudioFormat",
     "Call",
@@ -81,6 +90,9 @@ __all__ = [
 ]
 
 Json = str | int | float | bool | None
+
+Arguments = Mapping[str, Any]
+"""Of a tool, parsed, and fit to its schema."""
 
 
 class PluginError(Exception):
@@ -154,12 +166,17 @@ Clip = Path | Audio | str
 class Greeting:
     """What a caller is greeted with: the clips, in order, then the greeting itself.
 
-    `audio` is None where the model is to speak (or nothing is said). With it, the model is not
-    asked; `audio.text` is put into the conversation as said by the agent.
+    `audio` is None where the agent's own greeting is heard, if it has one. With it that is not
+    asked for; `audio.text` is put into the conversation as said by the agent. `SILENCE` is sound of
+    no length: with it nobody greets.
     """
 
     before: tuple[Clip, ...] = ()
     audio: Audio | None = None
+
+
+SILENCE: Final = Audio(b"", PCM16_8K)
+"""For a `Greeting` without one: a plugin has the first word, or a machine hears the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +209,7 @@ class ToolUse:
 
     call_id: str
     name: str
-    arguments: Mapping[str, Any]
+    arguments: Arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +224,7 @@ class Tool:
 
     name: str
     description: str
-    handler: Callable[[Mapping[str, Any]], Awaitable[str | Mapping[str, Any] | None]]
+    handler: Callable[[Arguments], Awaitable[str | Mapping[str, Any] | None]]
     parameters: Mapping[str, Any] = field(
         default_factory=lambda: {"type": "object", "properties": {}}
     )
@@ -334,7 +351,11 @@ class Call(Protocol):
     def tell(
         self, text: str, *, role: Literal["system", "user"] = "system", answer: bool = True
     ) -> None:
-        """Put a text into the conversation, and let the model answer it."""
+        """Put a text into the conversation, and let the model answer it.
+
+        Without `answer` before audio flows, too: what the model is to know when it greets is told
+        in `Plugin.greeting`, which is waited for. The greeting is this caller's then, and not kept.
+        """
 
     def interrupt(self) -> None:
         """Silence the agent now, as a caller's interruption does."""
@@ -377,7 +398,7 @@ class Call(Protocol):
     def take_over(self) -> AbstractAsyncContextManager[None]:
         """While in this context the model neither hears the caller nor is heard."""
 
-    def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+    def start(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         """Run a coroutine function as a task of the call; it is cancelled when the call ends.
 
         At most 64 at a time. Once cancelled it has half a second to end.

@@ -131,7 +131,7 @@ class StandInCall:
             self.quiet -= 1
             self.done.append(("alone", False))
 
-    def start(self, function: Callable[..., Awaitable[None]], *args: object) -> None:
+    def start(self, function: Callable[..., Awaitable[object]], *args: object) -> None:
         self._nursery.start_soon(function, *args)
 
 

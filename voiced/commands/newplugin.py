@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from voiced.plugin import Plugin, Settings
 
 
-class Config(Settings, frozen=True):
+class CLASSSettings(Settings, frozen=True):
     """The table [plugins.NAME]; `voiced check` checks it, `voiced plugins NAME` shows it."""
 
     key: str = "9"
@@ -32,8 +32,8 @@ class Config(Settings, frozen=True):
 class CLASS(Plugin):
     """Says goodbye to callers who press a key, and notes it in the journal."""
 
-    Config = Config
-    config: Config
+    Config = CLASSSettings
+    config: CLASSSettings
 
     async def on_digit(self, digit: str) -> bool | None:
         """True: the key is dealt with, and the model does not hear of it."""

@@ -99,14 +99,22 @@ def decode(config: Config) -> dict[str, tuple[str, type[Plugin], Settings]]:
 def from_mapping(name: str, table: Mapping[str, Any], plugin: type[Plugin]) -> Settings:
     """Make settings of what a TOML table would hold, paths counted from the working directory.
 
-    Raises ConfigError with every mistake.
+    A `Path` may stand for its text. Raises ConfigError with every mistake.
     """
-    written = dict(table)
+    written: dict[str, Any] = _as_written(dict(table))
     findings = Findings(Document({"plugins": {name: written}}, Path.cwd()))
     valid = _check(("plugins", name), written, plugin, findings, os.environ)
     if findings.mistakes:
         raise ConfigError(findings.mistakes)
     return _convert(valid, plugin.Config)
+
+
+def _as_written(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _as_written(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_as_written(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def secret_names(config: Config) -> dict[str, frozenset[KeyPath]]:

@@ -39,7 +39,7 @@ from voiced.engine import (
     ToolCall,
 )
 from voiced.formats import PCMU_8K, AudioFormat
-from voiced.hooks.house import House
+from voiced.hooks.house import Complete, House
 from voiced.hooks.tables import from_mapping
 from voiced.journal import Journal
 from voiced.leg import CallFacts, Transferred
@@ -274,6 +274,8 @@ async def call_with(
     form: AudioFormat = PCMU_8K,
     media: bool = True,
     state_dir: Path | None = None,
+    others: Sequence[tuple[type[Plugin], Settings | Mapping[str, Any] | None]] = (),
+    complete: Complete | None = None,
 ) -> AsyncIterator[Scene]:
     """Run a call with `plugin`. The caller is on the line and the model listens on entering.
 
@@ -286,31 +288,28 @@ async def call_with(
         form: the leg's audio.
         media: without, the telephone has not been answered yet: `call.answer()` does that.
         state_dir: where the plugin's service keeps things; by default a folder that is removed.
+        others: plugins that come after it in the call's order, each with its settings.
+        complete: what `Host.complete` does: it takes the engine's name, the messages and the call's
+            id, and returns the answer. Without, there is no chat model.
 
     Raises PluginFailed on leaving, and `voiced.config.ConfigError` or PluginError for settings
     that `voiced check` would refuse.
     """
-    name = plugin.__module__.rpartition(".")[2]
-    if not isinstance(settings, Settings):
-        settings = from_mapping(name, settings or {}, plugin)
+    plugins = [_named(*each) for each in ((plugin, settings), *others)]
     agent = agent or Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0)
     engine = FakeEngine(input_format=form, output_format=form)
     journal = Journal(Path("unused"))  # rows wait in it; nobody writes them
     notes: dict[tuple[str, str], Json] = {}
-
-    async def complete(
-        engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None
-    ) -> str:
-        raise PluginError("there is no chat model in a test; put a function in its place")
 
     def annotate(call_id: str, key: str, value: Json) -> None:
         notes[call_id, key] = value
 
     failed: Exception | None = None  # raised when all is closed, not in groups of the nurseries'
     with tempfile.TemporaryDirectory() as temporary:
-        async with House.open(state_dir or Path(temporary), annotate, complete) as house:
+        folder = state_dir or Path(temporary)
+        async with House.open(folder, annotate, complete or _no_chat) as house:
             try:
-                enabled = await house.add(name, plugin, settings)
+                enabled = [await house.add(*each) for each in plugins]
             except PluginError as error:
                 failed = error
             else:
@@ -324,7 +323,8 @@ async def call_with(
                     make_hooks=lambda make_call: house.hooks(UNSET, make_call),
                 )
                 scene = Scene(call, FakeLeg(form), engine, notes)
-                enabled.on_failure = lambda *failure: scene.failures.append(failure)
+                for each in enabled:
+                    each.on_failure = lambda *failure: scene.failures.append(failure)
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(call.run)
                     try:
@@ -338,6 +338,20 @@ async def call_with(
     if failed is not None:
         raise failed
     _raise_failures(scene)
+
+
+def _named(
+    plugin: type[Plugin], settings: Settings | Mapping[str, Any] | None
+) -> tuple[str, type[Plugin], Settings]:
+    """The table's name, the class, and its settings, checked."""
+    name = plugin.__module__.rpartition(".")[2]
+    if not isinstance(settings, Settings):
+        settings = from_mapping(name, settings or {}, plugin)
+    return name, plugin, settings
+
+
+async def _no_chat(engine: str, messages: Sequence[Mapping[str, str]], call_id: str | None) -> str:
+    raise PluginError("there is no chat model in this test; give call_with one: complete=…")
 
 
 def _raise_failures(scene: Scene) -> None:
