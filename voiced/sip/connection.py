@@ -79,11 +79,13 @@ class Connection:
         admit: Callable[[int], bool],
         lost: Callable[[Outgoing, bool, str], None],
         idle_s: float,
+        served_idle_s: float = 0.0,
     ) -> None:
         """`admit(size)` says whether bytes received may be parsed; False closes.
 
         `lost(message, stale, why)`: `stale` when the connection was one that had been in use
-        before, so that a new one may well carry the message. `idle_s` is for accepted ones.
+        before, so that a new one may well carry the message. `idle_s` is for accepted ones,
+        `served_idle_s` from when we have answered the peer with a 2xx: it may have a call on it.
         """
         self.key = key
         self.accepted = accepted
@@ -95,6 +97,7 @@ class Connection:
         self._admit = admit
         self._lost = lost
         self._idle_s = idle_s
+        self._served_idle_s = served_idle_s
         self._parser = StreamParser()
         self._transport: TcpTransport | None = None
         self._queue: deque[Outgoing] = deque()  # until there is a transport
@@ -192,6 +195,8 @@ class Connection:
             self._unflushed.append(message)
             self._break("the peer does not read", peer_lives=True)
             return
+        if message.data.startswith(b"SIP/2.0 2"):
+            self._idle_s = max(self._idle_s, self._served_idle_s)
         now = self._active = trio.current_time()
         if message.failed is not None and _is_answered(message.data):
             self._unanswered.append((now, stale, message))

@@ -50,8 +50,8 @@ MAX_PER_TRUNK: Final = 256
 """Connections of one allowed source: a proxy that opens one per call does exist."""
 
 IDLE_TRUNK_S: Final = 3600.0
-"""Seconds without a byte on an accepted connection of an allowed source: a proxy without keep-alive
-may have long calls on it, and the kernel notices whether it has vanished."""
+"""Seconds without a byte on an accepted connection of an allowed source, or of one that has proved
+itself: long calls may be on it without keep-alive, and the kernel notices who has vanished."""
 
 # As trio.serve_listeners: accept(2) reports overload, which passes; retry after a breath.
 _ACCEPT_OVERLOAD: Final = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
@@ -205,6 +205,7 @@ class Connections:
             admit=admit,
             lost=lost,
             idle_s=IDLE_TRUNK_S if trunk else IDLE_S,
+            served_idle_s=IDLE_TRUNK_S,
         )
 
     async def _run_opened(self, connection: Connection, to: Target, timeout: float) -> None:  # noqa: ASYNC109  for each address of several
