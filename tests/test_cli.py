@@ -209,6 +209,17 @@ def test_simulate_refuses_impossible_options_and_unreachable_daemons() -> None:
     assert run("simulate", "--url", f"http://127.0.0.1:{port}").exit_code == 1
 
 
+def test_a_demo_that_is_interrupted_says_so() -> None:
+    command = [sys.executable, "-u", "-m", "voiced", "demo"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline(), "it has begun"
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert said.decode() == "voiced demo: interrupted, nothing of it is kept\n"
+
+
 @pytest.mark.parametrize("mode", [["-X", "utf8=0"], ["-I"], []])
 def test_a_locale_whose_names_are_not_utf8(tmp_path: Path, mode: list[str]) -> None:
     """Files are found all the same; who insists on another mode is not asked for ever."""

@@ -68,3 +68,20 @@ async def test_sums_that_cannot_be_read_are_no_traceback(tmp_path: Path) -> None
         Path(f"{journal.path}{extra}").unlink(missing_ok=True)
     with pytest.raises(StartError, match="it is damaged"):
         await _remember(Budget(journal.spend), journal)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (sqlite3.SQLITE_FULL, "make room on the disk of "),
+        (sqlite3.SQLITE_CORRUPT_INDEX, "it is damaged: mv "),
+        (sqlite3.SQLITE_BUSY_SNAPSHOT, "close the program that has it open"),
+        (sqlite3.SQLITE_READONLY_DBMOVED, "make {folder} writable for this user"),
+        (sqlite3.SQLITE_IOERR_WRITE, "make {folder} writable for this user"),
+    ],
+)
+def test_errors_of_the_disk_have_their_remedies(tmp_path: Path, code: int, said: str) -> None:
+    error = sqlite3.OperationalError("what SQLite says")
+    error.sqlite_errorcode = code
+    path = tmp_path / FILE_NAME
+    assert journal_file.remedy(error, path).startswith(said.format(folder=tmp_path))

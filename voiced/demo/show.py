@@ -103,6 +103,8 @@ def main(directory: Path = Path("voiced-demo"), scenario: str = "conversation") 
     except* DemoFailed as group:
         for each in group.exceptions:
             click.echo(f"voiced demo: {each}", err=True)
+    except* KeyboardInterrupt:
+        click.echo("voiced demo: interrupted, nothing of it is kept", err=True)
     passed = bool(held)
     for each_call in held:
         passed = _judge(each_call, chosen) and passed
