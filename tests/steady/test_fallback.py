@@ -15,6 +15,7 @@ from voiced.engine import (
     Reconnecting,
     Resumed,
 )
+from voiced.steady.course import FIRST_S
 from voiced.steady.session import UNHEARD
 
 
@@ -195,3 +196,27 @@ async def test_a_deaf_server_that_owes_an_answer_owes_no_other(autojump_clock: M
         await trio.sleep(1)
         assert engine.newest.asked() == ["Greet."]
         assert engine.newest.texts() == []
+
+
+async def test_a_first_connection_into_a_hole_is_not_waited_for(autojump_clock: MockClock) -> None:
+    """The caller hears nobody meanwhile; where there is nobody else it is waited for."""
+    one, two = FakeEngine(connect_s=60), FakeEngine("two")
+    async with Call(one, two).talk() as call:
+        await trio.sleep(FIRST_S + 0.1)
+        assert call.events == [Ready(), Resumed("two", "model-two", True, answering=False)]
+        await trio.sleep(60)
+        assert one.open_now == 0
+    one = FakeEngine(connect_s=FIRST_S + 1)
+    async with Call(one).talk() as call:
+        await trio.sleep(FIRST_S + 1.1)
+        assert call.events == [Ready()]
+
+
+async def test_who_was_not_waited_for_is_asked_again_where_the_other_one_fails(
+    autojump_clock: MockClock,
+) -> None:
+    one, two = FakeEngine(connect_s=FIRST_S + 1), FakeEngine("two", down=REFUSED)
+    async with Call(one, two, agent=Agent(reconnect_s=8)).talk() as call:
+        await trio.sleep(30)
+        assert call.kinds()[-1] == "Ready"
+        assert call.engine.name == "one"

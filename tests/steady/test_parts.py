@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import hypothesis.strategies as st
 import pytest
@@ -12,7 +13,7 @@ from voiced.engine import Lost, Said, ToolCall
 from voiced.formats import PCM16_24K, PCMU_8K
 from voiced.steady.backoff import Backoff
 from voiced.steady.breaker import Breaker, BreakerState
-from voiced.steady.course import Course, GiveUp, Pause, Step, Try
+from voiced.steady.course import FIRST_S, Course, GiveUp, Pause, Step, Try
 from voiced.steady.limits import Slots, Window
 from voiced.steady.memory import MAX_HISTORY, Memory
 from voiced.steady.names import Names
@@ -176,10 +177,10 @@ def test_attempts_end(patience_s: float, sides: int, jitter: float) -> None:
     course.start(0.0)
     tried, at, end = walk(course, 0.0)
     assert end == GiveUp(PASSING)
-    assert [step.side for step in tried] == sorted(step.side for step in tried)
-    assert {step.side for step in tried} == set(range(sides))
-    assert tried[0].limit_s is None, "the engine's own"
-    assert at <= sides * (patience_s + 0.2)
+    changes = [tried[0].side, *(b.side for a, b in pairwise(tried) if a.side != b.side)]
+    assert changes == ([0, 1, 0] if patience_s else [0, 1])[: 1 if sides == 1 else 3]
+    assert tried[0].limit_s == (None if sides == 1 else FIRST_S), "the engine's own"
+    assert at <= (1 if sides == 1 else 3) * (patience_s + 0.2)
     course.adopted(0)
     course.lost(100.0, PASSING, proven=True)
     tried, at, _ = walk(course, 100.0)
@@ -224,6 +225,41 @@ def test_servers_that_want_to_be_left_alone_are(
             assert now <= 3 * (patience_s + 0.2)
             return
     raise AssertionError("it never ends")
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_a_first_connection_is_not_waited_for_while_another_is_free(sides: int) -> None:
+    course = Course(sides, 8.0, Backoff())
+    course.start(0.0)
+    step = course.next(0.0, no_wait)
+    assert step == Try(0, None if sides == 1 else FIRST_S)
+    course.begun()
+    course.failed(FIRST_S, 0, PASSING)
+    step = course.next(FIRST_S, no_wait)
+    if sides == 1:
+        assert isinstance(step, Pause)
+    else:
+        assert isinstance(step, Try)
+        assert step.side == 1
+
+
+def test_a_first_connection_is_waited_for_where_no_other_is_free() -> None:
+    def full(side: int, alternative: bool) -> float:
+        return math.inf if side == 1 else 0.0
+
+    course = Course(2, 8.0, Backoff())
+    course.start(0.0)
+    assert course.next(0.0, full) == Try(0, None)
+
+
+def test_a_lost_engine_is_tried_for_as_long_as_it_has() -> None:
+    """A caller talks to it: the other one remembers less, and may be another voice."""
+    course = Course(2, 8.0, Backoff(lambda: 1.0))
+    course.start(0.0)
+    course.adopted(0)
+    course.lost(50.0, PASSING, proven=True)
+    tried, _, _ = walk(course, 50.0)
+    assert [step.side for step in tried] == sorted(step.side for step in tried)
 
 
 def test_a_bad_key_is_not_tried_again() -> None:

@@ -22,6 +22,10 @@ PROVEN_S: Final = 10.0  # a session that lived so long, or gave an answer, has p
 ATTEMPT_S: Final = 3.0
 """For the first attempt; then twice that. Connections into a hole are better begun anew than waited
 for: the kernel repeats its own attempts after 1, 3 and 7 s only."""
+FIRST_S: Final = 4.0
+"""For the engine of a call that nobody has talked to yet, while another one is free: a server needs
+a second, and what leads into a hole would be waited for until it times out. Its time comes again
+where that one fails."""
 WAIT_S: Final = 2.0
 """A server that wants to be left alone for longer is left for another engine that is free: the
 caller hears nothing but fillers meanwhile. Its time comes again where that one fails."""
@@ -68,7 +72,7 @@ class Course:
         self._not_before: dict[int, float] = {}  # as the servers of this episode say
         self._order: list[int] = []
         self._phase = 0
-        self._deadline = 0.0
+        self._deadline = self._hurry_until = 0.0
         self._least = 0  # attempts that this phase has whatever the time
         self._attempts = 0  # of this phase
         self._retry_at = 0.0
@@ -82,6 +86,7 @@ class Course:
 
     def start(self, now: float) -> None:
         """The first connection of a call."""
+        self._hurry_until = now + FIRST_S
         self._begin(now, list(range(self._sides)), least=1)
         self._fresh = True
 
@@ -129,20 +134,24 @@ class Course:
         """
         while self._phase < len(self._order):
             side = self._order[self._phase]
-            step = self._at(now, side, wait_s) if side not in self._hopeless else None
-            if isinstance(step, Pause) and self._better_left(now, side, wait_s):
-                step = None
-                if self._order.count(side) == 1:  # once
-                    self._order.append(side)
-            if step is not None:
-                return step
+            if side not in self._hopeless:
+                free = self._other_is_free(now, wait_s)
+                hurry = free and self._fresh and not self._phase
+                leave = free and self._not_before.get(side, now) - now > WAIT_S
+                step = None if leave else self._at(now, side, wait_s, hurry=hurry)
+                if step is not None:
+                    return step
+                if (leave or hurry) and self._patience_s and self._order.count(side) == 1:
+                    self._order.append(side)  # once
             self._phase += 1
             self._enter(now, least=1)
         return GiveUp(self._loss)
 
-    def _at(self, now: float, side: int, wait_s: Callable[[int, bool], float]) -> Step | None:
+    def _at(
+        self, now: float, side: int, wait_s: Callable[[int, bool], float], *, hurry: bool
+    ) -> Step | None:
         """What to do with this side; None: no more."""
-        left = self._deadline - now
+        left = (min(self._deadline, self._hurry_until) if hurry else self._deadline) - now
         if not self._least and left < LEAST_S:
             return None
         rest = any(other not in self._hopeless for other in self._order[self._phase + 1 :])
@@ -152,26 +161,26 @@ class Course:
             return None
         pause = max(waiting, self._retry_at - now, self._not_before.get(side, now) - now)
         if pause <= 0:
-            return Try(side, self._limit(left))
+            return Try(side, self._limit(left, hurry=hurry))
         if pause <= left:
             return Pause(pause)
         if math.isinf(pause) and left > 0:  # until a place is free, or another call's attempt done
             return Pause(left)
         return None
 
-    def _better_left(self, now: float, side: int, wait_s: Callable[[int, bool], float]) -> bool:
-        """Whether a server that wants to be left alone is, as another engine is free."""
-        return self._not_before.get(side, now) - now > WAIT_S and any(
+    def _other_is_free(self, now: float, wait_s: Callable[[int, bool], float]) -> bool:
+        """Whether another engine, whose turn is later, would take the call now."""
+        return any(
             other not in self._hopeless
             and self._not_before.get(other, now) <= now
             and not wait_s(other, True)
             for other in self._order[self._phase + 1 :]
         )
 
-    def _limit(self, left: float) -> float | None:
+    def _limit(self, left: float, *, hurry: bool) -> float | None:
         if self._least:
             if self._fresh and not self._attempts:
-                return None
+                return FIRST_S if hurry else None
             left = max(left, ATTEMPT_S)
         limit: float = min(ATTEMPT_S * (1 << min(self._attempts, 4)), left)
         return limit
