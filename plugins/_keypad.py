@@ -133,7 +133,8 @@ class Menu(Settings, frozen=True):
     pass_on: bool = False
     """Keys that do nothing here are left to the model and to other plugins."""
     alone: bool | None = None
-    """The model neither hears nor speaks meanwhile. Left out: in all menus but the first."""
+    """The model neither hears nor speaks meanwhile. Left out: in all menus but the first. With \
+`true` in that one, the agent greets when the caller has left it and nothing else is said."""
 
     def mistakes(self) -> Iterator[str]:
         """Keys that no telephone has, and digits where there are none."""

@@ -28,7 +28,7 @@ from typing import Any, Final, Literal
 import trio
 from voiced_plugins._keypad import Act, Action, Begin, Effect, Home, Keypad, Menu, Refuse
 
-from voiced.plugin import Call, Playing, Plugin, Settings, Unsupported
+from voiced.plugin import SILENCE, Call, Greeting, Playing, Plugin, Settings, Unsupported
 
 __all__ = ["Dtmf", "Menus"]
 
@@ -91,6 +91,14 @@ class Dtmf(Plugin):
         self._changed = trio.Event()
         self._playing: Playing | None = None
         self._told_full = False
+        self._greets_later = False
+
+    async def greeting(self, planned: Greeting) -> Greeting | None:
+        """Nobody greets a caller who has the first menu to deal with; it would be cut off."""
+        if not self.config.menu[self.config.start].alone:
+            return None
+        self._greets_later = True
+        return Greeting(planned.before, SILENCE)
 
     async def on_media(self) -> None:
         """The first menu begins."""
@@ -161,6 +169,7 @@ class Dtmf(Plugin):
                     case Home():
                         await alone.aclose()
                         quiet = False
+                        self._greet_late()
                     case Act(action):
                         result = await self._prepare(effect)
                         if not action.stays:
@@ -201,6 +210,8 @@ class Dtmf(Plugin):
     async def _finish(self, act: Act, result: str) -> None:
         action = act.action
         digits = "" if act.secret else act.digits
+        if action.say or action.tell or action.transfer or action.hang_up:
+            self._greets_later = False  # there is something else to say
 
         def words(text: str) -> str:
             return text.replace("{digits}", digits).replace("{result}", result)
@@ -218,6 +229,20 @@ class Dtmf(Plugin):
                 self.call.hang_up(farewell=farewell, reason="keys")
         except Unsupported as error:
             self.call.log.info("keys had no effect", action=_kind(action), why=str(error))
+
+    def _greet_late(self) -> None:
+        """After the first menu the conversation begins, with the agent's greeting if it has one."""
+        if not self._greets_later:
+            return
+        self._greets_later = False
+        shaping = self.call.shaping
+        try:
+            if text := shaping.get("greeting_text"):
+                self.call.say(text)
+            elif wish := shaping.get("greeting"):
+                self.call.tell(wish)
+        except Unsupported as error:
+            self.call.log.info("nobody is greeted", why=str(error))
 
     async def _transfer(self, target: str) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,41 @@ async def test_a_menu_before_the_conversation_and_a_clip_as_farewell(tmp_path: P
         assert call.asked == []
     assert summary.reason == "keys"
     assert call.leg.clears  # the second prompt was cut off
+
+
+@virtual_time
+async def test_after_a_menu_before_the_conversation_the_agent_greets(tmp_path: Path) -> None:
+    """Not before: the caller would hear the beginning of a greeting, and nothing after the menu."""
+    prompt = a_wav(tmp_path, "menu.wav", 500)
+    keys = {"1": {"say": "Here you are."}, "2": {"play": [prompt]}}
+    menu = {"prompt": prompt, "alone": True, "tries": 1, "keys": keys}
+    agent = partial(Agent, silence_prompt_s=0, silence_hangup_s=0)
+    greets, words = agent(greeting="Greet the caller."), agent(greeting_text="Hello there.")
+    for who, key, told, exactly in (
+        (greets, "5", [("system", "Greet the caller.")], None),
+        (greets, "2", [("system", "Greet the caller.")], None),
+        (words, "5", [], "Hello there."),
+        (greets, "1", [], "Here you are."),
+        (agent(greeting=""), "5", [], None),
+    ):
+        async with call_with(Dtmf, {"menu": {"main": menu}}, agent=who) as call:
+            await trio.sleep(1)
+            assert call.model.commands == []
+            assert len(call.played) == 8 * 500  # the prompt
+            await call.press(key)
+            await trio.sleep(1)
+            assert call.told == told
+            assert len(call.asked) == (1 if told or exactly else 0)
+            if exactly:
+                assert exactly in str(call.asked[0])
+
+
+@virtual_time
+async def test_a_menu_beside_the_conversation_leaves_the_greeting_alone(tmp_path: Path) -> None:
+    menu = {"keys": {"1": {"say": "Here you are."}}}
+    async with call_with(Dtmf, {"menu": {"main": menu}}, agent=Agent(greeting="Greet.")) as call:
+        await call.press("5")
+        assert call.asked == ["Greet."]
 
 
 # ---- tools ----
