@@ -26,7 +26,7 @@ This page is made from their types; `voiced plugins NAME` shows the same of one.
 All of them can be tried without a telephone, an account or a network: with an agent on the emulator
 (`engine = "offline"`, the default), `voiced run`, and from another terminal `voiced simulate`, with
 `--sip` over SIP. `--script digits` presses 1, 2 and #. The emulator calls a tool when the caller's
-words share some with its name or description: the callers of `--script conversation` ask for opening
+words share some with its name or description: those of `--script conversation` ask for opening
 hours, and say goodbye. `voiced show last` has what the plugins noted of the call.
 """
 
