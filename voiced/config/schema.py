@@ -18,7 +18,15 @@ from voiced.config.findings import Findings
 from voiced.config.mistakes import KeyPath, key_name
 from voiced.config.types import SECRETS, Config
 
-__all__ = ["check", "check_table", "close_match", "convert", "is_optional_secret", "is_secret"]
+__all__ = [
+    "PLACES",
+    "check",
+    "check_table",
+    "close_match",
+    "convert",
+    "is_optional_secret",
+    "is_secret",
+]
 
 _CONFIG: Final = inspect.type_info(Config)
 
@@ -184,7 +192,7 @@ class _Checker:
     def _unknown(self, fields: Iterable[str], key: str, path: KeyPath) -> None:
         known = list(fields)
         meant = close_match(key, known)
-        elsewhere = sorted(key_name(place) for place in _PLACES if place[-1] == key)
+        elsewhere = sorted(key_name(place) for place in PLACES if place[-1] == key)
         if meant is not None:
             remedy = f"did you mean {meant}?"
         elif elsewhere:
@@ -266,7 +274,8 @@ def _places(kind: inspect.Type, path: KeyPath = ()) -> Iterator[KeyPath]:
             yield from _places(kind.item_type, path)
 
 
-_PLACES: Final = frozenset(_places(_CONFIG))
+PLACES: Final = frozenset(_places(_CONFIG))
+"""Every key that a file may hold, with NAME for what an operator chooses."""
 
 
 def convert(valid: dict[str, Any], folder: Path) -> Config:
