@@ -150,7 +150,7 @@ async def expiry(server_says: float | None, **settings: Any) -> float | None:
     """The `expires_in_s` of a session whose server names `server_says` seconds."""
 
     async def handler(peer: Peer) -> None:
-        given = {} if server_says is None else {"expires_at": int(time.time() + server_says)}
+        given = {} if server_says is None else {"expires_at": int(time.time()) + int(server_says)}
         await peer.say("session.created", session=given)
         update = await peer.hear("session.update")
         await peer.say("session.updated", session={**update["session"], **given})
@@ -174,6 +174,8 @@ async def expiry(server_says: float | None, **settings: Any) -> float | None:
         (7200, None, "openai", 3600),
         (-5, None, "openai", 3600),  # a clock is wrong
         (-5, None, "other", None),
+        (10**400, 900.0, "other", 900),  # no float holds it
+        (1e300, None, "other", None),
     ],
 )
 async def test_the_least_limit_counts(

@@ -39,6 +39,9 @@ class _Phase(Enum):
     LOST = "lost"
 
 
+LATEST: Final = 1e11
+"""Unix time, some 3,000 years from now."""
+
 _STATUSES: Final = {"completed", "cancelled", "incomplete", "failed"}
 
 
@@ -229,7 +232,8 @@ class RealtimeMachine:
 
     def _note_expiry(self, session: dict[str, Any]) -> None:
         expires_at = session.get("expires_at")
-        if isinstance(expires_at, int | float) and expires_at > 0:  # some send 0 for never
+        # Some send 0 for never. What no clock shows is a mistake; no float may hold it.
+        if isinstance(expires_at, int | float) and 0 < expires_at < LATEST:
             self._expires_at = expires_at
 
     def _session_created(self, event: events.SessionCreated) -> None:
