@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.e2e.house import House, Outcomes, Scenes, house, judge, nothing_is_left, played
-from tests.e2e.test_sip_calls import place
+from tests.e2e.test_sip_calls import address, place
 from tests.plugins.scenery import GREETED, HEAD, answered, fallback, held, row_of
 from tests.plugins.test_wavfile import read_stereo, sox_ms
 from voiced.audio import ulaw_to_pcm
@@ -25,9 +25,11 @@ from voiced.simulate.script import (
     Pause,
     Press,
     Say,
+    Step,
     WaitForAgentSilence,
     WaitForAgentSpeech,
 )
+from voiced.simulate.sip_caller import call
 
 CONFIG = (
     HEAD
@@ -67,6 +69,18 @@ for silence_ms in SILENCES:  # one greeting for all: what ends a turn does not s
         f'turn_detection = {{ kind = "server_vad", silence_ms = {silence_ms} }}',
     )
 CONFIG += fallback("recorded", '["greeting_cache", "recorder"]')
+OVER_SIP = {f"waits{silence_ms}": f"+1555{silence_ms:07}" for silence_ms in SILENCES}
+OVER_SIP["delayed"] = "+15550110"
+    f"waits{ms}": f"+1555011{i}" for i, ms in enumerate(SILENCES, 1)
+}
+"""What is dialled over the trunk to reach them."""
+for name, number in OVER_SIP.items():
+    CONFIG += f"""
+[[number]]
+match = "{number}"
+agent = "{name}"
+plugins = ["greeting_cache"]
+"""
 
 scenes: Scenes[House] = Scenes()
 
@@ -232,22 +246,36 @@ async def a_cached_greeting_can_be_interrupted(here: House) -> None:
         assert 400 <= heard.end_ms - heard.start_ms <= 1400
 
 
+async def held_over_sip(here: House, name: str, *steps: Step, fact: str) -> Mapping[str, Any]:
+    """As `held`, over the trunk; returns the row."""
+    host, port = address(here)
+    uri = f"sip:{OVER_SIP[name]}@{host}:{port}"
+    result = await call(Script(name, "", steps), uri=uri, codecs=("pcmu",), deadline_s=60)
+    return await row_of(here, result, fact)
+
+
 @scenes
 async def a_delayed_greeting_comes_when_it_is_due(here: House) -> None:
-    for cached in (None, True):
-        _, row = await held(here, "delayed", *GREETED, HangUp())
-        assert row["facts"].get("greeting_cached") is cached
-    assert 480 <= row["latencies"]["greeting_ms"] <= 600
+    """On both carriers."""
+    await held(here, "delayed", *GREETED, HangUp(), fact="greeting_kept")
+    _, over_twilio = await held(here, "delayed", *GREETED, HangUp(), fact="greeting_cached")
+    over_sip = await held_over_sip(here, "delayed", *GREETED, HangUp(), fact="greeting_cached")
+    for row in (over_twilio, over_sip):
+        assert 480 <= row["latencies"]["greeting_ms"] <= 600
 
 
 @scenes
 async def whatever_ends_a_turn_the_greeting_is_there_at_once(here: House) -> None:
+    """On both carriers."""
     await held(here, "waits500", *GREETED, HangUp(), fact="greeting_kept")
     for silence_ms in SILENCES:
+        name = f"waits{silence_ms}"
         steps = (*GREETED, Say("thanks"), WaitForAgentSpeech(300), WaitForAgentSilence())
-        _, row = await held(here, f"waits{silence_ms}", *steps, fact="greeting_cached")
-        assert row["latencies"]["greeting_ms"] <= 100
-        assert row["latencies"]["answers_ms"][0] >= silence_ms - 100
+        _, over_twilio = await held(here, name, *steps, fact="greeting_cached")
+        over_sip = await held_over_sip(here, name, *steps, fact="greeting_cached")
+        for row in (over_twilio, over_sip):
+            assert row["latencies"]["greeting_ms"] <= 100
+            assert row["latencies"]["answers_ms"][0] >= silence_ms - 100
 
 
 async def afterwards(here: House) -> None:
