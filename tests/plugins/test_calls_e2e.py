@@ -71,8 +71,6 @@ for silence_ms in SILENCES:  # one greeting for all: what ends a turn does not s
 CONFIG += fallback("recorded", '["greeting_cache", "recorder"]')
 OVER_SIP = {f"waits{silence_ms}": f"+1555{silence_ms:07}" for silence_ms in SILENCES}
 OVER_SIP["delayed"] = "+15550110"
-    f"waits{ms}": f"+1555011{i}" for i, ms in enumerate(SILENCES, 1)
-}
 """What is dialled over the trunk to reach them."""
 for name, number in OVER_SIP.items():
     CONFIG += f"""
