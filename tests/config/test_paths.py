@@ -26,3 +26,11 @@ def test_root_and_others_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     home = Path("/home/me/.local/state/voiced")
     assert state_dir(Config(), {"XDG_STATE_HOME": "relative"}) == home
     assert state_dir(Config(), {}) == home
+
+
+def test_a_user_without_a_name_and_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: where that may not be written, the start says what to set."""
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.delenv("HOME")
+    assert state_dir(Config(), {}) == Path("/var/lib/voiced")

@@ -19,12 +19,10 @@ import httpx
 from voiced import config as configuration
 from voiced.commands.options import mistakes_reported
 from voiced.config import Config, parse_listen
+from voiced.config.paths import SYSTEM_STATE_DIR
 from voiced.web.token import FILE_NAME, read_token
 
 __all__ = ["AdminClient", "AdminError", "connected"]
-
-SYSTEM_STATE_DIR = Path("/var/lib/voiced")
-"""Where a daemon under systemd keeps its token, whose STATE_DIRECTORY is not ours."""
 
 UNIX: Final = "unix:"
 TIMEOUT_S: Final = 10.0  # the daemon answers within milliseconds, or something is wrong
@@ -185,6 +183,7 @@ def _token(config: Config) -> _Token:
     if config.admin.token:
         return _Token(config.admin.token, "[admin] in the configuration")
     folders = [configuration.state_dir(config)]
+    # Where a daemon under systemd keeps it, whose STATE_DIRECTORY is not ours.
     if config.daemon.state_dir is None and SYSTEM_STATE_DIR not in folders:
         folders.append(SYSTEM_STATE_DIR)
     for folder in folders:

@@ -12,6 +12,7 @@ from voiced.config.types import Config
 __all__ = ["DEFAULT_PATH", "DROP_INS", "find", "state_dir"]
 
 DEFAULT_PATH: Final = Path("/etc/voiced/voiced.toml")
+SYSTEM_STATE_DIR: Final = Path("/var/lib/voiced")
 DROP_INS: Final = "conf.d"
 """The folder of drop-ins, beside the main file."""
 
@@ -40,9 +41,13 @@ def state_dir(config: Config, environ: Mapping[str, str] | None = None) -> Path:
     if systemd := environ.get("STATE_DIRECTORY"):
         return Path(systemd.split(":")[0])
     if os.geteuid() == 0:
-        return Path("/var/lib/voiced")
+        return SYSTEM_STATE_DIR
     home = environ.get("XDG_STATE_HOME", "")
     # "If an implementation encounters a relative path in any of these variables it should
     # consider the path invalid and ignore it."
-    base = Path(home) if Path(home).is_absolute() else Path.home() / ".local" / "state"
-    return base / "voiced"
+    if Path(home).is_absolute():
+        return Path(home) / "voiced"
+    try:
+        return Path.home() / ".local" / "state" / "voiced"
+    except RuntimeError:  # a user of a container, without a name and a home
+        return SYSTEM_STATE_DIR

@@ -39,7 +39,8 @@ class Http(Table, frozen=True):
     """`"host:port"`, `"[::1]:8080"` for IPv6. `"0.0.0.0:8080"` to be reached without a proxy."""
     public_url: str | None = None
     """What carriers call this listener, e.g. `"https://voice.example.net"`: signatures are \
-checked against it and stream URLs are made from it (`https` gives `wss`, `http` gives `ws`)."""
+checked against it and stream URLs are made from it (`https` gives `wss`, `http` gives `ws`). A \
+path in it is for the proxy to take off: voiced is asked for `/twilio/…`."""
     tls_cert: Path | None = None
     """A PEM certificate chain, where voiced ends TLS itself and no proxy does."""
     tls_key: Path | None = None
