@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from tests.rtp.peer import Wire as Rtp
-from tests.rtp.peer import rtp, voice
+from tests.rtp.peer import key, rtp, voice
 from tests.sip.calls import Peer, Phone, sdp
 from tests.sip.wire import Wire
 from voiced.formats import PCMU_8K
@@ -18,7 +18,7 @@ from voiced.rtp.stream import MediaStream
 from voiced.sip.audio import AudioPlan, CallAudio, resting
 from voiced.sip.events import Ended
 from voiced.sip.identity import uri_of
-from voiced.sip.leg import SipLeg
+from voiced.sip.leg import TWIN_S, SipLeg
 from voiced.sip.media import LocalMedia
 from voiced.sip.uas import ServerSession
 
@@ -115,6 +115,7 @@ async def test_early_audio_is_not_the_callers_word(autojump_clock: object) -> No
         ("application/dtmf-relay", "Signal= *\nDuration= 160\n", "*"),
         ("application/dtmf-relay", "Duration=160\nSignal=11\n", "#"),
         ("application/dtmf-relay", "Signal=a\n", "A"),
+        ("application/dtmf-relay", "signal=3\nduration=160\n", "3"),
         ("application/dtmf", "7", "7"),
         ("application/dtmf", "10", "*"),
         ("application/dtmf-relay", "Signal=x\n", None),
@@ -129,6 +130,36 @@ async def test_digits_by_info(
     call.peer.send("INFO", body=body, content_type=content_type)
     assert call.peer.statuses("INFO") == [200]
     assert await call.events() == ([] if digit is None else [Digit(digit)])
+
+
+@pytest.mark.parametrize("first", ["event", "info"])
+async def test_a_key_that_is_told_both_ways_is_one(autojump_clock: object, first: str) -> None:
+    """Gateways that relay keys by INFO and by telephone events at once."""
+    call = Call().stand(events=True)
+    told: list[LegEvent] = []
+    for number, digit in enumerate("5577"):
+        event = key(number, 8000 * number, digit, 800, end=True)
+        if first == "event":
+            call.stream.rtp_received(event, ("192.0.2.9", 4000), call.rtp.now())
+        call.peer.send("INFO", body=f"Signal={digit}\n", content_type="application/dtmf-relay")
+        told += await call.events()
+        await trio.sleep(0.1)
+        if first == "info":
+            call.stream.rtp_received(event, ("192.0.2.9", 4000), call.rtp.now())
+            told += await call.events()
+        await trio.sleep(0.4)
+    assert [each.digit for each in told if isinstance(each, Digit)] == list("5577")
+
+
+async def test_a_peer_that_changes_to_events_loses_no_key(autojump_clock: object) -> None:
+    call = Call().stand(events=True)
+    call.peer.send("INFO", body="Signal=5\n", content_type="application/dtmf-relay")
+    told = list(await call.events())
+    await trio.sleep(TWIN_S + 0.1)
+    event = key(0, 0, "5", 800, end=True)
+    call.stream.rtp_received(event, ("192.0.2.9", 4000), call.rtp.now())
+    told += await call.events()
+    assert [each.digit for each in told if isinstance(each, Digit)] == list("55")
 
 
 async def test_hold_and_back(autojump_clock: object) -> None:

@@ -208,6 +208,11 @@ class MediaStream:
         return 0 < self._timeout_s <= min(silent, reported)
 
     @property
+    def digits(self) -> int:
+        """Keys that came as telephone events so far, taken or not."""
+        return self._receiver.digits
+
+    @property
     def said_bye(self) -> bool:
         """The peer's RTCP BYE came."""
         return self._control.reporter.said_bye

@@ -64,9 +64,13 @@ is over; what comes beyond is dropped but for the end."""
 PLAYED_S: Final = 0.2
 """From a packet's leaving to its sound: the way and a jitter buffer, 60 to 200 ms."""
 
+TWIN_S: Final = 0.5
+"""So much later the telephone event of a key may come that an INFO has told already: some gateways
+send both, and a menu must not hear the key twice."""
+
 _TICK_S: Final = 0.002
 
-_SIGNAL = re.compile(rb"^\s*Signal\s*=\s*([0-9A-Da-d*#]|1[0-5])\s*$", re.MULTILINE)
+_SIGNAL = re.compile(rb"^\s*Signal\s*=\s*([0-9A-D*#]|1[0-5])\s*$", re.MULTILINE | re.IGNORECASE)
 _EVENTS: Final = "0123456789*#ABCD"  # RFC 4733 section 3.2; some write * and # as 10 and 11
 
 
@@ -107,6 +111,7 @@ class SipLeg:
         self._held = False
         self._moved = trio.lowlevel.ParkingLot()  # `drained` waits here for a clear or the end
         self._generation = 0
+        self._by_info: tuple[Digit, float] | None = None  # the latest key, and when
         self._referring: list[ReferProgress] | None = None
         self._referred = trio.lowlevel.ParkingLot()
 
@@ -206,6 +211,9 @@ class SipLeg:
         if text.isdecimal() and len(text) == 2 and int(text) < len(_EVENTS):
             text = _EVENTS[int(text)]
         if len(text) == 1 and text in _EVENTS:
+            if self._stream.digits:
+                return  # its keys come as telephone events: this is one of them once more
+            self._by_info = Digit(text), trio.current_time()
             self._tell(Digit(text))
         else:
             _log.info("INFO without a digit", content_type=content_type, bytes=len(body))
@@ -227,6 +235,9 @@ class SipLeg:
             # No checkpoint where something waits: it was brought by another task, which will have
             # to run before the next piece is there.
             events: Sequence[LegEvent] = () if self._held else self._stream.take()
+            if events and self._by_info is not None and self._stream.digits:
+                events = self._without_twin(events, *self._by_info)
+                self._by_info = None
             if self._events:
                 events = [*events, *self._events]
                 self._events = []
@@ -241,6 +252,14 @@ class SipLeg:
                 return [Stopped("no audio came for too long", code="media_timeout")]
             self._receiver = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._leave)
+
+    @staticmethod
+    def _without_twin(events: Sequence[LegEvent], told: Digit, at: float) -> Sequence[LegEvent]:
+        """Leave the first key out if an INFO has told it just before."""
+        if told not in events or trio.current_time() - at > TWIN_S:
+            return events
+        place = events.index(told)
+        return [*events[:place], *events[place + 1 :]]
 
     def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._receiver = None
