@@ -47,6 +47,7 @@ def deaf_after_ms(payload: bytes, form: AudioFormat = PCMU_8K, *, heard: bool = 
     attention = Attention(form)
     if heard:
         attention.heard()
+        attention.stopped()
     for at in range(0, len(payload), form.frame_bytes):
         if attention.deaf(payload[at : at + form.frame_bytes]):
             return at // form.bytes_per_ms
@@ -113,6 +114,26 @@ def test_a_server_that_tells_anything_is_not_suspected(sounds: list[bytes], ever
         assert not attention.deaf(sound[at : at + 160])
 
 
+MONOLOGUE = (speech("interrupt") + quiet(400)) * 12
+"""Half a minute, in which a server tells nothing after it has told that the caller speaks."""
+
+
+@pytest.mark.parametrize("gain_db", [0, -25])
+def test_a_long_turn_is_listened_to(gain_db: float) -> None:
+    attention = Attention(PCMU_8K)
+    attention.heard()
+    sound = (speech("interrupt", gain_db) + quiet(400)) * 12 + quiet(8000)
+    assert not any(attention.deaf(sound[at : at + 160]) for at in range(0, len(sound), 160))
+
+
+def test_a_turn_that_never_ends_is_noticed() -> None:
+    attention = Attention(PCMU_8K)
+    attention.heard()
+    sound = MONOLOGUE + quiet(12_000)
+    at = [at for at in range(0, len(sound), 160) if attention.deaf(sound[at : at + 160])]
+    assert (len(MONOLOGUE) / 8 + 9500) <= at[0] / 8 <= (len(MONOLOGUE) / 8 + 11_500)
+
+
 def test_the_echo_of_the_agent_is_none_of_the_callers_words() -> None:
     attention, echo = Attention(PCMU_8K), speech("interrupt")
     attention.heard()
@@ -145,6 +166,13 @@ def heard_once(script: Script) -> Script:
 def test_a_session_whose_server_is_deaf_is_lost(agent: Agent) -> None:
     assert says(heard_once(Script(agent=agent)), SAID) == [DEAF]
     assert says(Script(agent=agent).ready(), SAID) == []
+
+
+def test_a_turn_that_its_server_is_at_is_no_silence() -> None:
+    script = Script().ready().says(f"{BUFFER}.speech_started", item_id="i")
+    assert says(script, MONOLOGUE) == []
+    script.says(f"{BUFFER}.speech_stopped", item_id="i")
+    assert says(script, MONOLOGUE) == [DEAF]
 
 
 def test_an_answer_is_heard_out_first() -> None:

@@ -188,6 +188,23 @@ async def test_an_answer_makes_leaving_worth_while_again(autojump_clock: MockClo
             await trio.sleep(1)
 
 
+async def test_another_session_is_asked_at_once_for_what_was_put_off(
+    autojump_clock: MockClock,
+) -> None:
+    """What the lost one was limited to says nothing of the next."""
+    engine = FakeEngine()
+    async with Call(engine).talk() as call:
+        await trio.sleep(1)
+        call.session.respond("Go on.")
+        limited(engine.newest)
+        await trio.sleep(0.1)
+        assert engine.newest.asked() == ["Go on."], "not again so soon"
+        engine.newest.lose()
+        await trio.sleep(LIMITED_S / 2)
+        assert len(engine.sessions) == 2
+        assert engine.newest.asked() == ["Go on."]
+
+
 async def test_a_server_that_wants_to_be_left_alone_is(autojump_clock: MockClock) -> None:
     """For as long as it says; where that is too long for the caller, the other one is asked."""
     busy = Lost("http_429", "too many", retryable=True)

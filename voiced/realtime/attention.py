@@ -34,6 +34,9 @@ RECENT_STEPS: Final = 30
 SPEECH_STEPS: Final = 6  # loud ones, which a second of speech has: a cough or a click does not
 PAUSE_STEPS: Final = 6  # a longer silence between two sounds makes them two
 SILENT_STEPS: Final = 30  # after speech, in which every server has noticed it
+STOP_STEPS: Final = 100
+"""The same, where it has noticed that they began: a patient one takes eight seconds for a pause
+(openai-realtime, `semantic_vad` with low eagerness)."""
 LONGEST_STEPS: Final = 80  # from its beginning on: whoever gets no answer asks again and again
 ECHO_STEPS: Final = 5  # after the agent's last word: its echo, and what the carrier holds
 
@@ -62,13 +65,18 @@ class Attention:
         self._step = 0
         self._audible = 0.0  # the step at which the agent falls silent
         self._heard = False  # the server has heard the caller before
+        self._speaking = False  # as far as the server has told
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self._loud = self._pause = self._since = 0
 
     def heard(self) -> None:
         """The server has found that the caller speaks."""
-        self._heard = True
+        self._heard = self._speaking = True
         self._audible = self._step  # whatever was being said is interrupted
+
+    def stopped(self) -> None:
+        """The server has found that they do not any more."""
+        self._speaking = False
 
     def sign(self) -> None:
         """The server has told anything at all."""
@@ -106,4 +114,6 @@ class Attention:
             if self._pause >= PAUSE_STEPS:
                 self._loud = 0
             return False
+        if self._speaking:
+            return self._pause >= STOP_STEPS
         return self._pause >= SILENT_STEPS or self._since >= LONGEST_STEPS

@@ -127,10 +127,14 @@ class Caller:
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
         self._answers.turn_owed = self._server_responds
         self._lengths.stopped(event.audio_end_ms)
+        if self.attention is not None:
+            self.attention.stopped()
         self._events.append(engine.SpeechStopped(event.item_id or "", int(event.audio_end_ms)))
 
     def _committed(self, event: events.Committed) -> None:
         self._lengths.committed(event.item_id)
+        if self.attention is not None:  # a client may end a turn as well
+            self.attention.stopped()
         self._events.append(engine.Committed(event.item_id))
         if self._asks and self._turns is None:  # own turns ask along with their commit
             self._ask()
