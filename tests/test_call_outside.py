@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -20,7 +20,7 @@ from voiced.formats import PCMU_8K
 from voiced.hooks.calls import CallHooks
 from voiced.hooks.enabled import Enabled
 from voiced.journal import Journal
-from voiced.leg import LegClosed, Unsupported
+from voiced.leg import LegClosed, LegEvent, Unsupported
 from voiced.plugin import Plugin, Settings
 from voiced.prompts import Prompts
 
@@ -152,3 +152,70 @@ async def test_what_was_known_before_a_call_began_is_no_news(autojump_clock: obj
         await call.ended.wait()
     assert Reader.told == []
     assert call.facts.parameters == {"a": "1"}
+
+
+# ---- the end, whoever makes it
+
+
+class Polite(FakeLeg):
+    """Its carrier takes a moment to hang up."""
+
+    async def hang_up(self) -> None:
+        await trio.sleep(0.3)
+        await super().hang_up()
+
+
+class Rude(FakeLeg):
+    """Its carrier takes for ever."""
+
+    async def hang_up(self) -> None:
+        await super().hang_up()
+        await trio.sleep_forever()
+
+
+class Broken(FakeLeg):
+    """A fault of ours."""
+
+    async def receive(self) -> Sequence[LegEvent]:
+        raise ZeroDivisionError
+
+
+def call_on(leg: FakeLeg) -> Call:
+    call = Call(FACTS, "a", QUIET, FakeEngine(), PCMU_8K, Services(Journal(Path("x")), Prompts()))
+    call.attach(leg)
+    return call
+
+
+@pytest.mark.parametrize("ended", [False, True])
+async def test_a_daemon_that_stops_hangs_up_all_the_same(
+    autojump_clock: object, ended: bool
+) -> None:
+    """Who ended the call before that stays its reason."""
+    call = call_on(leg := Polite())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run)
+        await trio.sleep(TICK)
+        if ended:
+            call.end("operator")
+        nursery.cancel_scope.cancel()
+    assert leg.hung_up
+    assert call.record.row.reason == ("operator" if ended else "shutdown")
+
+
+async def test_a_carrier_that_takes_for_ever_is_not_waited_for(autojump_clock: object) -> None:
+    call = call_on(Rude())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(call.run)
+        await trio.sleep(TICK)
+        call.end("operator")
+        with trio.fail_after(1.1):
+            await call.ended.wait()
+
+
+async def test_a_fault_of_ours_is_called_one(autojump_clock: object) -> None:
+    call = call_on(leg := Broken())
+    with pytest.RaisesGroup(ZeroDivisionError, flatten_subgroups=True):
+        await call.run()
+    assert leg.hung_up
+    assert call.record.row.reason == "internal_error"
+    assert call.ended.is_set()

@@ -154,3 +154,25 @@ async def test_a_turn_that_was_interrupted_in_a_pause_is_not_over_with_it(
         b.whole("b", 300)
         await trio.sleep(1)
         assert b.told.words == ["a", "b", "over"]
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+async def test_what_was_heard_is_let_go_of_after_a_pause_as_before(
+    autojump_clock: object, interrupted: bool
+) -> None:
+    """The ledger keeps no more than two leads of it."""
+    async with booth() as b:
+        b.whole("a", 20_000)
+        await trio.sleep(8)
+        if interrupted:
+            b.speaker.interrupt()
+            b.whole("b", 20_000)
+        else:
+            b.speaker.pause()
+            b.speaker.resume()
+        before = b.playout.statistics().heard
+        for _ in range(10):
+            await trio.sleep(0.5)
+            heard = b.playout.statistics().heard + b.playout.unheard - b.playout.unsent
+            assert b.playout.statistics().heard >= heard - 3 * 800 * 8
+        assert b.playout.statistics().heard > before + 8 * 3000
