@@ -17,27 +17,34 @@ from xdist.scheduler import LoadScopeScheduling
 __all__ = ["LANES", "OUTSIDE", "place_of"]
 
 LANES: Final = (
-    ("tests/e2e/test_failover", "tests/e2e/test_languages.py"),
-    ("tests/e2e/", "tests/e2e/test_confirm"),
     (
-        "tests/commands/test_greeting.py",
-        "tests/commands/test_plugins.py",
+        "tests/e2e/test_demo.py",  # these two judge what is heard: never both at a time
+        "tests/interop/test_readme.py",
+    ),
+    (
         "tests/interop/",  # where programs are given ports that nobody else has taken just then
-        "tests/pipeline/test_faults.py",
-        "tests/pipeline/test_offline.py",
-        "tests/plugins/test_afterwards_e2e.py",
-        "tests/plugins/test_calls_e2e.py",
-        "tests/plugins/test_services_e2e.py",
-        "tests/plugins/test_steps.py",
-        "tests/plugins/test_summary_cost_e2e.py",
         "tests/simulate/test_peers.py",
         "tests/test_bench.py",
         "tests/test_bench_sip.py",
+    ),
+    (
+        "tests/commands/test_greeting.py",
+        "tests/commands/test_plugins.py",
+        "tests/e2e/test_cost.py",
+        "tests/e2e/test_dialling.py",
+        "tests/e2e/test_leaks.py",
+        "tests/e2e/test_locales.py",
+        "tests/e2e/test_operator.py",
+        "tests/e2e/test_sip_dials.py",
+        "tests/e2e/test_sip_ends.py",
+        "tests/e2e/test_sip_leaks.py",
         "tests/test_cli.py",
+        "tests/test_notify.py",
     ),
 )
-"""The modules with daemons, peers and benches in real time, by how their names begin; the longest
-that fits is meant. A lane's are run in this order. Each lane takes about as long as the others."""
+"""The modules with processes, peers and benches in real time, by how their names begin; the longest
+that fits is meant. A lane's are run in this order. Each lane takes about as long as the others.
+Where daemon, carriers and model are in one process time is not real, and the module in no lane."""
 
 PLACES: Final = {
     name: (number, at) for number, lane in enumerate(LANES) for at, name in enumerate(lane)

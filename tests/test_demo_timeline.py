@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +15,7 @@ import pytest
 from tests.simulate.test_phone import Bench
 from voiced.demo.held import Held
 from voiced.demo.scenarios import CONVERSATION, PIN
-from voiced.demo.show import BUSY_MS, _judge
+from voiced.demo.show import BUSY_MS, PRESSURE, WAITED_MS, _judge, waited_ms
 from voiced.demo.timeline import Timeline
 from voiced.simulate.events import AgentStopped, DigitPressed
 from voiced.simulate.script import Pause
@@ -91,12 +95,46 @@ def test_digits_that_stand_by_themselves_are_known() -> None:
     assert call.known(PIN)
 
 
-@pytest.mark.parametrize(("lag_ms", "told"), [(BUSY_MS, True), (BUSY_MS - 1, False)])
+@pytest.mark.parametrize(
+    ("lag_ms", "waited", "told"),
+    [
+        (BUSY_MS, 0, "the caller waiting for 60 ms"),
+        (0, WAITED_MS, "for 500 ms in all"),
+        (BUSY_MS - 1, WAITED_MS - 1, ""),
+    ],
+)
 def test_a_busy_machine_is_named_as_the_reason(
-    lag_ms: float, told: bool, capsys: pytest.CaptureFixture[str]
+    lag_ms: float, waited: float, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert not _judge(held(lag_ms=lag_ms), CONVERSATION)
-    assert ("this machine was busy" in capsys.readouterr().out) is told
+    call = held(lag_ms=lag_ms)
+    call.waited_ms = waited
+    assert not _judge(call, CONVERSATION)
+    said = capsys.readouterr().out
+    assert ("this machine was busy" in said) is bool(told)
+    assert told in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="nobody tells")
+@pytest.mark.parametrize("hidden", ["", "pressure"])
+def test_who_shares_a_processor_waits_for_it(hidden: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two who compute, on one processor; as the whole machine tells, or a process."""
+    monkeypatch.setattr("voiced.demo.show.PRESSURE", hidden or PRESSURE)
+    here = min(os.sched_getaffinity(0))
+    computes = f"import os; os.sched_setaffinity(0, [{here}])\nwhile True: pass"
+    pair = [subprocess.Popen([sys.executable, "-c", computes]) for _ in range(2)]
+    before = waited_ms(pair[0].pid)
+    try:
+        while waited_ms(pair[0].pid) - before < WAITED_MS:
+            assert all(each.poll() is None for each in pair)
+    finally:
+        for each in pair:
+            each.kill()
+            each.wait()
+
+
+def test_where_nobody_tells_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voiced.demo.show.PRESSURE", "nothing")
+    assert waited_ms(0) == 0
 
 
 def test_a_cut_is_told_apart_from_an_end() -> None:

@@ -25,9 +25,15 @@ def test_one_process_takes_them_too() -> None:
     alone.check_pending()
 
 
-def test_whoever_plays_with_a_daemon_is_in_one() -> None:
-    daemons = re.compile(r"^from tests\.(e2e|interop)\b", re.MULTILINE)
+VIRTUAL = re.compile(r"\bplayed\(all_of_it|plays\.play\(|run_virtually\(|\"virtual_time\"")
+REAL = re.compile(r"\brun_strictly\(|\brunning\(|\bPopen\(|\bopen_process\(")
+
+
+def test_whoever_plays_with_a_daemon_in_real_time_is_in_one() -> None:
+    daemons = re.compile(r"^from tests\.(e2e\.(house|test_operator)|interop)\b", re.MULTILINE)
     for module in sorted((ROOT / "tests").rglob("test_*.py")):
-        if daemons.search(module.read_text("utf-8")):
+        text = module.read_text("utf-8")
+        if daemons.search(text):
             name = module.relative_to(ROOT).as_posix()
-            assert place_of(f"{name}::test") != OUTSIDE, name
+            real = REAL.search(text) or not VIRTUAL.search(text)
+            assert (place_of(f"{name}::test") != OUTSIDE) == bool(real), name

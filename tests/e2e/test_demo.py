@@ -1,4 +1,8 @@
-"""`voiced demo --scenario NAME`, as whoever tries voiced runs it: each shows what it promises."""
+"""`voiced demo --scenario NAME`, as whoever tries voiced runs it: with processes, in real time.
+
+That a scenario keeps its promises is tested where no load disturbs it, in `test_scenarios`. Here a
+demo may find that this machine was too busy for what can be heard, but then has to say so.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,7 @@ import numpy as np
 import pytest
 import trio
 
-from tests.e2e.watch import Watch
-from voiced import clips
+from tests.e2e.test_scenarios import BROKEN
 from voiced.commands import demo as command
 from voiced.demo import SCENARIOS
 from voiced.demo.scenarios import PIN, Place
@@ -29,9 +32,11 @@ AT_ONCE = 3
 """Each takes half a minute of real time and is a caller and a daemon, of some 15 % of a core each
 but for their start."""
 
-DISTURBED_MS = 300.0
-"""Where this process was kept waiting for so long in all, a demo's audio was, too."""
-TRIES = 3
+BUSY = "this machine was busy"
+"""So a demo says that its calls were not what they would have been."""
+
+MUTE = "mute"
+"""An agent that does not greet."""
 
 AUDIBLE = 300
 """Of PCM16: -40 dBFS."""
@@ -50,13 +55,6 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
 os.execv(sys.argv[1], sys.argv[1:])
 """
 
-
-BROKEN = {
-    "deaf": ("[agent.reception]", '[agent.reception]\nbarge_in = "off"', "interruption"),
-    "mute": (f'greeting_text = "{clips.load("greeting").text}"', 'greeting = ""', "greeting"),
-}
-"""Agents that do not do what the first scenario promises: what is changed in its configuration, and
-which promise it breaks."""
 
 WITH_ANOTHER_AGENT = """
 import dataclasses, pathlib, sys
@@ -85,7 +83,7 @@ async def show(name: str, folder: Path, shown: dict[str, Shown]) -> None:
     arguments = ["demo", "--scenario", scenario, "--directory", str(folder / name)]
     command = [sys.executable, "-P", "-m", "voiced", *arguments]
     environment = dict(os.environ)
-    if name in BROKEN:
+    if name == MUTE:
         old, new, _ = BROKEN[name]
         command = [sys.executable, "-P", "-c", WITH_ANOTHER_AGENT, str(folder / name), old, new]
     if alone:
@@ -105,23 +103,14 @@ async def show(name: str, folder: Path, shown: dict[str, Shown]) -> None:
 async def show_all(folder: Path) -> dict[str, Shown]:
     shown: dict[str, Shown] = {}
     free = trio.CapacityLimiter(AT_ONCE)
-    watch = Watch()
 
     async def one(name: str) -> None:
         async with free:
-            for _ in range(TRIES):
-                before = watch.stalled_ms
-                await show(name, folder, shown)
-                stalled_ms = watch.stalled_ms - before
-                if name in BROKEN or shown[name].code == 0 or stalled_ms < DISTURBED_MS:
-                    break
+            await show(name, folder, shown)
 
-    async with trio.open_nursery() as watching:
-        watching.start_soon(watch.run)
-        async with trio.open_nursery() as nursery:
-            for name in [*SCENARIOS, *BROKEN, *([ALONE] if MAY_LEAVE_THE_NETWORK else [])]:
-                nursery.start_soon(one, name)
-        watching.cancel_scope.cancel()
+    async with trio.open_nursery() as nursery:
+        for name in [*SCENARIOS, MUTE, *([ALONE] if MAY_LEAVE_THE_NETWORK else [])]:
+            nursery.start_soon(one, name)
     return shown
 
 
@@ -137,22 +126,28 @@ def test_the_command_names_every_scenario() -> None:
 
 @pytest.mark.timeout(ALL_S)
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_all_that_it_shows_was_heard(name: str, shown: dict[str, Shown]) -> None:
+def test_it_is_shown_and_judged(name: str, shown: dict[str, Shown]) -> None:
     done = shown[name]
-    assert done.code == 0, done.said
-    assert "NO " not in done.said
+    well_or_busy(done)
     assert "Traceback" not in done.said
     carriers = [place.over for place in SCENARIOS[name].calls]
     assert {"twilio", "sip"} <= set(carriers)
 
 
+def well_or_busy(done: Shown) -> None:
+    """All was heard; or else the machine was busy, and whoever tries voiced is told."""
+    if done.code == 0:
+        assert "  NO " not in done.said
+    else:
+        assert (done.code, "  NO " in done.said, BUSY in done.said) == (1, True, True), done.said
+
+
 @pytest.mark.timeout(ALL_S)
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_was_not_heard_makes_it_fail(name: str, shown: dict[str, Shown]) -> None:
-    done = shown[name]
+def test_what_was_not_heard_makes_it_fail(shown: dict[str, Shown]) -> None:
+    done = shown[MUTE]
     assert done.code == 1, done.said
     checks = [line for line in done.said.splitlines() if line.startswith(("  yes  ", "  NO   "))]
-    (found,) = [check for check in checks if BROKEN[name][2] in check]
+    (found,) = [check for check in checks if BROKEN[MUTE][2] in check]
     assert found.startswith("  NO ")
     assert "Traceback" not in done.said
 
@@ -160,8 +155,7 @@ def test_what_was_not_heard_makes_it_fail(name: str, shown: dict[str, Shown]) ->
 @pytest.mark.timeout(ALL_S)
 @pytest.mark.skipif(not MAY_LEAVE_THE_NETWORK, reason="no leave to unshare the network")
 def test_it_needs_no_network_and_no_synthesiser(shown: dict[str, Shown]) -> None:
-    assert shown[ALONE].code == 0, shown[ALONE].said
-    assert "NO " not in shown[ALONE].said
+    well_or_busy(shown[ALONE])
 
 
 def refused(*arguments: str, before: Sequence[str] = ()) -> str:

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import trio
 
-from tests.e2e.house import SOON_S, House, agent, house, run_strictly
+from tests.e2e.house import SOON_S, House, agent, house
 from tests.e2e.test_sip_calls import place
+from tests.e2e.virtual import run_virtually
 from tests.plugins.scenery import GREETED, HEAD, fallback
 from tests.plugins.test_webhook import documented
 from tests.plugins.webserver import Answer, Request, serving
@@ -93,7 +94,7 @@ async def play(folder: Path) -> Outcome:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     folder = tmp_path_factory.mktemp("afterwards")
-    return run_strictly(partial(play, folder))
+    return run_virtually(partial(play, folder))
 
 
 @pytest.fixture(params=["twilio", "sip"])

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.e2e.house import SOON_S, agent, house, run_strictly
+from tests.e2e.house import SOON_S, agent, house
+from tests.e2e.virtual import run_virtually
 from tests.plugins.scenery import GREETED, row_of
 from voiced.budget import day_of
 from voiced.config.types import Price
@@ -96,4 +97,4 @@ async def shown(folder: Path, call_id: str) -> float:
 
 
 def test_a_summary_is_paid_by_its_call_and_by_its_day_over_a_restart(tmp_path: Path) -> None:
-    run_strictly(partial(play, tmp_path))
+    run_virtually(partial(play, tmp_path))

@@ -29,6 +29,8 @@ class Held:
     """All that the daemon has logged, of the other calls as well."""
     asked: Sequence[str] = ()
     """The paths that the helping service was asked for, in all calls up to this one."""
+    waited_ms: float = 0.0
+    """For how long of the call, in all, somebody waited for a processor."""
 
     @property
     def first(self) -> bool:
