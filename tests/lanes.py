@@ -32,6 +32,7 @@ LANES: Final = (
         "tests/commands/test_plugins.py",
         "tests/e2e/test_cost.py",
         "tests/e2e/test_dialling.py",
+        "tests/e2e/test_journal.py",
         "tests/e2e/test_leaks.py",
         "tests/e2e/test_locales.py",
         "tests/e2e/test_operator.py",
