@@ -219,3 +219,21 @@ async def test_a_fault_of_ours_is_called_one(autojump_clock: object) -> None:
     assert leg.hung_up
     assert call.record.row.reason == "internal_error"
     assert call.ended.is_set()
+
+
+async def test_a_stream_is_waited_for_as_long_as_the_call_was_told(autojump_clock: object) -> None:
+    services = Services(Journal(Path("x")), Prompts())
+    call = Call(FACTS, "a", QUIET, FakeEngine(), PCMU_8K, services, media_timeout_s=5)
+    began = trio.current_time()
+    await call.run()
+    assert trio.current_time() - began == pytest.approx(5, abs=0.1)
+    assert call.record.row.reason == "no_media"
+
+
+async def test_a_row_is_written_again_only_for_what_plugins_have_noted(
+    autojump_clock: object,
+) -> None:
+    async with scene_with(Reader, agent=QUIET) as s:
+        s.leg.hang_up_as_caller()
+        await s.call.ended.wait()
+    assert len(s.rows()) == 2  # as it began, and as it ended

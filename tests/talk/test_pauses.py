@@ -188,6 +188,7 @@ class Booth:
             if what == "pause, add":
                 self.add(size)
             if what == "pause twice":
+                await trio.sleep(0.01)
                 self.pause()
             if "finish" in what:
                 self.finish()

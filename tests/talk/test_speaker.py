@@ -176,3 +176,19 @@ async def test_what_was_heard_is_let_go_of_after_a_pause_as_before(
             heard = b.playout.statistics().heard + b.playout.unheard - b.playout.unsent
             assert b.playout.statistics().heard >= heard - 3 * 800 * 8
         assert b.playout.statistics().heard > before + 8 * 3000
+
+
+async def test_what_comes_while_it_rises_rises_on(autojump_clock: object) -> None:
+    """Paused two milliseconds before the end of what had come; the rest comes after the pause."""
+    async with booth() as b:
+        b.add("a", 100)
+        await trio.sleep(0.098)
+        b.speaker.pause()
+        b.speaker.resume()
+        await trio.sleep(0.05)
+        b.add("a", 100)
+        await trio.sleep(0.05)
+        (_, rest), (_, more) = b.leg.played[-2:]
+        assert (len(rest), len(more)) == (16, 800)
+        assert b"\x21" not in rest + more[:23]
+        assert set(more[24:]) == {0x21}
