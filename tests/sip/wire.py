@@ -75,6 +75,7 @@ class Node:
         self.up = True  # set False: what is sent there fails, after a latency
         self.received: list[Message] = []
         self.malformed: list[ParseError] = []
+        self.on_malformed: Callable[[ParseError, Flow], None] | None = None
         self._receive: Callable[[Message, Flow], None] | None = None
 
     def attach(self, receive: Callable[[Message, Flow], None]) -> None:
@@ -93,6 +94,9 @@ class Node:
             message = parse(data)
         except ParseError as error:
             # A node that nothing is attached to may be answered with what it sent malformed.
+            if self.on_malformed is not None:
+                self.on_malformed(error, self.wire.flow(self, source))
+                return
             if self._receive is not None:
                 raise
             self.malformed.append(error)
