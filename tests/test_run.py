@@ -39,11 +39,11 @@ class Clone:
         path.write_text(f"#!/bin/sh\n{text}\n", "utf-8")
         path.chmod(0o755)
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, **more: str) -> subprocess.Popen[str]:
         path = f"{self.folder / 'debian'}:{os.environ['PATH']}"
         running = subprocess.Popen(
             [self.script, "-k", "one thing"],
-            env={"PATH": path, "TMPDIR": str(self.folder)},
+            env={"PATH": path, "TMPDIR": str(self.folder), **more},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,6 +82,30 @@ def test_what_either_finds_wrong_is_said_and_ends_it(clone: Clone, wrong: str) -
     assert "types" in said or "native" in said, "the other had its say"
     assert "tests -m" not in said
     assert not list(clone.folder.glob("tmp.*"))
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(clone: Clone) -> None:
+    """As Debian leaves one where python3-venv is missing: with a `python`, without `pip`."""
+    pip, python = clone.bin / "pip", clone.folder / "python"
+    pip.unlink()
+    makes = f"echo made $3; cp '{clone.bin / 'ruff'}' '{pip}'"
+    clone.program(python, f'case "$1 $2" in "-m venv") {makes} ;; esac')
+    running = clone.start(PYTHON=str(python))
+    said, _ = running.communicate(timeout=20)
+    assert running.returncode == 0, said
+    assert said.startswith("made --clear\n")
+
+
+def test_what_is_missing_is_named(clone: Clone) -> None:
+    """Whether it is installed, which cannot be done here, or has to be by somebody else."""
+    clone.program(clone.folder / "debian" / "dpkg-query", "exit 1")
+    clone.program(clone.folder / "debian" / "apt-get", "exit 1")
+    running = clone.start(CC="no-such-compiler")
+    said, _ = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert "espeak-ng" in said
+    assert "gcc" in said
+    assert "types" not in said
 
 
 def test_a_second_one_waits_for_the_first(clone: Clone) -> None:
