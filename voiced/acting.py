@@ -186,8 +186,9 @@ class Acting:
         self._room -= size
 
     def interrupt(self) -> None:
-        """Silence the agent now."""
+        """Silence the agent now, and what was to be heard next."""
         self._call.dialogue.silence()
+        self._call.clipboard.drop_unread()
 
     def send_digits(self, digits: str) -> None:
         """Press keys."""

@@ -358,7 +358,7 @@ class Call(Protocol):
         """
 
     def interrupt(self) -> None:
-        """Silence the agent now, as a caller's interruption does."""
+        """Silence the agent now, as a caller's interruption does, and clips that wait."""
 
     def send_digits(self, digits: str) -> None:
         """Press keys, of `0-9 * # A-D`; a comma is a pause."""

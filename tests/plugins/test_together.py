@@ -166,6 +166,20 @@ async def test_after_a_menu_before_the_conversation_the_agent_greets(tmp_path: P
             assert len(call.asked) == (1 if told or exactly else 0)
             if exactly:
                 assert exactly in str(call.asked[0])
+            await call.agent_says("So I do.")
+            asked = list(call.asked)
+            await call.press("2")
+            await trio.sleep(1)
+            assert call.asked == asked, "greeted once, if at all"
+
+
+@virtual_time
+async def test_an_announcement_is_heard_before_such_a_menu(tmp_path: Path) -> None:
+    announced = (Prompts, {"open": {"files": [a_wav(tmp_path, "welcome.wav", 700)]}})
+    menu = {"prompt": a_wav(tmp_path, "menu.wav", 500), "alone": True, "keys": {"1": {"say": "x"}}}
+    async with call_with_all([announced, (Dtmf, {"menu": {"main": menu}})]) as call:
+        await trio.sleep(2)
+        assert len(call.played) == 8 * 1200
 
 
 @virtual_time

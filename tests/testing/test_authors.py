@@ -106,6 +106,28 @@ async def test_nobody_greets_where_a_plugin_says_so() -> None:
         assert call.model.commands == []
 
 
+class Late(Plugin):
+    """Has something to say when the conversation is over."""
+
+    async def on_state(self, previous: str, state: str) -> None:
+        if state == "ending":
+            with pytest.raises(Unsupported, match="no conversation now"):
+                self.call.tell("By the way.", answer=False)
+            self.call.set_fact("told", False)
+
+    async def on_digit(self, digit: str) -> bool | None:
+        self.call.hang_up()
+        return True
+
+
+@virtual_time
+async def test_a_conversation_that_ends_is_told_nothing_more() -> None:
+    async with call_with(Late) as call:
+        await call.press("1")
+        assert (await call.ended()).facts == {"told": False}
+        assert call.told == []
+
+
 # ---- a gate that the caller opens with a code ----
 
 
@@ -179,6 +201,7 @@ async def test_a_wrong_code_ends_the_call() -> None:
 
 class TapSettings(Settings, frozen=True):
     folder: Path
+    copies: tuple[Path, ...] = ()
 
 
 class Tap(Plugin):
@@ -207,20 +230,23 @@ class Tap(Plugin):
 
     async def _write(self, side: str, sound: bytes) -> None:
         def work() -> None:
-            with (self.config.folder / side).open("ab") as file:
-                file.write(sound)
+            for folder in (self.config.folder, *self.config.copies):
+                with (folder / side).open("ab") as file:
+                    file.write(sound)
 
         await trio.to_thread.run_sync(work)
 
 
 @virtual_time
 async def test_both_sides_come_whole_and_in_the_format_wanted(tmp_path: Path) -> None:
-    async with call_with(Tap, {"folder": tmp_path}) as call:
+    (copy := tmp_path / "copy").mkdir()
+    async with call_with(Tap, {"folder": tmp_path, "copies": [copy]}) as call:
         await call.caller_says("Good day.", 2000)
         await call.agent_says("And to you.", 1500)
         await call.hang_up()
     for side, ms in (("caller", 2000), ("agent", 1500)):
         size = (tmp_path / side).stat().st_size
+        assert (copy / side).read_bytes() == (tmp_path / side).read_bytes()
         assert 0 <= size / PCM16_16K.bytes_per_ms - ms <= 1  # what the filter held
 
 
@@ -264,3 +290,35 @@ async def test_what_any_plugin_does_wrong_fails_the_test() -> None:
     with pytest.raises(PluginFailed, match="on_media: KeyError"):
         async with call_with(Noter, others=[(Careless, None)]) as call:
             await call.settle()
+
+
+# ---- clips that are cut off ----
+
+
+class Impatient(Plugin):
+    """Has one clip after the other, and none of them but the last."""
+
+    async def on_digit(self, digit: str) -> bool | None:
+        self.call.start(self._play, digit)
+        return True
+
+    async def _play(self, digit: str) -> None:
+        first = self.call.play("opening_hours", "who")
+        if digit == "2":
+            await trio.sleep(0.5)  # by now it is being heard
+        second = self.call.play("opening_hours")
+        self.call.interrupt()
+        last = self.call.play("one_moment")
+        heard = [await each.heard() for each in (first, second, last)]
+        self.call.set_fact(f"heard_{digit}", str(heard))
+
+
+@virtual_time
+async def test_what_is_interrupted_before_it_was_read_is_not_heard_either() -> None:
+    async with call_with(Impatient) as call:
+        for key in "12":
+            began = trio.current_time()
+            await call.press(key)
+            await call.until(lambda: f"heard_{key}" in call.facts)  # noqa: B023
+            assert call.facts[f"heard_{key}"] == "[False, False, True]"
+            assert trio.current_time() - began < 3  # the last has 1.6 s

@@ -36,6 +36,7 @@ class Played:
     filler: bool = False  # it makes way for an answer
     items: list[str] = field(default_factory=list)
     complete: bool = True  # nothing of it was left out
+    dropped: bool = False  # the rest of it is not wanted any more
     over: trio.Event = field(default_factory=trio.Event)
 
     async def heard(self) -> bool:
@@ -79,6 +80,11 @@ class Clipboard:
         self._work.set()
         return played
 
+    def drop_unread(self) -> None:
+        """What was asked for so far and is not read yet is not to be heard."""
+        for played in self._unread:
+            played.dropped = True
+
     def settle(self) -> None:
         """Something was heard or cut off: tell those whose clips are over."""
         for played in list(self._unheard):
@@ -115,7 +121,7 @@ class Clipboard:
                     self._log.error("clip left out", clip=str(clip)[:200], error=str(error))
                     played.complete = False
                     continue
-                if any(map(self._playout.was_cut, played.items)):
+                if played.dropped or any(map(self._playout.was_cut, played.items)):
                     played.complete = False
                     break  # whoever interrupted the first does not want the rest
                 if payload:
