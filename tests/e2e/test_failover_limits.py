@@ -152,6 +152,7 @@ async def test_a_probe_that_fails_opens_the_breaker_again(
     monkeypatch.setattr(breaker, "FIRST_PAUSE_S", FAR_S)
     monkeypatch.setattr(breaker, "LONGEST_PAUSE_S", 4 * FAR_S)
     monkeypatch.setattr(course, "ATTEMPT_S", FAR_S)
+    monkeypatch.setattr(course, "FIRST_S", FAR_S)
     agent = GREETS.replace("6", str(FAR_S)) + 'fallback_engine = "spare"\n'
     plots = {"probed": Plot(agent=agent, engine=f"connect_timeout_s = {FAR_S}")}
     async with stage(tmp_path, plots) as there:
