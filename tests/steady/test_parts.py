@@ -656,3 +656,32 @@ def test_a_session_is_renewed_in_a_quiet_moment() -> None:
     assert renewal.quiet(46.0), "a transcript that does not come"
     renewal.adopted(50.0, 49.0, None)
     assert math.isinf(renewal.due_at)
+
+
+def test_a_next_session_is_asked_as_often_as_the_first() -> None:
+    owed = Owed()
+    owed.want("greet")
+    owed.next()
+    owed.started("r1")
+    _, failed = owed.done("r1", "failed")
+    assert failed is not None
+    owed.again(failed)
+    assert owed.next().tries == 1
+    owed.lost(tools=False)
+    assert owed.next().tries == 0
+
+
+def test_a_turn_stays_open_when_the_one_before_it_is_written_down() -> None:
+    utterance = Utterance(PCMU_8K)
+    utterance.take_over(PCMU_8K, "fir")
+    for name, sound in (("a", b"\x01"), ("b", b"\x02")):
+        utterance.started()
+        utterance.add(sound * 8000)
+        utterance.stopped()
+        utterance.committed(name)
+    utterance.understood("a")
+    assert utterance.open
+    assert utterance.take_over(PCMU_8K, "fir") == b"\x02" * 8000
+    utterance.committed("b")
+    utterance.understood("b")
+    assert not utterance.open
