@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from tests.test_call import TICK, Scene, answer, scene, turn
-from tests.test_call_confirm import CALLER, Line, line, speaking, ulaw
+from tests.test_call_confirm import CALLER, Line, caller, line, recorded, speaking, ulaw
 from tests.test_call_plugins import Diary
 from tests.test_call_plugins import scene as scene_with
 from tests.test_call_words import at_once
@@ -229,6 +229,32 @@ async def test_what_was_said_to_a_session_that_is_gone_is_answered(
         s.model.emit(CallerTranscript("v1", "Wait!", final=True))
         await trio.sleep(TICK)
         assert callers(s) == ["Wait!"]
+
+
+@pytest.mark.parametrize("gain", [0.0, 0.25])
+async def test_what_was_said_while_no_session_listened_is_answered(
+    autojump_clock: object, gain: float
+) -> None:
+    """Over the rest of an answer, or a filler. The next session hears it in one piece; an echo,
+    too, which is none for that.
+    """
+    async with speaking(recorded()) as (s, leg):
+        await leg.echo(gain, 600)
+        s.model.emit(Reconnecting("socket", "closed"))
+        await leg.echo(gain, 200)
+        await leg.echo(gain, 1500, None if gain else caller(0))
+        await leg.echo(gain, 400)
+        assert not s.call.voice.playout.idle
+        s.model.emit(Resumed("fake", "model", fallback=False, answering=False))
+        s.model.emit(SpeechStarted("v1", 0), SpeechStopped("v1", 900), Committed("v1"))
+        await leg.echo(gain, 20)
+        assert (("delete", "v1") in s.model.commands) == bool(gain)
+        assert asked(s) == (0 if gain else 1)
+        await leg.echo(gain, 5000)
+        s.model.emit(SpeechStarted("v2", 0), SpeechStopped("v2", 900), Committed("v2"))
+        await leg.echo(gain, 20)
+        assert s.call.dialogue.turns.confirming is not None
+        assert not s.call.dialogue.turns.confirming.pending
 
 
 async def test_it_is_answered_where_a_session_is_renewed_too(autojump_clock: object) -> None:

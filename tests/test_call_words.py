@@ -234,6 +234,21 @@ async def test_words_whose_audio_never_came_were_not_said(autojump_clock: object
         assert Said("assistant", "one two") not in s.call.plan.history()
 
 
+async def test_the_audio_of_words_that_were_taken_back_is_not_played(
+    autojump_clock: object,
+) -> None:
+    """It was under way. The model was told that nothing of it was heard."""
+    async with scene(QUIET) as s:
+        s.model.emit(Ready(), *turn(), ResponseStarted("r1"), *pieces(WORDS))
+        await trio.sleep(0.05)
+        s.call.dialogue.silence()
+        assert ("delete", "a1") in s.model.commands
+        s.model.emit(*spoken(400)[1:])
+        await trio.sleep(1)
+        assert s.leg.bytes_played() == 0
+        assert entries(s) == []
+
+
 async def test_an_answer_that_found_no_place_is_not_taken_for_unheard(
     autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:

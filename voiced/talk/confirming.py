@@ -81,6 +81,9 @@ class Confirming:
         self._after = False  # what is judged came when nothing played any more
         self._turn: _Turn | None = None  # that the caller is in the midst of
         self._ended: deque[_Turn] = deque(maxlen=MAX_ENDED)  # and that are no items yet
+        self._unreported = False  # what is judged nobody has reported: no session listens
+        self.said_meanwhile = False
+        """The caller has spoken while no session listened."""
 
     @property
     def pending(self) -> bool:
@@ -178,7 +181,17 @@ class Confirming:
         self._paused = self._in_speech = False
         self._turn = None
         self._ended.clear()
+        self._unreported = False
         self._deadline = math.inf
+
+    def listen_on(self, now: float) -> None:
+        """No session listens until another has taken over, which gets as audio what was said.
+
+        It will report speech then. Whether it was any can only be told now.
+        """
+        self.stop()
+        self._unreported, self.said_meanwhile = True, False
+        self._begin(now)
 
     async def watch(self) -> None:
         """Decide at the latest when the time is over; ends by cancellation."""
@@ -208,6 +221,11 @@ class Confirming:
         assert self._began is not None
         began, paused, found = self._began, self._paused, self.judge.findings
         self._began, self._deadline, self._paused = None, math.inf, False
+        if self._unreported:
+            self.said_meanwhile = verdict == "interruption"
+            if not self.said_meanwhile:
+                self._begin(now)
+            return
         if self._after:
             if found is not None and found.rest_ms >= UNEXPLAINED_MS:
                 verdict = "interruption"

@@ -168,7 +168,7 @@ class Dialogue:
 
     def _on_audio(self, event: AgentAudio) -> None:
         answers, floor = self.answers, self.floor
-        if answers.muted or answers.stale or floor.taken:
+        if answers.muted or answers.stale or floor.taken or self.truth.denied(event.item_id):
             return
         self._voice.make_way()
         if self._intake.add(event):

@@ -59,6 +59,11 @@ class Truth:
             self._silent.discard(item_id)
             self._record.transcript.open("agent", item_id)
 
+    def denied(self, item_id: str) -> bool:
+        """The model was told that nothing of the item was heard: that stays true, come what may."""
+        entry = self._record.transcript.get(item_id)
+        return entry is not None and entry.cut and not self._playout.received_ms(item_id)
+
     def said(
         self, role: Literal["caller", "agent"], item_id: str, text: str, *, final: bool
     ) -> None:

@@ -156,13 +156,21 @@ class Turns:
     def lost(self) -> None:
         """The session that heard the caller is gone; the next one hears an open turn again."""
         if self.confirming is not None:
-            unanswered = self.confirming.open or self.spoken_at is not None
-            self._left_open = self._left_open or unanswered
+            self._leave_open(self.confirming)
         self.forget()
+        if self.confirming is not None:
+            self.confirming.listen_on(trio.current_time())
+
+    def _leave_open(self, judge: Confirming) -> None:
+        unanswered = judge.open or judge.said_meanwhile or self.spoken_at is not None
+        self._left_open = self._left_open or unanswered
 
     def resumed(self) -> None:
-        """Another session has taken over, and heard what was left open."""
-        self.lost()  # where nobody has said so
+        """Another session has taken over, and heard what was left open, or said since."""
+        if self.confirming is not None:  # a session that was renewed was not lost before
+            self._leave_open(self.confirming)
+            self.confirming.said_meanwhile = False
+        self.forget()
         if self._left_open:
             self._again_until = trio.current_time() + HEARD_AGAIN_S
         self._left_open = False
