@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -54,7 +55,11 @@ class Running:
 
 
 def ids(journal: Journal) -> set[str]:
-    return {str(each["call_id"]) for each in journal.calls()} if journal.path.is_file() else set()
+    """The calls in the file; none where there is none, or one that is just being begun."""
+    try:
+        return {str(each["call_id"]) for each in journal.calls()}
+    except sqlite3.Error:
+        return set()
 
 
 @asynccontextmanager
@@ -218,3 +223,25 @@ def test_a_clock_that_is_set_right_again_holds_nothing_up() -> None:
     assert pruner._held(90 * DAY_S)
     clock.set_by -= 400 * DAY_S
     assert not pruner._held(90 * DAY_S)
+
+
+async def test_what_a_leap_has_made_old_stays(tmp_path: Path) -> None:
+    journal, clock = Journal(tmp_path), Clock()
+    journal.open()
+    ended = row("ended")
+    ended.started_at = ended.ended_at = clock() - DAY_S
+    journal._store([ended])
+    pruner = Pruner(journal.path, trio.Lock(), clock=clock, elapsed=lambda: clock.elapsed)
+    clock.set_by += 400 * DAY_S
+    pruner.keep(90)
+    with structlog.testing.capture_logs() as logs, trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pruner.run)
+            while not logs:
+                await trio.sleep(0.01)
+            assert ids(journal) == {"ended"}
+            clock.elapsed += DAY_S
+            pruner.keep(91)  # looks again
+            while ids(journal):
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()

@@ -107,9 +107,10 @@ def test_metrics_are_open_to_this_machine_alone() -> None:
     access = Access(TOKEN)
     for peer in (None, "127.0.0.1", "127.3.3.3", "::1", "::ffff:127.0.0.1"):
         assert access.open(seen(peer)) is None
-        proxied = access.open(seen(peer, X_Forwarded_For=FAR))
-        assert proxied is not None
-        assert proxied.status == 401
+        for name in ("X_Forwarded_For", "Forwarded", "X_Real_IP", "Via"):
+            proxied = access.open(seen(peer, **{name: FAR}))
+            assert proxied is not None
+            assert proxied.status == 401
     for peer in (FAR, "2001:db8::1", "::ffff:198.51.100.9", "garbage"):
         denied = access.open(seen(peer))
         assert denied is not None

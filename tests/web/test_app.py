@@ -201,6 +201,11 @@ async def test_malformed_call(form: dict[str, str], problem: str) -> None:
     assert site.refusals == [("webhook", "malformed")]
 
 
+def test_of_a_name_that_is_there_twice_the_first_counts() -> None:
+    pairs = (("CallSid", "CA1"), ("CallSid", "CA2"), ("AccountSid", "AC1"))
+    assert forms.voice_request(pairs).call_sid == "CA1"
+
+
 async def test_oversize() -> None:
     site = Site()
     body = b"x=" + b"y" * MAX_BODY_BYTES

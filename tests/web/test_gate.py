@@ -113,6 +113,7 @@ PROXIES = (ip_network("127.0.0.0/8"), ip_network("10.0.0.0/8"), ip_network("2001
         ("127.0.0.1", "203.0.113.9, 10.1.2.3", "203.0.113.9"),
         ("2001:db8::7", " 2001:0DB9::1 ", "2001:db9::1"),
         ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "[2001:db9::1]", "2001:db9::1"),  # as IIS and some balancers write it
         ("127.0.0.1", "garbage", None),
         ("127.0.0.1", "203.0.113.9, unknown", None),
         ("127.0.0.1", None, None),  # a proxy that hides its clients
