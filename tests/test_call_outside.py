@@ -12,6 +12,7 @@ import trio
 from tests.fakes import FACTS, FakeEngine, FakeLeg
 from tests.test_call import TICK, scene
 from tests.test_call_hold import transfers
+from tests.test_call_plugins import Diary
 from tests.test_call_plugins import scene as scene_with
 from voiced.call import Call, Services
 from voiced.config.types import Agent
@@ -237,3 +238,12 @@ async def test_a_row_is_written_again_only_for_what_plugins_have_noted(
         s.leg.hang_up_as_caller()
         await s.call.ended.wait()
     assert len(s.rows()) == 2  # as it began, and as it ended
+
+
+async def test_what_plugins_note_when_all_is_over_is_in_the_journal(autojump_clock: object) -> None:
+    async with scene_with(Diary, agent=QUIET) as s:
+        s.leg.hang_up_as_caller()
+        await s.call.ended.wait()
+    rows = s.rows()
+    assert len(rows) == 3
+    assert rows[-1].facts == {"seen": True}
