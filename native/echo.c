@@ -13,11 +13,13 @@
 #define LOUDER 2.0f      /* than the kept path's: such an echo is made of the caller's voice ... */
 #define SURELY 0.9f      /* ... unless it explains so much */
 #define SIDE_PEAK 4.0f   /* of what the first path leaves: a reflection, or the room */
+#define CLEARLY 0.8f     /* of the frames is left unexplained: a better path, whoever speaks */
 #define PLAIN 0.97f      /* of the power explained by the known path: none is looked for */
 #define CROWDED 1.5f     /* times the kept path's echo came back: there is a caller in it ... */
 #define MOST_DOUBT 0.1   /* ... and the least squares are to doubt what they see, up to that */
 #define WORSE 0.05f      /* a path that explains so much less replaces no other ... */
-#define FORGET 0.01f     /* ... until that was the worse one in so many looks as it takes */
+#define FORGET 0.01f     /* ... until that was the worse one in so many looks as it takes, and never
+                          * if it explains less than a first one has to */
 enum { SAME = 8 };       /* samples: delays nearer to each other are the same */
 enum { MOVED_FRESH = 400 }; /* samples since an echo's delay changed: 100 ms */
 
@@ -64,7 +66,8 @@ static void find_path(const voiced_echo *e, voiced_echo_work *w, size_t n, int64
         return;
     }
     path->lag = (int32_t)(offset - base - PAST - (int64_t)peak);
-    while (w->found.runs < VOICED_ECHO_RUNS) {
+    float before = echo_unexplained(w, w->echo, n), now;
+    for (; w->found.runs < VOICED_ECHO_RUNS; before = now) {
         float found;
         echo_correlate(w, w->rest + PAST);
         peak = echo_highest(w->real, &found);
@@ -72,6 +75,12 @@ static void find_path(const voiced_echo *e, voiced_echo_work *w, size_t n, int64
             break;
         }
         echo_explain(w, peak, base, n);
+        now = echo_unexplained(w, w->echo, n);
+        if (now >= before) { /* some loud frames alone were explained: it has learnt the caller */
+            w->found.runs--;
+            echo_use(w, &w->found, base, n);
+            break;
+        }
     }
     path->share = 1 - echo_chosen_power(w, w->rest + PAST) / all;
 }
@@ -108,7 +117,7 @@ static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, int firm,
         int64_t apart = w->found.runs ? w->found.shift[0] - e->known.shift[0] : 0;
         int same = apart > -SAME && apart < SAME;
         crowded = path->share < SURELY && power(w->near + PAST, n) > CROWDED * was;
-        kept = before < KEPT * now || (crowded && same) ||
+        kept = before < KEPT * now || (crowded && same && now > CLEARLY * before) ||
                (louder && path->share < SURELY && path->peak < KEEP_PEAK);
     }
     if (kept) {
@@ -125,7 +134,7 @@ static void choose_path(voiced_echo *e, voiced_echo_work *w, size_t n, int firm,
             e->known = w->found; /* for want of a plain one, the best that will do */
             e->known_share = path->share;
             e->known_gain = echo_loudest(w->echo, n) / (echo_loudest(w->far, n + LAGS) + 1);
-        } else {
+        } else if (e->known_share > FIRST_SHARE) {
             e->known_share -= FORGET;
         }
     }
@@ -184,6 +193,8 @@ size_t voiced_echo_analyse(voiced_echo *e, voiced_echo_work *w, int64_t from, si
     echo_load(e, w, from, n, offset, earliest);
     float far_power = power(w->far + PAST, n + LAGS);
     if (n && far_power > 1.0f) {
+        path->played = echo_loudest(w->far, n + LAGS);
+        path->low_played = echo_low_played(w, n);
         int known = plain(e, w, n, offset, base, path);
         if (!known && e->known.runs) {
             memcpy(start, e->start, sizeof start);

@@ -112,7 +112,8 @@ void echo_explain(voiced_echo_work *w, size_t peak, int64_t base, size_t n);
 void echo_forget(voiced_echo_work *w, size_t n);
 void echo_use(voiced_echo_work *w, const voiced_echo_taps *path, int64_t base, size_t n);
 
-/* How badly an echo explains the frames, each by a number from 0 to 1: no loud one decides. */
+/* How badly an echo explains the frames, by a number from 0 to 2 for each: no loud one decides, and
+ * one in which nothing came back speaks against an echo there. */
 float echo_unexplained(const voiced_echo_work *w, const float *echo, size_t n);
 
 /* What the known path, `y` as in echo_move.c, makes of each frame by the one of w->shift that explains
@@ -131,5 +132,8 @@ void echo_spare(voiced_echo_work *w, size_t n);
 
 /* w->voice, w->alike and the frames' figures, of n samples of w->rest and w->echo. */
 void echo_listen(voiced_echo_work *w, size_t n, voiced_echo_frame *frames);
+
+/* The loudest 20 ms of what was played, in the band of pitch. */
+float echo_low_played(voiced_echo_work *w, size_t n);
 
 #endif

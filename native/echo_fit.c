@@ -4,6 +4,7 @@
 #define RIDGE 3e-4   /* of the far signal's power: keeps the path's gain sane */
 #define LOUDEST 0.3f /* of the loudest frame played: what is louder is no echo */
 #define LOUDER 2.0f  /* nor is what is so many times as loud as the known path has ever made it */
+#define MUCH 2.0f    /* times a frame's power: an echo that leaves more is just wrong */
 #define SHIFTED 0.3f /* of a frame and its neighbours is left by a shift that may be believed */
 
 float echo_loudest(const float *x, size_t n) {
@@ -178,7 +179,7 @@ float echo_unexplained(const voiced_echo_work *w, const float *echo, size_t n) {
             rest[i] = w->near[at + i] - echo[at + i];
         }
         float near = power(w->near + at, FRAME) + 1.0f, left = power(rest, FRAME);
-        sum += left < near ? left / near : 1.0f;
+        sum += left < MUCH * near ? left / near : MUCH;
     }
     return sum;
 }

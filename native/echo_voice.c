@@ -163,6 +163,11 @@ void echo_listen(voiced_echo_work *w, size_t n, voiced_echo_frame *frames) {
     }
 }
 
+float echo_low_played(voiced_echo_work *w, size_t n) {
+    smooth(w->far, w->im, w->re, PAST + n + LAGS);
+    return echo_loudest(w->im, n + LAGS);
+}
+
 float voiced_echo_voice(const voiced_echo_work *w, const uint8_t *counts, size_t frames) {
     enum { EDGE = 3, GLIDES_TWO = 25, GLIDES_THREE = 42 }; /* a pitch moves by 6 % in 5 ms */
     float before[EDGE + PERIODS + EDGE] = {0}, best = 0;

@@ -140,10 +140,11 @@ typedef struct {
 /* The path found: its delay in samples and how far the correlation there stands out over that at
  * all delays (a ratio to its root mean square); which share of the power it explains; how many runs
  * explain the echo, 0 if it is not believed to be one; whether they are those of before; and the
- * echo's power beside that of what was played, 0 without an echo. */
+ * echo's power beside that of what was played, 0 without an echo. `played`, `low_played`: the loudest
+ * 20 ms of that, a frame's figures. */
 typedef struct {
     int32_t lag, runs, kept;
-    float peak, share, gain;
+    float peak, share, gain, played, low_played;
 } voiced_echo_path;
 
 /* One frame. Mean squares of what came back, of the echo in it and of the rest, after an emphasis

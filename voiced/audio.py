@@ -262,6 +262,8 @@ class EchoPath(NamedTuple):
     peak: float  # how far the correlation at `lag` stands out over that at all lags
     share: float  # of the power that came back, explained by what was found now
     gain: float  # the echo's power beside that of what was played; 0 without an echo
+    played: float  # the loudest 20 ms of what was played, as a frame's `near`
+    low_played: float  # the same, as its `low_near`
 
 
 class EchoFrame(NamedTuple):
@@ -353,7 +355,14 @@ class Echo:
         )
         found = work.path
         path = EchoPath(
-            found.lag, found.runs, bool(found.kept), found.peak, found.share, found.gain
+            found.lag,
+            found.runs,
+            bool(found.kept),
+            found.peak,
+            found.share,
+            found.gain,
+            found.played,
+            found.low_played,
         )
         raw = work.view[: count * _ECHO_FRAME.size]
         return path, [EchoFrame._make(fields) for fields in _ECHO_FRAME.iter_unpack(raw)]

@@ -78,7 +78,7 @@ class Bench:
     confirm_ms: int = 400
     leg_format: AudioFormat = PCMU_8K
 
-    def _scene(
+    def scene(
         self,
         draw: np.random.Generator,
         path: str,
@@ -114,7 +114,7 @@ class Bench:
     def echo(self, path: str, echo_db: float, scenes: int, seed: int = 1) -> Tally:
         """The caller is silent: any interruption is a false cut."""
         draw = np.random.default_rng([seed, -round(echo_db), list(PATHS).index(path)])
-        return Tally.of([play(self._scene(draw, path, echo_db)) for _ in range(scenes)])
+        return Tally.of([play(self.scene(draw, path, echo_db)) for _ in range(scenes)])
 
     def moving(
         self, hole_ms: int, every_ms: int, echo_db: float, scenes: int, seed: int = 5
@@ -125,7 +125,7 @@ class Bench:
         paths = list(PATHS)
         outcomes = []
         for i in range(scenes):
-            scene = self._scene(draw, paths[i % len(paths)], echo_db)
+            scene = self.scene(draw, paths[i % len(paths)], echo_db)
             first = int(draw.integers(300, 3500))
             at = range(first % every_ms, scene.most_ms, every_ms) if every_ms else [first]
             line = dataclasses.replace(scene.line, holes=tuple((ms, hole_ms) for ms in at))
@@ -143,7 +143,7 @@ class Bench:
         outcomes = []
         for i in range(scenes):
             caller = said[draw.integers(len(said))]
-            scene = self._scene(draw, paths[i % len(paths)], echo_db, caller, caller_db)
+            scene = self.scene(draw, paths[i % len(paths)], echo_db, caller, caller_db)
             outcomes.append(play(scene))
         return Tally.of(outcomes)
 
@@ -154,7 +154,7 @@ class Bench:
         outcomes = []
         for i in range(scenes):
             level = float(draw.choice([0, -6, -12]))
-            scene = self._scene(draw, paths[i % len(paths)], echo_db, make(draw), level)
+            scene = self.scene(draw, paths[i % len(paths)], echo_db, make(draw), level)
             outcomes.append(play(scene))
         return Tally.of(outcomes)
 
@@ -165,7 +165,7 @@ class Bench:
         for digit in range(16):
             tone = sounds.dtmf(digit, twist_db, int(draw.integers(80, 300)))
             level = float(draw.choice([0, -6, -12]))
-            outcomes.append(play(self._scene(draw, "flat", echo_db, tone, level)))
+            outcomes.append(play(self.scene(draw, "flat", echo_db, tone, level)))
         return Tally.of(outcomes)
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from voiced.audio import EchoFrame
-from voiced.interruption.judge import Findings, find
+from voiced.audio import EchoFrame, EchoPath
+from voiced.interruption.judge import LOUD_LINE, Findings, find
 
 
 def frame(near: float, echo: float, rest: float, tone: float = 0.0) -> EchoFrame:
@@ -18,10 +18,12 @@ TONE = frame(1e6, 0.0, 1e6, tone=0.95)
 ECHO = frame(1e6, 1e6, 2e4)
 OVER = frame(2e6, 1e6, 1e6)
 START = [QUIET] * 10
+LINE = EchoPath(100, 1, True, 20.0, 0.9, gain=0.06, played=1e6, low_played=1e6)  # -12 dB
+LOUD = LINE._replace(gain=1.01 * LOUD_LINE)
 
 
 def asked_for(
-    frames: list[EchoFrame], count_from: int = 0, loud_line: bool = False
+    frames: list[EchoFrame], count_from: int = 0, path: EchoPath = LINE, may_echo: int = 99
 ) -> tuple[list[bytes], Findings]:
     """What is asked of `Echo.voice`: of the band of pitch, of the envelope; and again, settled."""
     asked: list[bytes] = []
@@ -30,15 +32,15 @@ def asked_for(
         asked.append(counts)
         return float(sum(count > 0 for count in counts))
 
-    found = find(frames, count_from, voice, loud_line)
+    found = find(frames, count_from, voice, path, may_echo)
     return asked, found
 
 
 def judged(
-    frames: list[EchoFrame], count_from: int = 0, loud_line: bool = False
+    frames: list[EchoFrame], count_from: int = 0, path: EchoPath = LINE, may_echo: int = 99
 ) -> tuple[bytes, Findings]:
     """Which frames may speak for the caller, and what is found; all of them are a voice."""
-    asked, found = asked_for(frames, count_from, loud_line)
+    asked, found = asked_for(frames, count_from, path, may_echo)
     return asked[0], found
 
 
@@ -112,7 +114,7 @@ def test_a_tail_beyond_the_paths_taps_is_no_voice_but_on_a_loud_line() -> None:
     tail = [frame(0.25 * p, 0.0, 0.25 * p) for p in (ring * 0.6, ring * 0.36, ring * 0.216)]
     frames = [*START, *[ECHO] * 20, *tail]
     assert not any(judged(frames)[0])
-    assert any(judged(frames, loud_line=True)[0])
+    assert any(judged(frames, path=LOUD)[0])
     louder = [*START, *[ECHO] * 20, frame(1e6, 1e4, 9e5)]
     assert judged(louder)[0][-1]
 
@@ -141,7 +143,7 @@ def test_an_echo_that_is_gone_may_be_heard_a_little_later() -> None:
     assert sum(judged([*START, *[ECHO] * 20, *[QUIET] * 8, *[late] * 3])[0]) == 6
     louder = frame(3e6, 0.0, 3e6)
     assert any(judged([*START, *[ECHO] * 20, *[gone] * 4, *[louder] * 3])[0])
-    assert any(judged([*START, *[ECHO] * 20, *[gone] * 4, *[late] * 3], loud_line=True)[0])
+    assert any(judged([*START, *[ECHO] * 20, *[gone] * 4, *[late] * 3], path=LOUD)[0])
 
 
 def test_a_rest_that_is_the_echos_opposite_for_long_is_no_voice() -> None:
@@ -153,7 +155,8 @@ def test_a_rest_that_is_the_echos_opposite_for_long_is_no_voice() -> None:
 def test_what_is_far_weaker_than_the_echo_was_is_no_voice() -> None:
     weak = frame(1e4, 0.0, 1e4)
     assert not any(judged([*START, *[ECHO] * 20, *[QUIET] * 20, *[weak] * 5])[0])
-    assert sum(judged([*START, *[weak] * 5])[0]) == 10
+    alone = LINE._replace(played=0.0, low_played=0.0)
+    assert sum(judged([*START, *[weak] * 5], path=alone)[0]) == 10
 
 
 power = st.floats(0, 2.0**30, width=32)
@@ -192,3 +195,31 @@ def test_a_louder_rest_is_never_less_voice(some: list[EchoFrame]) -> None:
     alone = [frame(max(f.rest, 1.0), 0.0, f.rest) for f in some]
     louder = [frame(2 * f.near, 0.0, 2 * f.rest) for f in alone]
     assert judged([*START, *louder], 10)[1].voice >= judged([*START, *alone], 10)[1].voice
+
+
+def test_nobody_who_speaks_up_is_far_softer_than_the_agent_was() -> None:
+    """On a line that echoes, frame by frame; where none was found a syllable's edges count too."""
+    played = LINE._replace(played=5e7, low_played=5e7)
+    soft = [*START, *[VOICE] * 5]
+    assert sum(judged(soft, path=played)[0]) == 10
+    softer = LINE._replace(played=1.2e8, low_played=1.2e8)
+    assert not any(judged(soft, path=softer)[0])
+    assert sum(judged(soft, path=softer, may_echo=0)[0]) == 10
+    assert sum(judged(soft, path=softer._replace(gain=0.1))[0]) == 10
+    assert judged(soft, path=softer)[1].rest_ms == 100
+    edge = frame(3e5, 0.0, 3e5)
+    syllable = [*START, *[edge] * 5, VOICE, *[edge] * 5]
+    counts, _ = judged(syllable, path=softer, may_echo=0)
+    assert counts[10:] == bytes([0, 0, 2, 2, 2, 2, 2, 2, 2, 0, 0])
+    softest = LINE._replace(played=4e8, low_played=4e8)
+    assert not any(judged(soft, path=softest, may_echo=0)[0])
+
+
+def test_the_softer_a_line_echoes_the_more_of_it_may_come_late() -> None:
+    """An echo of -16 dB is softer than callers; one of -9 dB hides them."""
+    late = [*START, *[ECHO] * 20, *[frame(2e5, 1e4, 1.9e5)] * 3]
+    for gain, counts in ((0.02, False), (0.06, False), (0.12, True)):
+        assert any(judged(late, path=LINE._replace(gain=gain))[0]) == counts
+    louder = [*START, *[ECHO] * 20, *[frame(9e5, 1e4, 8.9e5)] * 3]
+    for gain, counts in ((0.02, False), (0.06, True), (0.12, True)):
+        assert any(judged(louder, path=LINE._replace(gain=gain))[0]) == counts

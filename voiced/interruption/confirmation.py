@@ -6,8 +6,8 @@ import math
 from typing import Final, Literal, final
 
 from voiced.formats import AudioFormat
-from voiced.interruption.judge import Findings, find
-from voiced.interruption.timeline import MS, Timeline
+from voiced.interruption.judge import LOUD_LINE, Findings, find
+from voiced.interruption.timeline import MS, RATE, Timeline
 
 __all__ = ["Confirmation", "Verdict"]
 
@@ -19,11 +19,11 @@ SURE_AGAIN: Final = 8.0  # while playback, and an echo of it, goes on
 SURE_WITHOUT_ECHO: Final = 12.0  # an echo that is not known yet may be one
 SURE_JUST_BEGUN: Final = 16.0  # all the more if playback began a moment before
 JUST_BEGUN_S: Final = 0.8
+UNKNOWN_S: Final = 1.0  # after a call's first playback began its echo, if any, may not be known
 ENOUGH: Final = 3.2  # when the time is over, over an echo, which hides much of either
 ENOUGH_WITHOUT_ECHO: Final = 5.5  # voiced coughs reach 5, words 6.5
 ENOUGH_AGAIN: Final = 3.5
-LOUD_LINE: Final = 0.16  # an echo of -8 dB: it hides so much of a caller that doubt decides for ...
-ENOUGH_ON_LOUD: Final = 2.2  # ... them
+ENOUGH_ON_LOUD: Final = 2.2  # an echo that hides so much of a caller: doubt decides for them
 SEEN: Final = 4.5  # in an earlier look, of which one idea of the echo's path left ...
 SEEN_STILL: Final = 1.2  # ... so much at least: it was not the echo
 ECHO_PEAK: Final = 6.0  # of a correlation: there may be an echo, though none is believed
@@ -51,6 +51,7 @@ class Confirmation:
         self._bytes_per_s = 1000 * leg_format.bytes_per_ms
         self._silent_s = -math.inf  # from then on nothing is played
         self._anew_s = -math.inf  # when playback began last
+        self._known_s = 0.0  # from then on an echo, if the line has any, was heard
         self._confirm_s = confirm_ms / 1000
         self._began_s: float | None = None
         self._count_from = 0  # samples that came back before it were judged before
@@ -61,6 +62,7 @@ class Confirmation:
         self._digit_s = -math.inf
         self._deferred = False  # to the next window: what came last spoke for the caller
         self._began_at = 0
+        self._echoes = False  # an echo was found, in any look
         self._echoing = False
         self._doubtful = False
         self._loud_line = False
@@ -73,6 +75,8 @@ class Confirmation:
     def played(self, payload: bytes, at_s: float) -> None:
         """The caller hears `payload` from `at_s` on, which may lie ahead."""
         self._timeline.played(payload, at_s)
+        if self._silent_s == -math.inf:
+            self._known_s = at_s + UNKNOWN_S
         if at_s > self._silent_s + ANEW_S:
             self._anew_s = at_s
         self._silent_s = at_s + len(payload) / self._bytes_per_s
@@ -127,7 +131,7 @@ class Confirmation:
         if not due and end - self._looked_at < step * MS and self._looked_at >= 0:
             return None
         self._looked_at = end
-        decided = self._decide(self._look(), due)
+        decided = self._decide(self._look(at_s), due)
         if decided is not None:
             if decided == "interruption":
                 self._judged_to = end
@@ -135,7 +139,7 @@ class Confirmation:
             self._decided_s = at_s
         return decided
 
-    def _look(self) -> Findings:
+    def _look(self, at_s: float) -> Findings:
         echo = self._timeline.echo
         start = echo.near_end - echo.SPAN
         path, frames = echo.analyse(start, echo.SPAN, self._timeline.offset, EARLIEST_MS * MS)
@@ -149,7 +153,10 @@ class Confirmation:
         # What a path explained is not to be judged without one: it did not show for long enough.
         since = max(self._count_from, self._explained_to if self._doubtful else 0)
         count_from = max(0, (since - start) // echo.FRAME)
-        self.findings = find(frames, count_from, echo.voice, loud_line=self._loud_line)
+        self._echoes = self._echoes or path.runs > 0
+        unknown = round((self._known_s - at_s) * RATE) + echo.SPAN
+        may_echo = len(frames) if self._echoes else unknown // echo.FRAME
+        self.findings = find(frames, count_from, echo.voice, path, may_echo)
         return self.findings
 
     def _decide(self, found: Findings, due: bool) -> Verdict | None:

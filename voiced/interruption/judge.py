@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from voiced.audio import EchoFrame
+from voiced.audio import EchoFrame, EchoPath
 
 __all__ = ["Findings", "find"]
 
@@ -26,20 +26,30 @@ REST_LEAST: Final = 0.05  # of an echo's power may be left unexplained, on the b
 REST_MOST: Final = 0.55  # ... and on the worst
 TYPICAL: Final = 0.35
 TIMES_TYPICAL: Final = 5.0
+SOFTEST: Final = (
+    0.006  # beside the loudest that was played: who speaks up is not 25 dB softer in ...
+)
+SYLLABLE: Final = 3  # ... all of so many frames before and after ...
+SOFTEST_OVER_ECHO: Final = 0.01  # ... nor 20 dB in any, where an echo may do more than is known ...
+HIDES: Final = 0.09  # ... and has no gain of -10.5 dB, at which it hides much of a caller already
 RING: Final = 0.6  # how much of an echo's power may ring on a frame later
 LATE: Final = 0.3  # of what rings on, heard once the echo is softer: a path's taps end early
 AGAINST: Final = -0.5  # correlation of the rest with the echo: a path that takes off too much
 AGAINST_LONG: Final = -0.35  # the same, of three frames
-ELSEWHERE: Final = 0.25  # of the loudest echo near by may come at another time ...
-IF_GONE: Final = 2.0  # ... and more than all of it if it did not come when it should have, ...
+LOUD_LINE: Final = 0.16  # a gain of -8 dB: an echo hides so much of a caller that tails may count
+ELSEWHERE: Final = 0.033  # over the gain, squared: of the loudest echo near by may come at another
+# time; at -16 dB, where an echo is softer than callers, more than all, at -9 dB next to nothing ...
+IF_GONE: Final = 2.0  # ... and so much if it did not come when it should have, ...
 GONE: Final = 3.0  # ... which is to be so many times as loud as what came ...
 AROUND: Final = 8  # ... so many frames before or after
 WEAK: Final = 0.02  # of the loudest echo: errors of a path, not a caller
 LOUD_PART: Final = 5  # of the frames, one in so many makes that up
 OWN: Final = 6.0  # times what may be left: whatever its pitch, no echo
 OWN_MOST: Final = 1.5
-MISPLACED: Final = 4.0  # of an echo that is not where it was looked for: more is no echo
-OWN_HIGH: Final = 2.0  # times what rings: no echo; envelopes are not compared with its pitch
+MISPLACED: Final = 2.5  # times an echo that is not quite where it was looked for: more is none
+MOVED: Final = 4.0  # the same, where the line's delay has just changed
+OWN_HIGH: Final = 12.0  # the same of envelopes, which are not compared with its pitch
+OWN_HIGH_MOST: Final = 2.0
 OTHER: Final = 0.5  # what the weaker of two measures of a voice adds to the other
 OTHER_PITCH: Final = 1  # what `Echo.voice` takes for a frame
 ANY_PITCH: Final = 2
@@ -69,13 +79,18 @@ class _Band:
     rest: list[float]
     echo: list[float]
     least: float  # below it is noise
+    played: float  # the loudest
+    may_echo: int  # frames before it may be an echo's by a path that is not known
     rings: list[float]  # of the echo, what still rings of it included
     left: float  # of a ring
     late: list[float]  # of a room's tail, where that is more
-    loud_line: bool
+    elsewhere: float  # how much of the loudest echo near by may come at another time ...
+    if_gone: float  # ... if it did not come when it should have
 
     @classmethod
-    def of(cls, powers: list[tuple[float, float, float]], loud_line: bool) -> _Band:
+    def of(
+        cls, powers: list[tuple[float, float, float]], gain: float, played: float, may_echo: int
+    ) -> _Band:
         """From (near, echo, rest) of each frame."""
         known = sorted(near for near, _, _ in powers if near)  # 0: before the call began
         noise = min(known[len(known) // 20], NOISE_MOST) if known else 0.0
@@ -87,7 +102,7 @@ class _Band:
             heard = min(echo, near)
             ring = ring * RING + heard
             rings.append(ring)
-            late.append(0.0 if loud_line else LATE * max(0.0, ring - heard / (1 - RING)))
+            late.append(0.0 if gain > LOUD_LINE else LATE * max(0.0, ring - heard / (1 - RING)))
             if heard > 4 * least:
                 ratios.append(min(rest, near) / ring)
         left = REST_LEAST
@@ -95,16 +110,20 @@ class _Band:
             ratios.sort()
             typical = TIMES_TYPICAL * ratios[int(len(ratios) * TYPICAL)]
             left = min(REST_MOST, max(REST_LEAST, typical))
+        elsewhere = (ELSEWHERE / max(gain, ELSEWHERE / 2)) ** 2
         # A path that another moment gave may add.
         return cls(
             [near for near, _, _ in powers],
             [min(rest, near) for near, _, rest in powers],
             [echo for _, echo, _ in powers],
             least,
+            played,
+            may_echo if gain < HIDES else 0,
             rings,
             left,
             late,
-            loud_line,
+            min(IF_GONE, elsewhere),
+            0.0 if gain > LOUD_LINE else IF_GONE,
         )
 
     def loud(self, i: int) -> bool:
@@ -118,12 +137,12 @@ class _Band:
         """
         if self._against(i, i + 1, AGAINST) or self._against(max(0, i - 1), i + 2, AGAINST_LONG):
             return False
-        if self.rest[i] < self._elsewhere(i):
+        if self._soft(i) or self.rest[i] < self._elsewhere(i):
             return False
         if not uncertain:
             return True
-        near_by = (i - 5, i + 3) if fresh > 1 else (i - 1, i + 1)
-        return self.rest[i] >= MISPLACED * max(self.echo[max(0, near_by[0]) : near_by[1]])
+        before, after, times = (5, 3, MOVED) if fresh > 1 else (1, 1, MISPLACED)
+        return self.rest[i] >= times * max(self.echo[max(0, i - before) : i + after])
 
     def _against(self, start: int, end: int, most: float) -> bool:
         """Whether the rest is mostly what taking off the echo has added: its opposite."""
@@ -131,16 +150,21 @@ class _Band:
         rest = sum(self.rest[start:end])
         return near - echo - rest < 2 * most * math.sqrt(echo * rest)
 
+    def _soft(self, i: int) -> bool:
+        """Whether nobody is that soft who speaks up while, or after, the agent does."""
+        if i < self.may_echo and self.rest[i] < SOFTEST_OVER_ECHO * self.played:
+            return True
+        syllable = self.rest[max(0, i - SYLLABLE) : i + SYLLABLE + 1]
+        return max(syllable) < SOFTEST * self.played
+
     def _elsewhere(self, i: int) -> float:
         """What frame `i` may hold of an echo that comes up to 120 ms later, or 60 ms sooner.
 
         Much of it, if one that should be heard about that time is not.
         """
-        if self.loud_line:
-            return 0.0
         around = range(max(0, i - AROUND), min(len(self.echo), i + AROUND + 1))
         gone = any(self.echo[j] > GONE * max(self.near[j], self.least) for j in around)
-        return (IF_GONE if gone else ELSEWHERE) * max(self.echo[max(0, i - 6) : i + 4])
+        return (self.if_gone if gone else self.elsewhere) * max(self.echo[max(0, i - 6) : i + 4])
 
 
 def _both(low: float, high: float) -> float:
@@ -155,20 +179,25 @@ def find(
     frames: Sequence[EchoFrame],
     count_from: int,
     voice: Callable[[bytes], float],
-    loud_line: bool = False,
+    path: EchoPath,
+    may_echo: int,
 ) -> Findings:
     """Judge `frames[count_from:]`; those before are heard for the noise and for what rings on.
 
-    `voice` is that of the `Echo` that analysed them. `loud_line`: its echo hides so much of a
-    caller that what may be a room's tail counts.
+    `voice` and `path` are those of the `Echo` that analysed them. Frames before `may_echo` may hold
+    more of an echo than it knows.
     """
-    full = _Band.of([(frame.near, frame.echo, frame.rest) for frame in frames], loud_line)
+    full = _Band.of([(f.near, f.echo, f.rest) for f in frames], path.gain, path.played, may_echo)
     low = _Band.of(
-        [(frame.low_near, frame.low_echo, frame.low_rest) for frame in frames], loud_line
+        [(f.low_near, f.low_echo, f.low_rest) for f in frames],
+        path.gain,
+        path.low_played,
+        may_echo,
     )
     loudest = sorted(low.echo)[-(len(frames) // LOUD_PART + 1) :]
     least = max(low.least, WEAK * sum(loudest) / len(loudest)) if frames else 0.0
     own = max(full.left, min(OWN_MOST, OWN * low.left))
+    own_high = min(OWN_HIGH_MOST, OWN_HIGH * full.left)
     counts = bytearray(len(frames))
     high = bytearray(len(frames))
     tone = rest = 0
@@ -185,7 +214,7 @@ def find(
             continue
         # Where a delay has changed, nobody knows to the frame which echo this is.
         uncertain = frame.fresh > 0 or frame.rest >= SPARED * frame.near
-        if loud and full.rest[i] > OWN_HIGH * full.rings[i] and full.own(i, uncertain, frame.fresh):
+        if loud and full.rest[i] > own_high * full.rings[i] and full.own(i, uncertain, frame.fresh):
             high[i] = ENVELOPE
         power = low.rest[i]
         if power < least or power < HUM * full.rest[i] or not low.loud(i):
