@@ -142,6 +142,16 @@ def test_the_echo_of_the_agent_is_none_of_the_callers_words() -> None:
     assert not any(attention.deaf(sound[at : at + 160]) for at in range(0, len(sound), 160))
 
 
+def test_who_interrupts_the_agent_need_not_wait_for_the_rest_of_it() -> None:
+    attention = Attention(PCMU_8K)
+    attention.heard()
+    attention.sounds(60_000)
+    attention.heard()  # they interrupt
+    attention.stopped()
+    sound = quiet(2000) + speech("thanks") + quiet(6000)
+    assert any(attention.deaf(sound[at : at + 160]) for at in range(0, len(sound), 160))
+
+
 # ---- in a session
 
 
