@@ -41,3 +41,13 @@ async def test_what_was_seen_of_an_item(autojump_clock: MockClock) -> None:
     assert queue.withdraw("i2") == 0, "another one's"
     assert queue.withdraw("i1") == 2 * len(SECOND)
     assert await queue.take() == [started]
+
+
+async def test_only_what_is_withdrawn_is_taken_back() -> None:
+    """The end of the answer before it is still to be told."""
+    queue = EventQueue(8)
+    mine, other = AgentAudio("r2", "mine", 0, bytes(80)), AgentAudio("r1", "other", 0, bytes(80))
+    queue.put(other)
+    queue.put(mine)
+    assert queue.withdraw("mine") == 0
+    assert await queue.take() == [other]

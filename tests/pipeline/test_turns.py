@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from voiced.formats import PCM16_16K
-from voiced.pipeline.turns import DETECTION_MS, Began, Over, Turns
+from voiced.pipeline.providers import DetectorSettings
+from voiced.pipeline.turns import DETECTION_MS, Began, Guarded, Over, Turns
 from voiced.vad import VadEvent, VadStarted, VadStopped
 
 BYTES_PER_MS = 32
@@ -81,3 +82,20 @@ def test_a_turn_that_was_found_too_late_begins_with_what_is_kept() -> None:
     assert isinstance(over, Over)
     assert 100 < began.at_ms <= 1100 - DETECTION_MS + 21
     assert over.pcm16 == pcm[began.at_ms * BYTES_PER_MS : over.at_ms * BYTES_PER_MS]
+
+
+def test_a_detector_that_raises_in_a_turn_leaves_none_open() -> None:
+    class Breaks:
+        fed = 0
+
+        def feed(self, pcm16: bytes) -> list[VadEvent]:
+            self.fed += 1
+            if self.fed > 1:
+                raise ValueError("no")
+            return [VadStarted(0)]
+
+    made = Breaks()
+    detector = Guarded(lambda _settings: made, DetectorSettings(8000, 0.5, 300, 500, None))
+    assert detector.feed(bytes(320)) == [VadStarted(0)]
+    assert detector.feed(bytes(320)) == [VadStopped(20)]
+    assert detector.feed(bytes(320)) == []
