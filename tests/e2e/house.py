@@ -31,7 +31,6 @@ import trio
 from prometheus_client import REGISTRY
 
 from tests.e2e.virtual import run_virtually
-from tests.e2e.watch import Watch
 from voiced import config, daemon, metrics
 from voiced.journal import Journal
 from voiced.record import CallRecord
@@ -90,12 +89,6 @@ class House:
     auth_token: str | None = None
     public_url: str | None = None
     network: Network = field(default_factory=Network)
-    watch: Watch = field(default_factory=Watch)
-
-    @property
-    def stalled_ms(self) -> float:
-        """See `Watch`."""
-        return self.watch.stalled_ms
 
     @property
     def webhook(self) -> str:
@@ -295,10 +288,7 @@ async def house(
         async with trio.open_nursery() as nursery:
             address = await nursery.start(partial(daemon.serve, loaded, file))
             here = House(address, state_dir, logs, **facts)
-            async with trio.open_nursery() as watching:
-                watching.start_soon(here.watch.run)
-                yield here
-                watching.cancel_scope.cancel()
+            yield here
             if not any(line["event"] == "stopping" for line in logs):
                 signal.raise_signal(signal.SIGTERM)
 
@@ -310,7 +300,7 @@ AFTERWARDS = "afterwards"
 
 
 AT_ONCE = 10
-"""Callers and the daemon share a process here: more of them than this hear how busy it is."""
+"""Callers and the daemon share a process, which with peers in real time must not be busy."""
 
 
 class Scenes(dict[str, Callable[[T], Awaitable[None]]], Generic[T]):
@@ -349,6 +339,11 @@ class Scenes(dict[str, Callable[[T], Awaitable[None]]], Generic[T]):
                 await trio.sleep(APART_S)
         await play(AFTERWARDS, afterwards)
         return outcomes
+
+
+async def nothing_more(_: object) -> None:
+    """For scenes that have nothing in common that could be left."""
+    await trio.lowlevel.checkpoint()
 
 
 async def nothing_is_left(here: House) -> None:

@@ -12,7 +12,16 @@ import pytest
 import trio
 import trustme
 
-from tests.e2e.house import SOON_S, Outcomes, Scenes, judge, until
+from tests.e2e.house import (
+    SOON_S,
+    Outcomes,
+    Scenes,
+    judge,
+    nothing_more,
+    played,
+    run_strictly,
+    until,
+)
 from tests.e2e.sip_peer import Peer, sip_peer
 from tests.e2e.test_operator import mistaken
 from tests.interop.sip.house import SipHouse, sip_house
@@ -246,12 +255,11 @@ async def no_pem(folder: Path) -> None:
     await wrong(folder, "no_pem", sip, ["tls_key"])
 
 
-@pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
-    async def afterwards(folder: Path) -> None:
-        await trio.lowlevel.checkpoint()
+async def all_of_it(folder: Path) -> Outcomes:
+    return await starts.play(folder, nothing_more)
 
-    return trio.run(starts.play, tmp_path_factory.mktemp("starts"), afterwards)
+
+outcomes = played(all_of_it, run=run_strictly)
 
 
 @pytest.mark.parametrize("name", starts)
