@@ -26,7 +26,7 @@ def test_one_process_takes_them_too() -> None:
 
 
 VIRTUAL = re.compile(r"\bplayed\(all_of_it|plays\.play\(|run_virtually\(|\"virtual_time\"")
-REAL = re.compile(r"\brun_strictly\(|\brunning\(|\bPopen\(|\bopen_process\(")
+REAL = re.compile(r"\brun_strictly\b|\brunning\(|\bPopen\(|\bopen_process\(")
 
 
 def test_whoever_plays_with_a_daemon_in_real_time_is_in_one() -> None:
