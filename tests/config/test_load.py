@@ -213,7 +213,8 @@ def test_nesting_beyond_reason_is_a_mistake(tmp_path: Path) -> None:
 KEYS = st.sampled_from([
     "daemon", "http", "twilio", "engine", "agent", "number", "price", "kind", "match", "a", "b",
     "max_calls", "listen", "public_url", "tls_cert", "tls_key", "trusted_proxies", "headers",
-    "auth_token", "api_key", "api_key_file", "api_key_env", "url", "model", "server", "faults",
+    "auth_token", "auth_token_secondary_env", "api_key", "api_key_file", "api_key_env", "url",
+    "model", "server", "faults",
     "turn_detection", "greeting", "greeting_files", "instructions_file", "language", "threshold",
     "silence_prompt_s", "silence_hangup_s", "ca_file", "state_dir", "plugins", "plugin",
     "plugin_dir", "recorder", "dtmf", "menu", "keys", "folder", "fallback_engine", "stt", "chat",

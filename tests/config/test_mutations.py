@@ -45,6 +45,7 @@ def whole() -> dict[str, Any]:
             table.pop(key, None)  # files that are not there
     secrets = [
         (data["twilio"], "auth_token"),
+        (data["twilio"], "auth_token_secondary"),
         (data["admin"], "token"),
         (data["sip"]["trunk"][0], "password"),
         (data["engine"]["openai"], "api_key"),

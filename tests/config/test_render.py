@@ -48,11 +48,13 @@ def test_secrets_are_hidden_wherever_they_stand(tmp_path: Path) -> None:
     _, _, text = reloaded(
         tmp_path,
         '[http]\npublic_url = "https://a.example"\n[twilio]\nauth_token = "sk-1"\n'
+        'auth_token_secondary = "sk-0"\n'
         '[engine.m]\nkind = "realtime"\napi_key = "sk-2"\n'
         'url = "wss://user:sk-3@a.example/x?model=m&api_key=sk-4"\n'
         'headers = { X-Api-Key = "sk-5", Cookie = "sk-6", X-Region = "eu" }\n',
     )
     assert "sk-" not in text
     assert f'auth_token = "{HIDDEN}"' in text
+    assert f'auth_token_secondary = "{HIDDEN}"' in text
     assert f"wss://{HIDDEN}@a.example/x?model=m&api_key={HIDDEN}" in text
     assert 'X-Region = "eu"' in text

@@ -66,6 +66,15 @@ def test_handshake() -> None:
     assert not made.handshake(Request("/twilio/media/u", headers, "203.0.113.9"))
 
 
+def test_both_tokens_of_a_rotation_sign() -> None:
+    made = Gate(Http(public_url=PUBLIC), Twilio(auth_token=TOKEN, auth_token_secondary="older"))
+    for token, served in ((TOKEN, True), ("older", True), ("oldest", False)):
+        headers = {"x-twilio-signature": compute(token, PUBLIC + "/twilio/voice")}
+        assert made.webhook(Request("/twilio/voice", headers, "203.0.113.9")) is served
+        headers = {"x-twilio-signature": compute(token, PUBLIC + MEDIA_PATH + "t")}
+        assert made.handshake(Request(MEDIA_PATH + "t", headers, "203.0.113.9")) is served
+
+
 def test_validation_off_serves_everyone_that_has_a_token_set() -> None:
     made, _ = gate(validate=False)
     assert made.webhook(Request("/twilio/voice", {}, "203.0.113.9"))

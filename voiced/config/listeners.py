@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from voiced.config.addresses import is_loopback, parse_listen
 from voiced.config.files import exists, is_folder, readable
 from voiced.config.findings import Findings
+from voiced.config.mistakes import KeyPath
 from voiced.config.types import Config
 
 __all__ = ["check_certificate", "check_listeners"]
@@ -113,11 +114,15 @@ def _twilio(config: Config, findings: Findings, *, public: bool) -> None:
     if sid is not None and not _ACCOUNT_SID.fullmatch(sid):
         message = "is not an account SID: AC and 32 hexadecimal digits"
         findings.mistake(("twilio", "account_sid"), message, "copy it from the Twilio console")
-    written = [
-        ("twilio", name)
-        for name in ("auth_token", "auth_token_file", "auth_token_env")
-        if findings.written(("twilio", name))
-    ]
+
+    def written_as(name: str) -> list[KeyPath]:
+        ways: list[KeyPath] = [("twilio", f"{name}{way}") for way in ("", "_file", "_env")]
+        return [way for way in ways if findings.written(way)]
+
+    written = written_as("auth_token")
+    if not written and (secondary := written_as("auth_token_secondary")):
+        message = "is for a rotation, and there is no auth_token beside it"
+        findings.mistake(secondary[0], message, "write this one as auth_token")
     if written and not findings.written(_PUBLIC_URL):
         message = "signatures cannot be checked without http.public_url"
         remedy = 'set public_url under [http] to the URL that Twilio calls, "https://…"'

@@ -82,7 +82,8 @@ def _read_all(main: Path, named: bool) -> tuple[Document, list[Mistake]]:
 
 def _privacy(config: Config, findings: Findings) -> None:
     """Warn of secrets in a file that every user of the machine may read."""
-    paths: list[KeyPath] = [("twilio", "auth_token"), ("admin", "token")]
+    paths: list[KeyPath] = [("twilio", "auth_token"), ("twilio", "auth_token_secondary")]
+    paths += [("admin", "token")]
     paths += [("engine", name, "api_key") for name in config.engine]
     paths += [("engine", name, step, "api_key") for name in config.engine for step in STEPS]
     paths += [("sip", "trunk", index, "password") for index in range(len(config.sip.trunk))]

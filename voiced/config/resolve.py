@@ -78,6 +78,7 @@ def _agent(path: KeyPath, agent: dict[str, Any], findings: Findings) -> None:
 
 def _secrets(valid: dict[str, Any]) -> Iterator[tuple[KeyPath, dict[str, Any], str]]:
     yield ("twilio",), valid.setdefault("twilio", {}), "auth_token"
+    yield ("twilio",), valid["twilio"], "auth_token_secondary"
     yield ("admin",), valid.setdefault("admin", {}), "token"
     for index, trunk in enumerate(valid.get("sip", {}).get("trunk", ())):
         yield ("sip", "trunk", index), trunk, "password"

@@ -28,7 +28,7 @@ Dollars = Annotated[float, Meta(ge=0)]
 DaysOrForever = Annotated[float, Meta(ge=0)] | Literal["forever"]
 Name = Annotated[str, Meta(min_length=1)]
 
-SECRETS: Final = ("auth_token", "api_key", "password", "token")
+SECRETS: Final = ("auth_token", "auth_token_secondary", "api_key", "password", "token")
 """Names of the fields that hold a secret, each with its `_file` and `_env` beside it."""
 
 

@@ -63,6 +63,13 @@ class Twilio(Table, frozen=True):
     """A file with it; a bare name is looked for among systemd's credentials first."""
     auth_token_env: str | None = None
     """The environment variable with it."""
+    auth_token_secondary: str | None = None
+    """While tokens are rotated, another one whose signatures are taken as well. The REST API is \
+asked with `auth_token`: put the new one there, the old one here, and promote the new one then."""
+    auth_token_secondary_file: Path | None = None
+    """A file with it; a bare name is looked for among systemd's credentials first."""
+    auth_token_secondary_env: str | None = None
+    """The environment variable with it."""
     validate_signature: bool = True
     """`false` takes requests from anybody who finds the port: for tests only."""
     caller_id: str | None = None

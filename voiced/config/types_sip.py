@@ -79,7 +79,9 @@ class Sip(Table, frozen=True):
     session_expires_s: Annotated[int, Meta(ge=90, le=86400)] = 1800
     """How long a call lives without a sign of the other side, refreshed at half; RFC 4028."""
     rtp_timeout_s: SecondsOrNever = 30.0
-    """Without audio for so long, and not on hold, a call has ended unnoticed; 0: never."""
+    """Without audio for so long, and not on hold, a call has ended unnoticed; 0: never. Once \
+audio has come, RTCP reports count too: a gateway that suppresses silence sends nothing else. (A \
+stream of Twilio ends after 30 s with neither messages nor pongs, whatever is set here.)"""
     reorder_ms: Annotated[int, Meta(ge=0, le=60)] = 40
     """How long audio waits for an earlier packet that is missing."""
     trunk: tuple[Trunk, ...] = ()

@@ -63,7 +63,8 @@ class Gate:
         if twilio.auth_token and twilio.validate_signature:
             if not http.public_url:
                 raise ValueError("[twilio] auth_token needs [http] public_url, the signed address")
-            self._validator = SignatureValidator(http.public_url, [twilio.auth_token])
+            tokens = [twilio.auth_token, twilio.auth_token_secondary]
+            self._validator = SignatureValidator(http.public_url, [each for each in tokens if each])
 
     def webhook(self, request: Request) -> bool:
         """Whether a webhook or status callback is to be served; a refusal is logged and counted."""
