@@ -21,7 +21,7 @@ from voiced.config.types import Agent, Cost, Number, Price
 from voiced.costwatch import CostWatch
 from voiced.engine import Ready, ResponseDone, SpeechStarted, Usage
 from voiced.formats import PCMU_8K
-from voiced.journal import Charge, Journal, Spent, Struck
+from voiced.journal import Charge, Journal, Spent, Struck, Sums
 from voiced.prompts import Prompts
 from voiced.record import CallRecord
 
@@ -39,7 +39,7 @@ def budget(clock: Clock | None = None, **caps: float) -> tuple[Budget, list[Spen
     kept: list[Spent] = []
     clock = clock or Clock()
 
-    def keep(entry: Spent | Charge | Struck) -> None:
+    def keep(entry: Spent | Charge | Struck | Sums) -> None:
         if isinstance(entry, Spent):
             kept.append(entry)
 

@@ -6,7 +6,7 @@ import math
 import sqlite3
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,8 @@ import trio
 from tests.test_journal_unusable import damaged, folder, newer
 from voiced import journal as journal_module
 from voiced import journal_file
+from voiced.budget import Budget, day_of
+from voiced.config.types import Cost
 from voiced.journal import Charge, Journal, Note, Row, Spent
 from voiced.journal_pruning import DAY_S, Pruner
 
@@ -120,7 +122,7 @@ async def test_what_was_just_being_written_is_written_again(
     def identity(path: Path) -> tuple[int, int] | None:
         nonlocal looks
         looks += 1
-        if looks == (2 if when == "before it is done" else 3):
+        if looks == (3 if when == "before it is done" else 4):
             path.rename(tmp_path / "aside")
         return found(path)
 
@@ -245,3 +247,56 @@ async def test_what_a_leap_has_made_old_stays(tmp_path: Path) -> None:
             while ids(journal):
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("other", ["none", "empty", "restored"])
+async def test_what_the_day_has_cost_outlives_the_file(tmp_path: Path, other: str) -> None:
+    """Of calls that have ended too, which the file that is there never saw: caps ask for it."""
+    clock = Clock()
+    day = day_of(clock())
+
+    def begin(journal: Journal) -> Budget:
+        budget = Budget(journal.spend, clock=clock, elapsed=clock)
+        for known in journal.days(day):
+            budget.remember(journal.spent(known), journal.struck(known))
+        return budget
+
+    async with running(tmp_path) as at_work:
+        journal = at_work.journal
+        await at_work.written("first")
+        (tmp_path / "backup").write_bytes(journal.path.read_bytes())
+        budget = begin(journal)
+        journal.renewed = budget.write_down
+        ended = budget.open("ended", "+2", None)
+        ended.update(1.25)
+        ended.close()
+        budget.cost = Cost(number_usd=1.5)
+        live = budget.open("live", "+2", None)
+        assert live.update(0.5) == "number"
+        await at_work.until(lambda: len(journal.spent(day)) == 2)
+        if other == "empty":
+            journal.path.write_bytes(b"")
+        else:
+            journal.path.unlink()
+        if other == "restored":
+            (tmp_path / "backup").rename(journal.path)
+        # One that is under way while the file is found to be lost counts once.
+        late = budget.open("late", "+3", None)
+        late.update(0.25)
+        late.close()
+
+        def is_whole() -> bool:
+            with suppress(sqlite3.Error):  # it is just being begun
+                return len(journal.struck(day)) == 1
+            return False
+
+        await at_work.until(is_whole)
+        live.update(0.75)
+        live.close()
+    again = begin(journal)
+    assert again.spent_today("+2") == pytest.approx(2.0)
+    assert again.spent_today("+3") == pytest.approx(0.25)
+    assert again.spent_today() == pytest.approx(2.25)
+    again.cost = Cost(number_usd=1.5)
+    assert again.exhausted("+2", None) == "number"
+    assert {each.call_id for each in journal.spent(day)} == {"live", "late", "earlier, +2"}

@@ -21,7 +21,7 @@ from voiced.config.types import Agent, Config, Cost, EmulatorEngine, Price
 from voiced.cost import Spending
 from voiced.engine import Ready, Usage
 from voiced.formats import PCMU_8K
-from voiced.journal import Added, Charge, Journal, Row, Spent, Struck
+from voiced.journal import Added, Charge, Journal, Row, Spent, Struck, Sums
 from voiced.prompts import Prompts
 from voiced.switchboard import Setup, Switchboard
 
@@ -212,7 +212,7 @@ async def test_what_was_written_when_the_journal_is_cancelled_is_not_added_again
 
 def test_a_number_is_not_charged_for_a_day_that_is_over() -> None:
     now = 1_790_000_000.0
-    kept: list[Spent | Charge | Struck] = []
+    kept: list[Spent | Charge | Struck | Sums] = []
     budget = Budget(kept.append, clock=lambda: now)
     budget.charge("c1", 0.5)
     (charge,) = kept

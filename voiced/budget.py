@@ -26,7 +26,7 @@ from msgspec import UNSET
 
 from voiced.config.numbers import normalised
 from voiced.config.types import Cost, Number
-from voiced.journal_rows import Charge, Spent, Struck, day_of
+from voiced.journal_rows import Charge, Spent, Struck, Sums, day_of
 
 __all__ = ["DAYS", "DAY_S", "FAREWELL_S", "Budget", "Cap", "Meter", "day_of"]
 
@@ -78,7 +78,7 @@ class Budget:
 
     def __init__(
         self,
-        keep: Callable[[Spent | Charge | Struck], None],
+        keep: Callable[[Spent | Charge | Struck | Sums], None],
         *,
         clock: Callable[[], float] = time.time,
         elapsed: Callable[[], float] = time.monotonic,
@@ -101,6 +101,15 @@ class Budget:
             self._on(each.day).add(normalised(each.called), each.usd)
         for cap in struck:
             self._on(cap.day).struck[cap.called] = cap.usd
+
+    def write_down(self) -> None:
+        """Write everything down again, for a journal that has lost it."""
+        for meter in self._meters:  # first: what is the live calls' is not taken for earlier ones'
+            meter.write_down()
+        for day, known in self._days.items():
+            self._keep(Sums(day, dict(known.numbers)))
+            for called, cap in known.struck.items():
+                self._keep(Struck(day, called, cap))
 
     def charge(self, call_id: str | None, usd: float) -> None:
         """A call that has ended, or none at all, has cost so much more.
@@ -235,6 +244,11 @@ class Meter:
             self._past = deque([(now, 0.0)])
         self._write(now, last=False)
         return self._struck()
+
+    def write_down(self) -> None:
+        """Write down what was spent on all days, as if none of it had been."""
+        self._kept = {}
+        self._write(self.budget._elapsed(), last=True)
 
     def close(self) -> None:
         """The call is over."""

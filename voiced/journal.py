@@ -43,6 +43,7 @@ from voiced.journal_rows import (
     Row,
     Spent,
     Struck,
+    Sums,
     checked_fact,
 )
 
@@ -62,6 +63,7 @@ __all__ = [
     "Row",
     "Spent",
     "Struck",
+    "Sums",
     "checked_fact",
 ]
 
@@ -96,9 +98,11 @@ class Journal:
         self._send, self._receive = trio.open_memory_channel[Note](BACKLOG)
         self._closed = trio.Event()
         self.renewed: Callable[[], None] = lambda: None
-        """Is called when a new file has been begun in place of one that was taken away: who has
-        rows of calls that still go on may write them again."""
+        """Is called when another file stands in place of one that was taken away, a new one as a
+        rule: who has rows of calls that still go on, or a day's sums, may write them again."""
         self._begun = False  # a new file, of which that has not been said yet
+        self._file: tuple[int, int] | None = None  # which was written last
+        self._other = False  # it is another one since, and whoever has sums was not told yet
         self._failing: str | None = None  # what kept the last rows from being written
         self._turn = trio.Lock()  # first come, first served: no writer waits for two batches
         self._pruner = Pruner(self.path, self._turn)
@@ -111,6 +115,7 @@ class Journal:
         create(self.path)
         with closing(connect(self.path)) as database, database:
             cut = prepare(database, self.path)
+        self._file = identity(self.path)
         if cut:
             log.warning("calls were cut by an earlier crash", calls=cut)
 
@@ -129,8 +134,8 @@ class Journal:
         """Queue what was used for a call whose row is complete; never blocks."""
         self._queue(added, call=added.call_id)
 
-    def spend(self, spent: Spent | Charge | Struck) -> None:
-        """Queue what a call has cost by now, or more, or that a cap has struck; never blocks."""
+    def spend(self, spent: Spent | Charge | Struck | Sums) -> None:
+        """Queue what a call, or a day, has cost by now, or that a cap has struck; never blocks."""
         self._queue(spent, day=spent.day)
 
     def _queue(self, entry: Note, **about: str | None) -> None:
@@ -210,6 +215,8 @@ class Journal:
         if self._begun:
             self._begun = False
             log.error("journal was taken away, a new one is begun", file=str(self.path))
+        if self._other:
+            self._other = False
             self.renewed()
         for charge, number in charges:
             charge.told(number)
@@ -219,7 +226,11 @@ class Journal:
         create(self.path)
         known = identity(self.path)
         with closing(connect(self.path)) as database:
-            self._begun |= begin(database, self.path)
+            # One that is emptied keeps its identity.
+            begun = begin(database, self.path)
+            self._begun |= begun
+            self._other |= begun or known != self._file
+            self._file = known
             with database:
                 kept = [row for row in rows if _is_stored(database, row)]
                 charges = [row for row in kept if isinstance(row, Charge)]

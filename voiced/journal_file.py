@@ -23,6 +23,7 @@ from voiced.journal_rows import (
     Row,
     Spent,
     Struck,
+    Sums,
     summed,
 )
 from voiced.text import encodable
@@ -47,6 +48,8 @@ log = structlog.get_logger("voiced.journal")
 
 MAX_FACTS: Final = 128
 """Facts of a call, those that are noted after it included."""
+
+LEAST_USD: Final = 1e-9  # below it, sums differ by the order in which they were added up
 
 BUSY_S: Final = 5.0  # for another program that has the file locked
 
@@ -202,6 +205,9 @@ def store(database: sqlite3.Connection, note: Note) -> None:
             _annotate(database, note)
         case Added():
             _add(database, note)
+        case Sums():
+            for number, usd in note.numbers.items():
+                _make_up(database, note.day, encodable(number), usd)
         case Charge():
             database.execute(
                 "INSERT INTO spent VALUES (?, ?, ?, ?) "
@@ -219,6 +225,18 @@ def store(database: sqlite3.Connection, note: Note) -> None:
                 "INSERT OR REPLACE INTO struck VALUES (?, ?, ?, ?)",
                 (note.day, cap, encodable(note.called or ""), note.usd),
             )
+
+
+def _make_up(database: sqlite3.Connection, day: str, number: str, usd: float) -> None:
+    """Add what the calls of a called number have cost beyond what stands there."""
+    query = "SELECT total(usd) FROM spent WHERE day = ? AND called = ?"
+    lacking = usd - float(database.execute(query, (day, number)).fetchone()[0])
+    if lacking > LEAST_USD:
+        database.execute(
+            "INSERT INTO spent VALUES (?, ?, ?, ?) "
+            "ON CONFLICT DO UPDATE SET usd = usd + excluded.usd",
+            (day, f"earlier, {number}", number, lacking),
+        )
 
 
 def called(database: sqlite3.Connection, call_id: str) -> str:

@@ -22,6 +22,7 @@ __all__ = [
     "Row",
     "Spent",
     "Struck",
+    "Sums",
     "checked_fact",
     "day_of",
     "summed",
@@ -131,6 +132,17 @@ class Struck:
 
 
 @dataclass(frozen=True, slots=True)
+class Sums:
+    """What a day's calls have cost by now, for a file that has lost some of what made it up.
+
+    What the file lacks of it, once it has all that was said before, is added.
+    """
+
+    day: str  # as in Spent
+    numbers: Mapping[str, float]  # US dollars by called number
+
+
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """A fact that became known after its call's row was complete."""
 
@@ -139,7 +151,7 @@ class Annotation:
     value: Fact
 
 
-Note = Row | Annotation | Added | Spent | Charge | Struck
+Note = Row | Annotation | Added | Spent | Charge | Struck | Sums
 """What can be written down."""
 
 

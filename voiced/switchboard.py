@@ -238,9 +238,10 @@ class Switchboard:
             journal.write(call.record.row)
 
     def write_down(self) -> None:
-        """Write the rows of all live calls into a journal that has them no longer."""
+        """Write the rows of all live calls, and the sums, into a journal that lacks them now."""
         for call in self:
             self.services.journal.write(call.record.row)
+        self.budget.write_down()
 
     def refuse(self, why: str, carrier_call: str, **more: str) -> None:
         """Count and log a call that is not taken."""
