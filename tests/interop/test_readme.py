@@ -213,7 +213,6 @@ def on_loopback(text: str, peer: Peer) -> str:
     """The README's trunk, with the provider on this machine and no account there."""
     for pattern, value in (
         (r'"sip\.example\.net"', f'"127.0.0.1:{peer.port}"'),
-        (r'"192\.0\.2\.0/24"', '"127.0.0.1/32"'),
         (r"(?m)^(username|password_file|register) = .*$", ""),
     ):
         text, count = re.subn(pattern, value, text)
