@@ -83,7 +83,8 @@ class Agent(Table, frozen=True):
     fallback_engine: Name | None = None
     """The `[engine.NAME]` that takes over where `engine` cannot be reached, is lost or full."""
     reconnect_s: SecondsOrNever = 8.0
-    """How long a lost model is tried again before the fallback engine or the end; 0: not at all."""
+    """How long a lost model is tried again before the fallback engine or the end; 0: not at all. \
+One that asks for more than 2 s (`Retry-After`) is left for the fallback engine at once."""
     voice: Name = "marin"
     """A voice of the engine's model."""
     language: str = "auto"
@@ -130,7 +131,8 @@ the call."""
     unavailable_file: Path | None = None
     """A WAV file played when the model cannot be reached. Left out: a bundled message."""
     one_moment_file: Path | None = None
-    """A WAV file played while the model is slow or lost. Left out: a bundled message."""
+    """A WAV file played while the model is slow or lost, and cut short where the answer is there \
+and 1.8 s or more of it are left. Left out: a bundled message."""
     still_there_file: Path | None = None
     """A WAV file that asks a silent caller. Left out: a bundled message."""
     farewell_file: Path | None = None
