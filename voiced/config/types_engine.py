@@ -45,8 +45,8 @@ class RealtimeEngine(Table, frozen=True, tag_field="kind", tag="realtime"):
     ca_file: Path | None = None
     """PEM certificates to trust instead of the system's."""
     connect_timeout_s: Seconds = 10.0
-    """How long connecting may take before the call counts the model as lost; 4 s at the most while \
-a fallback engine is free."""
+    """How long connecting may take before the call counts the model as lost; 4 s at the most \
+while a fallback engine is free."""
     silent_s: Seconds = 8.0
     """Without any event of the server for so long, while it owes an answer, it counts as lost."""
     max_session_s: Seconds | None = None
