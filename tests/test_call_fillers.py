@@ -14,7 +14,7 @@ from voiced import clips, wav
 from voiced.config.types import Agent
 from voiced.engine import EngineEvent, Ready, Reconnecting, ResponseDone, Resumed, ToolCall
 from voiced.formats import PCM16_8K
-from voiced.plugin import Tool
+from voiced.plugin import Clip, Tool
 from voiced.states import CallState
 from voiced.talk.patience import LOST_FILLER_S
 from voiced.talk.tooling import TOOL_FILLER_S
@@ -108,6 +108,84 @@ async def test_a_tools_filler_makes_way_too(autojump_clock: object) -> None:
         s.model.emit(*answer("item_a", 1000))
         await trio.sleep(1.05)
         assert heard_ms(s, "item_a") == 1000
+
+
+def clears(s: Scene) -> list[float]:
+    """When the carrier's buffer is emptied, from now on."""
+    times: list[float] = []
+    clear = s.leg.clear
+
+    def noted() -> int:
+        times.append(trio.current_time())
+        return clear()
+
+    s.leg.clear = noted  # type: ignore[method-assign]
+    return times
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_filler_that_is_read_behind_the_answer_is_not_heard(
+    autojump_clock: object, whole: bool
+) -> None:
+    """The tool returns while the clip is read: nothing is left to cover for, nothing is torn."""
+
+    async def slow(arguments: object) -> str:
+        await trio.sleep(TOOL_FILLER_S + 0.1)
+        return "done"
+
+    async with scene_with(Diary, agent=quiet()) as s:
+        read = s.call.clipboard._read
+
+        async def slowly(clip: Clip) -> bytes:
+            await trio.sleep(0.5)
+            return await read(clip)
+
+        s.call.clipboard._read = slowly
+        torn = clears(s)
+        s.call.register_tool(Tool("slow", "Slow.", slow, filler="unavailable"))
+        s.model.emit(Ready(), *turn(), ToolCall("call_1", "item_f", "slow", "{}"))
+        await trio.sleep(TOOL_FILLER_S + 0.2)
+        told = answer("item_a", 4000)
+        s.model.emit(*(told if whole else told[:20]))
+        await trio.sleep(1)
+        s.model.emit(*(() if whole else told[20:]))
+        await trio.sleep(5)
+        assert heard_ms(s, "item_a") == 4000
+        assert s.leg.bytes_played() == 8 * 4000
+        assert not torn
+        assert s.at(CallState.LISTENING)
+
+
+async def test_a_filler_that_is_over_tears_nothing(autojump_clock: object) -> None:
+    """A clip of a plugin's is being heard when the answer comes: heard out, without a break."""
+    async with scene_with(Diary, agent=quiet()) as s:
+        s.model.emit(Ready(), *turn())
+        await trio.sleep(0.1)
+        s.call.voice.play_clip("one_moment", filler=True)
+        await trio.sleep(2.5)
+        assert s.call.voice.playout.idle
+        torn = clears(s)
+        s.call.voice.queue("clip:9", b"\x21" * 8 * 5000)
+        await trio.sleep(1)
+        s.model.emit(*answer("item_a", 1000))
+        await trio.sleep(5.05)
+        assert heard_ms(s, "item_a") == 1000
+        assert not torn
+
+
+async def test_a_filler_that_is_almost_over_is_heard_out(autojump_clock: object) -> None:
+    """However much waits behind it."""
+    async with scene_with(Diary, agent=quiet()) as s:
+        s.model.emit(Ready(), *turn())
+        await trio.sleep(0.1)
+        s.call.voice.play_clip("one_moment", filler=True)
+        s.call.voice.queue("clip:9", b"\x21" * 8 * 5000)
+        await trio.sleep(0.2)
+        torn = clears(s)
+        s.model.emit(*answer("item_a", 1000))
+        await trio.sleep(9)
+        assert heard_ms(s, "item_a") == 1000
+        assert not torn
 
 
 async def test_a_stalled_answers_filler_makes_way_for_its_rest(

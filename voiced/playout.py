@@ -266,7 +266,8 @@ class Playout:
     def drop(self, item_id: str) -> bool:
         """Drop the rest of an item of ours, and go on with what comes behind it.
 
-        After `rewind`: nothing of it may be with the carrier. False where there is nothing to drop.
+        Nothing of it may be with the carrier, as after `rewind`. False where there is nothing to
+        drop.
         """
         item = self._parts.get(item_id, {}).get(0)
         if item is None or item.origin != "local" or item not in self._queue:
@@ -331,6 +332,23 @@ class Playout:
     def was_cut(self, item_id: str) -> bool:
         """Whether the item was dropped before its end."""
         return any(part.cut for part in self._parts.get(item_id, {}).values())
+
+    def end_of(self, item_id: str) -> int | None:
+        """The position at which all that came of an item will have been heard; None if it has.
+
+        Of this generation, if nothing is dropped before.
+        """
+        end = self._heard_to
+        found = None
+        for item in self._queue:
+            end += item.received - item.heard
+            if item.item_id == item_id and item.heard < item.received:
+                found = end
+        return found
+
+    def on_its_way(self, item_id: str) -> bool:
+        """Whether the carrier has audio of the item that is not known to be heard."""
+        return any(part.sent > part.heard for part in self._parts.get(item_id, {}).values())
 
     def snapshot(self) -> tuple[ItemSnapshot, ...]:
         """Every item that the ledger remembers, in order of their ids' first appearance."""

@@ -111,16 +111,38 @@ async def test_what_is_skipped_makes_way_at_once(autojump_clock: object, at_ms: 
         b.playout.finish("filler")
         b.speaker.wake()
         await trio.sleep(at_ms / 1000)
-        assert b.speaker.left_s == pytest.approx(3 - at_ms / 1000, abs=0.01)
+        assert b.speaker.left_s("filler") == pytest.approx(3 - at_ms / 1000, abs=0.01)
         b.whole("answer", 1000)
         b.speaker.skip("filler")
-        assert b.speaker.left_s == pytest.approx(1, abs=0.01)
+        assert b.speaker.left_s("answer") == pytest.approx(1, abs=0.01)
         await trio.sleep(1.01)
         assert b.playout.heard_ms("filler") == pytest.approx(at_ms, abs=1)
         assert b.playout.heard_ms("answer") == 1000
         assert b.told.words[-2:] == ["answer", "over"]
         assert b.told.words.count("over") == 1
-        assert b.speaker.left_s == 0
+        assert b.speaker.left_s("answer") == b.speaker.left_s("filler") == 0
+
+
+async def test_what_waits_is_skipped_without_a_sound(autojump_clock: object) -> None:
+    """Nothing of it has gone out: what is being heard is not touched."""
+    async with booth() as b:
+        b.whole("answer", 2000)
+        b.playout.add("filler", b"\x21" * 24_000, origin="local")
+        b.playout.finish("filler")
+        b.whole("more", 1000)
+        await trio.sleep(0.5)
+        assert b.speaker.left_s("answer") == pytest.approx(1.5, abs=0.01)
+        assert b.speaker.left_s("filler") == pytest.approx(4.5, abs=0.01)
+        assert b.speaker.left_s("more") == pytest.approx(5.5, abs=0.01)
+        generation = b.playout.generation
+        b.speaker.skip("filler")
+        b.speaker.skip("filler")
+        assert b.playout.generation == generation
+        assert b.speaker.left_s("more") == pytest.approx(2.5, abs=0.01)
+        await trio.sleep(2.51)
+        assert (b.playout.heard_ms("answer"), b.playout.heard_ms("more")) == (2000, 1000)
+        assert b.playout.heard_ms("filler") == 0
+        assert b.told.words == ["answer", "more", "over"]
 
 
 async def test_what_is_skipped_while_nobody_listens_stays_unheard(autojump_clock: object) -> None:

@@ -124,6 +124,9 @@ class Clipboard:
                 if played.dropped or any(map(self._playout.was_cut, played.items)):
                     played.complete = False
                     break  # whoever interrupted the first does not want the rest
+                if played.filler and not played.items and not self._playout.idle:
+                    played.complete = False  # what it was to cover for has come meanwhile
+                    break
                 if payload:
                     self._made += 1
                     item = f"{CLIP}{self._made}"

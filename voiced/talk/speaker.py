@@ -112,15 +112,24 @@ class Speaker:
             self._resumed.set()
             self._resumed = None
 
-    @property
-    def left_s(self) -> float:
-        """Seconds until all that there is has been heard."""
+    def left_s(self, item_id: str) -> float:
+        """Seconds until all that there is of an item has been heard; 0 where it has."""
         leg = self._leg
-        unsent_ms = self._playout.unsent / leg.format.bytes_per_ms
-        return leg.seconds_until(leg.sent()) + unsent_ms / 1000
+        end = self._playout.end_of(item_id)
+        if end is None:
+            return 0.0
+        sent = leg.sent()
+        unsent_ms = max(0, end - sent) / leg.format.bytes_per_ms
+        return leg.seconds_until(min(end, sent)) + unsent_ms / 1000
 
     def skip(self, item_id: str) -> None:
-        """Leave out the rest of an item of ours, and go on with what comes behind it."""
+        """Leave out the rest of an item of ours, and go on with what comes behind it.
+
+        What is being heard goes on where the carrier has nothing of the item.
+        """
+        if not self._playout.on_its_way(item_id):
+            self._playout.drop(item_id)
+            return
         paused = self._resumed is not None
         self.pause()
         self._playout.drop(item_id)

@@ -81,7 +81,7 @@ class Voice:
         filler, self._filler = self._filler, None
         if filler is None or self._speaker is None:
             return
-        if self._speaker.left_s > FILLER_REST_S:
+        if self._speaker.left_s(filler) > FILLER_REST_S:
             self._speaker.skip(filler)
 
     # ---- the speaker ----
