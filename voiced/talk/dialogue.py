@@ -147,6 +147,8 @@ class Dialogue:
             case ResponseDone():
                 self.truth.answered(whole=event.status in ("completed", "incomplete"))
                 over = self.answers.done(event, tools=self._tools.running)
+                if over and not (self.answers.sounded or self.answers.wanted):
+                    self.turns.left_unanswered()
                 if over and self._playout.idle:
                     self.hearing.turn_over()
             case CallerTranscript():
@@ -227,6 +229,7 @@ class Dialogue:
             self.answers.cancel()
             self.interruption.cut_off()
             self.turns.forget()
+            self.turns.left_unanswered()
             self.patience.settled()
         floor.rest()
         if not floor.plugins and not floor.closing:

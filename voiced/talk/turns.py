@@ -153,6 +153,10 @@ class Turns:
             self._record.answer_heard(at - self.spoken_at)
             self.spoken_at = None
 
+    def left_unanswered(self) -> None:
+        """What the caller has said gets no answer that is heard; the next is to something else."""
+        self.spoken_at = None
+
     def lost(self) -> None:
         """The session that heard the caller is gone; the next one hears an open turn again."""
         if self.confirming is not None:
