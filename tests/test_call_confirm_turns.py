@@ -59,6 +59,20 @@ async def echoed(s: Scene, leg: Line, item: str = "u2") -> None:
 # ---- words of what was no speech
 
 
+async def test_an_echo_without_a_name_costs_nobody_their_words(autojump_clock: object) -> None:
+    """A clone that names no items: what is said later has no other name than the echo."""
+    async with speaking() as (s, leg):
+        await echoed(s, leg, "")
+        s.model.emit(Committed(""))
+        await trio.sleep(12)
+        assert asked(s) == 0
+        s.model.emit(*turn(""), CallerTranscript("", "When?", final=True))
+        await trio.sleep(TICK)
+        assert asked(s) == 1
+        assert callers(s) == ["When?"]
+        assert ("delete", "") not in s.model.commands
+
+
 @pytest.mark.parametrize("when", ["before", "with", "after", "in pieces"])
 async def test_words_of_an_echo_are_nobodys(autojump_clock: object, when: str) -> None:
     """A server that had begun to write them down tells them though the item was taken out."""

@@ -1,7 +1,8 @@
 """The events of answers: which of them are for the call, and what it is told of them. Sans-I/O.
 
 Audio and words of an answer that was cancelled, cut or begun beside the conversation are not
-delivered, whenever they come; but for the words of audio that was.
+delivered, whenever they come; but for the words of audio that was. Items that a clone does not name
+are told apart by their answer.
 """
 
 from __future__ import annotations
@@ -19,8 +20,13 @@ from voiced.realtime.items import Items
 from voiced.realtime.outbox import Outbox
 from voiced.realtime.responses import Responses
 from voiced.realtime.servers import Server
+from voiced.realtime.unnamed import UNNAMED
 
 __all__ = ["HANDLERS", "Answers"]
+
+
+def _name(item_id: str, response_id: str) -> str:
+    return item_id or f"{UNNAMED}{response_id}"
 
 
 @final
@@ -68,24 +74,27 @@ class Answers:
         return self.items.sounded(item_id) or self._audible(response_id, item_id)
 
     def _audio_delta(self, event: events.OutputAudioDelta) -> None:
-        response_id, item_id, index = event.response_id, event.item_id, event.content_index
+        response_id, index = event.response_id, event.content_index
+        item_id = _name(event.item_id, response_id)
         if event.delta and self._audible(response_id, item_id):
             self.items.received(response_id, item_id, index, len(event.delta))
             self._events.append(engine.AgentAudio(response_id, item_id, index, event.delta))
 
     def _audio_done(self, event: events.OutputAudioDone) -> None:
-        self.items.complete(event.item_id)
-        if self.responses.audible(event.response_id) and not self.items.gone(event.item_id):
-            self._events.append(engine.AgentAudioDone(event.response_id, event.item_id))
+        item_id = _name(event.item_id, event.response_id)
+        self.items.complete(item_id)
+        if self.responses.audible(event.response_id) and not self.items.gone(item_id):
+            self._events.append(engine.AgentAudioDone(event.response_id, item_id))
 
     def _transcript_delta(self, event: events.OutputAudioTranscriptDelta) -> None:
-        if event.delta and self._in_words(event.response_id, event.item_id):
-            self._events.append(engine.AgentTranscript(event.item_id, event.delta, final=False))
+        item_id = _name(event.item_id, event.response_id)
+        if event.delta and self._in_words(event.response_id, item_id):
+            self._events.append(engine.AgentTranscript(item_id, event.delta, final=False))
 
     def _transcript_done(self, event: events.OutputAudioTranscriptDone) -> None:
-        text = event.transcript
-        if text is not None and self._in_words(event.response_id, event.item_id):
-            self._events.append(engine.AgentTranscript(event.item_id, text, final=True))
+        text, item_id = event.transcript, _name(event.item_id, event.response_id)
+        if text is not None and self._in_words(event.response_id, item_id):
+            self._events.append(engine.AgentTranscript(item_id, text, final=True))
 
     def _item_added(self, event: events.OutputItemAdded) -> None:
         if event.item.type == "function_call" and self._audible(event.response_id, ""):

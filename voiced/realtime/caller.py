@@ -21,6 +21,7 @@ from voiced.realtime.lengths import Lengths
 from voiced.realtime.outbox import Outbox
 from voiced.realtime.recent import Recent
 from voiced.realtime.turns import MIN_COMMIT_MS, OwnTurns
+from voiced.realtime.unnamed import UNNAMED
 from voiced.realtime.update import asks_for_responses, server_responds
 from voiced.realtime.usage import transcription_usage
 from voiced.vad import VadStarted
@@ -58,6 +59,12 @@ class Caller:
         self._uncommitted = 0  # bytes appended since the last commit, own endpointing only
         self._transcribed = Recent(REMEMBERED)
         self._lengths = Lengths()
+        self._speaking = (
+            ""  # the name of the turn that the caller is in the midst of, if it has one
+        )
+        self._spoken = ""  # of the one that is over and no item yet
+        self._committed_last = ""
+        self._unnamed = 0  # turns that we gave a name
         self._attentive = plan.attentive
         self.attention: Attention | None = None
         """Where the server is to find the turns."""
@@ -120,6 +127,7 @@ class Caller:
     def _speech_started(self, event: events.SpeechStarted) -> None:
         self._answers.turn_owed = False  # the caller goes on; the answer comes after that
         self._lengths.started(event.audio_start_ms)
+        self._speaking = event.item_id or ""
         if self.attention is not None:
             self.attention.heard()
         self._events.append(engine.SpeechStarted(event.item_id or "", int(event.audio_start_ms)))
@@ -127,33 +135,50 @@ class Caller:
     def _speech_stopped(self, event: events.SpeechStopped) -> None:
         self._answers.turn_owed = self._server_responds
         self._lengths.stopped(event.audio_end_ms)
+        self._spoken, self._speaking = event.item_id or self._speaking, ""
         if self.attention is not None:
             self.attention.stopped()
         self._events.append(engine.SpeechStopped(event.item_id or "", int(event.audio_end_ms)))
 
     def _committed(self, event: events.Committed) -> None:
-        self._lengths.committed(event.item_id)
+        item_id = event.item_id or self._spoken or self._speaking or self._new_name()
+        self._spoken, self._committed_last = "", item_id
+        if self._speaking == item_id:
+            self._speaking = ""
+        self._lengths.committed(item_id)
         if self.attention is not None:  # a client may end a turn as well
             self.attention.stopped()
-        self._events.append(engine.Committed(event.item_id))
+        self._events.append(engine.Committed(item_id))
         if self._asks and self._turns is None:  # own turns ask along with their commit
             self._ask()
 
+    def _new_name(self) -> str:
+        self._unnamed += 1
+        return f"{UNNAMED}turn:{self._unnamed}"
+
+    def _written(self, item_id: str) -> str:
+        """The name of what is written down: where the server tells none, the last turn's."""
+        if not item_id and (not self._committed_last or self._committed_last in self._transcribed):
+            self._committed_last = self._new_name()
+        return item_id or self._committed_last
+
     def _transcription_delta(self, event: events.TranscriptionDelta) -> None:
-        if event.delta and event.item_id not in self._transcribed:
-            self._events.append(engine.CallerTranscript(event.item_id, event.delta, final=False))
+        item_id = self._written(event.item_id)
+        if event.delta and item_id not in self._transcribed:
+            self._events.append(engine.CallerTranscript(item_id, event.delta, final=False))
 
     def _transcription_completed(self, event: events.TranscriptionCompleted) -> None:
-        if event.item_id in self._transcribed:
+        item_id = self._written(event.item_id)
+        if item_id in self._transcribed:
             return
-        self._transcribed.add(event.item_id)
+        self._transcribed.add(item_id)
         text, usage = event.transcript or "", transcription_usage(event.usage)
-        length_s = self._lengths.written(event.item_id, text)
+        length_s = self._lengths.written(item_id, text)
         if usage is None and self._agent.transcription_model is not None:
             usage = Usage(transcription_s=length_s)  # what the model was given, as far as we know
         if not text:
             self._answers.turn_owed = False  # it was no speech, which some servers do not answer
-        self._events.append(engine.CallerTranscript(event.item_id, text, final=True, usage=usage))
+        self._events.append(engine.CallerTranscript(item_id, text, final=True, usage=usage))
 
     def _transcription_failed(self, event: events.TranscriptionFailed) -> None:
         body = ErrorBody(message=event.error) if isinstance(event.error, str) else event.error

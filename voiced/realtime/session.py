@@ -26,6 +26,7 @@ from voiced.realtime.responses import Ask
 from voiced.realtime.servers import SERVERS
 from voiced.realtime.setup import Setup
 from voiced.realtime.trouble import Trouble
+from voiced.realtime.unnamed import named
 from voiced.realtime.update import tools_config
 from voiced.realtime.usage import response_usage
 
@@ -157,14 +158,15 @@ class RealtimeMachine:
             return
         bytes_per_ms = self._setup.output.bytes_per_ms
         end = self._answers.items.truncate(item_id, content_index, audio_end_ms, bytes_per_ms)
-        if end is not None and self._server.supports_truncate:
+        if end is not None and self._server.supports_truncate and named(item_id):
             self._outbox.truncate(item_id, content_index, end)
 
     def delete(self, item_id: str) -> None:
         """Take an item of which nothing was heard out of the conversation."""
-        if self._phase is not _Phase.READY:
-            return
-        if self._answers.items.delete(item_id) and self._server.supports_delete:
+        if self._phase is not _Phase.READY or not item_id:
+            return  # what has no name at all is not what else has none
+        fresh = self._answers.items.delete(item_id)
+        if fresh and self._server.supports_delete and named(item_id):
             self._outbox.delete(item_id)
 
     def set_tools(self, tools: Sequence[ToolSpec]) -> None:

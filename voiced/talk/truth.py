@@ -89,6 +89,8 @@ class Truth:
 
     def unsaid(self, item_id: str) -> None:
         """An item of the caller's was no speech: no history has it, whatever is told of it."""
+        if not item_id:
+            return  # it cannot be told from what else has no name
         self._session.delete(item_id)
         self._record.transcript.drop(item_id)
         self._unsaid.append(item_id)
