@@ -153,13 +153,19 @@ class Confirming:
         return turn.speech
 
     def _become_item(self, item_id: str, now: float) -> _Turn | None:
-        """The turn that is meant: of that name, or of none that fits the first that waits."""
+        """The turn that is meant: of that name, or of none that fits the first that waits.
+
+        Of several that wait nobody can say which is meant, as one may never become an item: if one
+        of them was speech, this is taken for it.
+        """
         while self._ended and self._ended[0].over_at + COMMITTED_S < now:
             self._ended.popleft()
         turns = [*self._ended, *([self._turn] if self._turn is not None else ())]
         named = [turn for turn in turns if turn.item_id == item_id]
-        found = next(iter(named or turns), None)
+        meant = named or turns
+        found = next(iter(meant), None)
         if found is not None and found is not self._turn:
+            found.speech = any(turn.speech for turn in meant if turn is not self._turn)
             self._ended.remove(found)
         return found
 
