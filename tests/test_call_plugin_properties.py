@@ -19,7 +19,7 @@ from weakref import ref
 import structlog.testing
 import trio
 import trio.testing
-from hypothesis import HealthCheck, currently_in_test_context, event, given, settings
+from hypothesis import HealthCheck, currently_in_test_context, event, example, given, settings
 from hypothesis import strategies as st
 
 from tests.fakes import FACTS, FakeEngine, FakeLeg
@@ -448,6 +448,13 @@ async def play(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(AGENTS, st.integers(0, 2), PRELUDES, SCRIPTS, st.booleans())
+@example(  # audio of words that the model was told nobody has heard
+    Agent(greeting=""),
+    0,
+    ("attach", "ready"),
+    [("begin", 0.0), ("done", 0.0), ("interrupt", 0.0), ("item", 0.0)],
+    False,
+)
 def test_every_call_with_plugins_lives_and_ends(
     agent: Agent,
     greets: int,
