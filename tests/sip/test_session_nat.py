@@ -57,6 +57,33 @@ def test_a_called_exchange_behind_a_nat(source: str, contact: str, reached: bool
     assert seen == [reached] * 3
 
 
+@pytest.mark.parametrize("method", ["INVITE", "UPDATE"])
+@pytest.mark.parametrize("calls_us", [True, False])
+def test_a_contact_that_changes_behind_a_nat(method: str, calls_us: bool) -> None:
+    """A telephone that has restarted its stack, or was given another address."""
+    wire = Wire()
+    phone = Phone(wire.node("192.0.2.1", name="voiced"))
+    peer = Peer(wire.node("203.0.113.9", name="peer"), phone.node)
+    first = "Contact: <sip:peer@192.168.1.10>"
+    if calls_us:
+        peer.send("INVITE", first, SDP, contact=False)
+        peer.follow()
+        peer.send("ACK")
+        bye = phone.calls[0][0].bye
+    else:
+        bye = phone.call(peer.node)[0].bye
+        wire.run(0.05)
+        (invite,) = peer.requests("INVITE")
+        peer.answer(invite, 200, first, SDP, contact=False)
+    peer.send(method, "Contact: <sip:peer@192.168.1.11:5062>", SDP, contact=False)
+    assert peer.statuses(method)[-1] == 200
+    if method == "INVITE":
+        peer.send("ACK")
+    bye()
+    wire.run(0.1)
+    assert peer.requests("BYE")
+
+
 def test_a_fork_behind_a_nat_is_hung_up() -> None:
     wire = Wire()
     phone = Phone(wire.node("192.0.2.1", name="voiced"))

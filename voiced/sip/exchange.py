@@ -227,6 +227,7 @@ class Exchange:
         assert dialog is not None
         session.learn(request)
         dialog.refresh(request)
+        session.requester.use_flow(tx.flow, dialog, called_us=True)
         response = response_to(
             request,
             200,

@@ -66,6 +66,10 @@ def is_local(response: Response) -> bool:
     return "Via" not in response.headers
 
 
+MAX_FLOWS: Final = 16
+"""Next hops of a session whose flows are known: its dialog's newest, and each fork's."""
+
+
 def _is_behind_nat(host: str, source: str) -> bool:
     """Whether `host` is an address of a private network, and `source`, where it came from, not."""
     try:
@@ -83,7 +87,7 @@ class Requester:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.authenticator: outgoing.Credentials | None = None
-        self._flows: dict[str, Flow] = {}  # by next hop; one for each fork of an INVITE at the most
+        self._flows: dict[str, Flow] = {}  # by next hop
 
     def use_flow(self, flow: Flow | None, dialog: Dialog, *, called_us: bool) -> None:
         """Prefer this flow for as long as the dialog's next hop stays what it is now.
@@ -96,7 +100,10 @@ class Requester:
         if flow is None:
             return
         if (called_us and flow.reliable) or _is_behind_nat(hop.host, flow.remote[0]):
+            self._flows.pop(str(hop), None)
             self._flows[str(hop)] = flow
+            if len(self._flows) > MAX_FLOWS:  # there are peers that change their Contact each time
+                del self._flows[next(iter(self._flows))]
 
     def targets(self, dialog: Dialog) -> list[Target | Flow]:
         """Where requests of `dialog` go, in order of preference."""
@@ -117,8 +124,10 @@ class Requester:
 
         def finished(outcome: outgoing.Outcome) -> None:
             response = final_response(outcome)
-            if request.method == "INVITE" and outcome.succeeded:
+            if request.method in {"INVITE", "UPDATE"} and outcome.succeeded:
                 dialog.refresh(response)
+                self.use_flow(outcome.flow, dialog, called_us=False)
+            if request.method == "INVITE" and outcome.succeeded:
                 again.append(self.acknowledge(dialog, outcome.request))
             done(response)
 
