@@ -151,6 +151,19 @@ async def test_a_key_that_is_told_both_ways_is_one(autojump_clock: object, first
     assert [each.digit for each in told if isinstance(each, Digit)] == list("5577")
 
 
+async def test_two_keys_whose_events_come_late_are_two(autojump_clock: object) -> None:
+    call = Call().stand(events=True)
+    told: list[LegEvent] = []
+    for _ in range(2):
+        call.peer.send("INFO", body="Signal=5\n", content_type="application/dtmf-relay")
+        told += await call.events()
+    for number in range(2):
+        event = key(number, 8000 * number, "5", 800, end=True)
+        call.stream.rtp_received(event, ("192.0.2.9", 4000), call.rtp.now())
+    told += await call.events()
+    assert [each.digit for each in told if isinstance(each, Digit)] == list("55")
+
+
 async def test_a_peer_that_changes_to_events_loses_no_key(autojump_clock: object) -> None:
     call = Call().stand(events=True)
     call.peer.send("INFO", body="Signal=5\n", content_type="application/dtmf-relay")
@@ -160,6 +173,19 @@ async def test_a_peer_that_changes_to_events_loses_no_key(autojump_clock: object
     call.stream.rtp_received(event, ("192.0.2.9", 4000), call.rtp.now())
     told += await call.events()
     assert [each.digit for each in told if isinstance(each, Digit)] == list("55")
+
+
+async def test_a_peer_that_takes_no_events_any_more_loses_no_key(autojump_clock: object) -> None:
+    """The caller has been handed to another telephone, behind the same exchange."""
+    call = Call().stand(events=True)
+    call.stream.rtp_received(key(0, 0, "5", 800, end=True), ("192.0.2.9", 4000), call.rtp.now())
+    told = list(await call.events())
+    call.peer.send("INVITE", body=sdp(2))
+    call.peer.send("ACK")
+    for digit in "66":
+        call.peer.send("INFO", body=f"Signal={digit}\n", content_type="application/dtmf-relay")
+        told += await call.events()
+    assert [each.digit for each in told if isinstance(each, Digit)] == list("566")
 
 
 async def test_hold_and_back(autojump_clock: object) -> None:

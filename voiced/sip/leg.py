@@ -7,6 +7,7 @@ task that `receive`s is woken by either.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -111,7 +112,7 @@ class SipLeg:
         self._held = False
         self._moved = trio.lowlevel.ParkingLot()  # `drained` waits here for a clear or the end
         self._generation = 0
-        self._by_info: tuple[Digit, float] | None = None  # the latest key, and when
+        self._by_info: deque[tuple[Digit, float]] = deque(maxlen=16)  # keys of the last TWIN_S
         self._referring: list[ReferProgress] | None = None
         self._referred = trio.lowlevel.ParkingLot()
 
@@ -211,9 +212,9 @@ class SipLeg:
         if text.isdecimal() and len(text) == 2 and int(text) < len(_EVENTS):
             text = _EVENTS[int(text)]
         if len(text) == 1 and text in _EVENTS:
-            if self._stream.digits:
+            if self._stream.digits and self._stream.takes_digits:
                 return  # its keys come as telephone events: this is one of them once more
-            self._by_info = Digit(text), trio.current_time()
+            self._by_info.append((Digit(text), trio.current_time()))
             self._tell(Digit(text))
         else:
             _log.info("INFO without a digit", content_type=content_type, bytes=len(body))
@@ -235,9 +236,8 @@ class SipLeg:
             # No checkpoint where something waits: it was brought by another task, which will have
             # to run before the next piece is there.
             events: Sequence[LegEvent] = () if self._held else self._stream.take()
-            if events and self._by_info is not None and self._stream.digits:
-                events = self._without_twin(events, *self._by_info)
-                self._by_info = None
+            if events and self._by_info and self._stream.digits:
+                events = self._without_twins(events)
             if self._events:
                 events = [*events, *self._events]
                 self._events = []
@@ -253,13 +253,16 @@ class SipLeg:
             self._receiver = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._leave)
 
-    @staticmethod
-    def _without_twin(events: Sequence[LegEvent], told: Digit, at: float) -> Sequence[LegEvent]:
-        """Leave the first key out if an INFO has told it just before."""
-        if told not in events or trio.current_time() - at > TWIN_S:
-            return events
-        place = events.index(told)
-        return [*events[:place], *events[place + 1 :]]
+    def _without_twins(self, events: Sequence[LegEvent]) -> Sequence[LegEvent]:
+        """Leave out each key that an INFO has told just before, once for each INFO."""
+        kept = list(events)
+        for told in tuple(self._by_info):
+            is_fresh = trio.current_time() - told[1] <= TWIN_S
+            if not is_fresh or told[0] in kept:
+                self._by_info.remove(told)
+            if is_fresh and told[0] in kept:
+                kept.remove(told[0])
+        return kept
 
     def _leave(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._receiver = None
