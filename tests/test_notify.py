@@ -7,7 +7,7 @@ import re
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 import pytest
@@ -69,6 +69,20 @@ def test_a_manager_that_has_gone_is_a_log_line(tmp_path: Path) -> None:
     with structlog.testing.capture_logs() as logs:
         Manager({"NOTIFY_SOCKET": str(tmp_path / "none")}).ready("0 calls")
     assert [line["event"] for line in logs] == ["service manager not told"]
+
+
+async def test_that_is_said_once_until_one_is_there(
+    autojump_clock: trio.testing.MockClock, tmp_path: Path
+) -> None:
+    """A container may be given the variable, and not the socket."""
+    path = tmp_path / "notify"
+    manager = Manager({"NOTIFY_SOCKET": str(path)})
+    with structlog.testing.capture_logs() as logs:
+        for there in (False, True, False):
+            with closing(Listener(str(path))) if there else nullcontext():
+                with trio.move_on_after(60):
+                    await manager.run(lambda: "0 calls")
+    assert [line["event"] for line in logs] == ["service manager not told"] * 2
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ class Manager:
         # "@" stands for the abstract namespace (unix(7)); other kinds of addresses are not ours.
         self._address = f"\0{path[1:]}" if path.startswith("@") else path
         self._there = path.startswith(("/", "@"))
+        self._deaf = False  # the last word did not reach it, which has been said
         self.watchdog_s: float | None = None
         """Within which it wants to hear of us (sd_watchdog_enabled(3)); None: not at all."""
         if environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid()):
@@ -70,5 +71,8 @@ class Manager:
                 manager.setblocking(False)  # calls do not wait for it
                 manager.connect(self._address)
                 manager.send("\n".join(lines).encode())
+            self._deaf = False
         except OSError as error:
-            log.warning("service manager not told", lines=lines[0], why=error.strerror)
+            if not self._deaf:  # once, and not every few seconds
+                log.warning("service manager not told", lines=lines[0], why=error.strerror)
+            self._deaf = True
