@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -272,9 +273,8 @@ class _House:
         """Check the file again; new calls follow it, live ones keep theirs."""
         switchboard = self._switchboard
         try:
-            loaded = await trio.to_thread.run_sync(
-                configuration.load, self._config_path, abandon_on_cancel=True
-            )
+            read = partial(configuration.load, self._config_path, again=True)
+            loaded = await trio.to_thread.run_sync(read, abandon_on_cancel=True)
             new = self._restrained(loaded.config)
             await self._take_over(new)
             prices = configuration.prices(new)

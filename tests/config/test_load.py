@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,20 @@ def test_a_byte_order_mark_does_no_harm(tmp_path: Path) -> None:
     file = tmp_path / "voiced.toml"
     file.write_bytes(b"\xef\xbb\xbfdaemon.max_calls = 7\r\n")
     assert load(file, environ={}).config.daemon.max_calls == 7
+
+
+def test_what_was_piped_in_is_not_read_again() -> None:
+    """As in `-c <(command)`: at a reload the pipe is empty, and no agent is meant to vanish."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, b"daemon.max_calls = 7")
+        os.close(writer)
+        path = Path(f"/dev/fd/{reader}")
+        assert load(path, environ={}).config.daemon.max_calls == 7
+        with pytest.raises(ConfigError, match="it is a named pipe, not a file"):
+            load(path, environ={}, again=True)
+    finally:
+        os.close(reader)
 
 
 def test_a_file_that_is_much_too_large_is_not_read(tmp_path: Path) -> None:

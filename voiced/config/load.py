@@ -33,16 +33,22 @@ class Loaded:
     warnings: tuple[Mistake, ...]
 
 
-def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
+def load(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    again: bool = False,
+) -> Loaded:
     """Read and check the configuration: `path`, or else where `paths.find` looks.
 
     Drop-ins (`conf.d/*.toml` beside the main file, in the order of their names) are laid over it
-    key by key. Without any file the defaults answer every number on the emulator.
+    key by key. Without any file the defaults answer every number on the emulator. What is read
+    `again` has to be a file: a pipe has nothing left to say, which would be those defaults.
 
     Raises ConfigError with every mistake of all files.
     """
     environ = os.environ if environ is None else environ
-    document, warnings = _read_all(*find(path, environ))
+    document, warnings = _read_all(*find(path, environ), again)
     findings = Findings(document)
     findings.warnings += warnings
     valid = schema.check(findings)
@@ -60,7 +66,7 @@ def load(path: Path | None = None, *, environ: Mapping[str, str] | None = None) 
     return Loaded(config, tuple(document.files), _in_order(findings.warnings, document))
 
 
-def _read_all(main: Path, named: bool) -> tuple[Document, list[Mistake]]:
+def _read_all(main: Path, named: bool, again: bool) -> tuple[Document, list[Mistake]]:
     document = Document(folder=main.parent)
     warnings: list[Mistake] = []
     mistakes: list[Mistake] = []
@@ -71,7 +77,7 @@ def _read_all(main: Path, named: bool) -> tuple[Document, list[Mistake]]:
         drop_ins = []
     for file in [*files, *drop_ins]:
         try:
-            piped = named and file is main
+            piped = named and file is main and not again
             warnings += document.lay_over(read(file, piped=piped))
         except ConfigError as error:
             mistakes += error.mistakes
