@@ -247,3 +247,20 @@ def test_models_beside_the_engines_add_up(asked: list[tuple[str, int]]) -> None:
     assert sum(usd or 0 for usd in spending.by_model(PRICES, 0.0).values()) == pytest.approx(
         total / 1000
     )
+
+
+async def test_what_was_paid_afterwards_is_made_up_in_a_new_file_too(desk: Desk) -> None:
+    desk.journal.write(row("c1", cost_usd=0.25, usage={"text_in": 100}, reason="x"))
+    meter = desk.budget.open("c1", "+49 30 1", None)
+    meter.update(0.25)
+    meter.close()
+    desk.written()
+    desk.switchboard.used_afterwards(Used("c1", "chat", USAGE))
+    desk.written()
+    for file in desk.journal.path.parent.glob("journal.sqlite*"):
+        file.unlink()
+    for _ in range(2):  # once is enough, and twice is not twice as much
+        desk.switchboard.write_down()
+        desk.written()
+    (sum_,) = desk.day(day_of(time.time())).values()
+    assert sum_ == pytest.approx(desk.budget.spent_today()) == pytest.approx(0.25 + USD)
