@@ -390,7 +390,7 @@ async def test_the_end_is_bounded_whatever_a_plugin_does(autojump_clock: MockClo
             assert trio.current_time() - began == pytest.approx(FINISH_S + STOP_S)
             assert Own.seen == [("start",), ("end", "caller_hangup")]
             enabled = {r.enabled.name: r.enabled for r in hooks._runners}
-            assert {n: e.abandoned for n, e in enabled.items()} == {
+            assert {n: e.lingering for n, e in enabled.items()} == {
                 "Shielded": 1,
                 "Stubborn": 1,
                 "Endless": 0,
@@ -400,7 +400,7 @@ async def test_the_end_is_bounded_whatever_a_plugin_does(autojump_clock: MockClo
             let_go.set()
     assert counts["Shielded", "abandoned"] == 1
     assert counts["Endless", "too slow"] == 1
-    told = [line for line in logs if "cannot be stopped" in line["event"]]
+    told = [line for line in logs if "does not stop" in line["event"]]
     assert [line["hook"] for line in told] == ["on_media", "on_call_end"]
 
 

@@ -219,7 +219,7 @@ class CallHooks:
             await self._all_over(trio.current_time() + STOP_S)
         for runner in self._runners:
             if not runner.over.is_set():
-                runner.abandon()
+                runner.abandon(self._nursery)
 
     async def _all_over(self, deadline: float) -> None:
         with trio.move_on_at(deadline):

@@ -22,18 +22,20 @@ T = TypeVar("T")
 class Contained(Generic[T]):
     """One run of `function(*args)`.
 
-    `lingers` is told True when it is left behind, and False when it has ended after all.
+    `left` is told when it is left behind, with the event of its end; `stopped` of that end.
     """
 
     def __init__(
         self,
         function: Callable[..., Awaitable[T]],
         args: tuple[object, ...],
-        lingers: Callable[[bool], None],
+        left: Callable[[trio.Event], None],
+        stopped: Callable[[], None],
     ) -> None:
         self._function = function
         self._args = args
-        self._lingers = lingers
+        self._tell_left = left
+        self._tell_stopped = stopped
         self._scope = trio.CancelScope()
         self._values: list[T] = []
         self._error: BaseException | None = None
@@ -54,7 +56,7 @@ class Contained(Generic[T]):
                 await self._over.wait()
             if not self._over.is_set():
                 self._left = True
-                self._lingers(True)
+                self._tell_left(self._over)
                 raise
             if self._error is None and not self._values:
                 raise
@@ -79,7 +81,7 @@ class Contained(Generic[T]):
         finally:
             self._over.set()
             if self._left:
-                self._lingers(False)
+                self._tell_stopped()
         await trio.lowlevel.checkpoint_if_cancelled()
 
     async def _work(self) -> None:

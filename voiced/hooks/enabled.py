@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from voiced.hooks.shape import overridden
 from voiced.plugin import Plugin, Service
 
-__all__ = ["Enabled"]
+__all__ = ["ABANDONED", "Enabled"]
+
+ABANDONED: Final = 3
+"""With so many calls whose tasks of it will not end, a plugin gets no more until one has ended, or
+a reload."""
 
 
 @dataclass(eq=False, slots=True)
@@ -28,8 +32,8 @@ class Enabled:
     """The hooks that it has made its own."""
     calls: int = field(default=0, init=False)
     """Live calls that have an object of it."""
-    abandoned: int = field(default=0, init=False)
-    """Calls in which it could not be stopped."""
+    abandoned: set[object] = field(default_factory=set, init=False, repr=False)
+    """A mark of each call with a task that still runs long after it was cancelled."""
     lingering: int = field(default=0, init=False)
     """Of its tasks that were left behind those that still run."""
     on_failure: Callable[[str, str, BaseException | None], None] | None = field(
@@ -42,6 +46,11 @@ class Enabled:
     def __post_init__(self) -> None:
         self.kind = self.kind or self.name
         self.hooks = overridden(self.plugin)
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it is to have no further call."""
+        return len(self.abandoned) >= ABANDONED
 
     def acquire(self) -> None:
         """A call has begun."""

@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from voiced.config.types import Config
 from voiced.hooks.calls import NO_HOOKS, CallHooks
-from voiced.hooks.enabled import Enabled
+from voiced.hooks.enabled import ABANDONED, Enabled
 from voiced.hooks.stepping import described, interrupts, without_cancelled
 from voiced.hooks.tables import decode
 from voiced.plugin import Call, Json, Plugin, PluginError, Service, Settings
@@ -32,9 +32,6 @@ OPEN_S: Final = 60.0
 
 CLOSE_S: Final = 3.0
 """How long a service may take to close, as `voiced.plugin.Service.close` says."""
-
-ABANDONED: Final = 3
-"""After so many calls in which it could not be stopped, a plugin gets no more until a reload."""
 
 Annotate = Callable[[str, str, Json], None]
 """Takes a call's id, a fact's name and its value."""
@@ -112,7 +109,7 @@ class House:
             kept.start(self._nursery, self._count)
         before, self._current = self._current, new
         for name, kept in before.items():
-            kept.enabled.abandoned = 0
+            kept.enabled.abandoned.clear()
             if new.get(name) is not kept:
                 self._retire(kept)
 
@@ -128,7 +125,7 @@ class House:
         if isinstance(names, UnsetType):
             names = tuple(self._current)
         found = [self._current[name].enabled for name in names if name in self._current]
-        return tuple(each for each in found if each.abandoned < ABANDONED)
+        return tuple(each for each in found if not each.stuck)
 
     def hooks(
         self, names: Sequence[str] | UnsetType, make_call: Callable[[str], Call]

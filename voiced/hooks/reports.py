@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+import trio
+
 from voiced.hooks.enabled import Enabled
 from voiced.hooks.stepping import described
 
-__all__ = ["FAILURES", "LINGERING", "Reports"]
+__all__ = ["DEAF_S", "FAILURES", "LINGERING", "Reports"]
 
 FAILURES: Final = 5
 """After so many in a call the plugin is left out of the rest of it."""
@@ -16,6 +18,10 @@ FAILURES: Final = 5
 LINGERING: Final = 3
 """Tasks of it in a call that will not stop; with so many it gets no more of them. A long call could
 lose one after the other, in a tool that takes too long."""
+
+DEAF_S: Final = 10.0
+"""A task that was left behind and ends within this was slow: in a thread, whose work cannot be cut
+off, say. One that does not is taken for one that never will."""
 
 
 class Reports:
@@ -27,7 +33,6 @@ class Reports:
         self._enabled = enabled
         self._count = count
         self._lingering = 0
-        self._abandoned = False
 
     @property
     def left_out(self) -> bool:
@@ -68,20 +73,38 @@ class Reports:
         self.raised("__init__", error)
         self.failures = FAILURES
 
-    def lingers(self, hook: str, still: bool) -> None:
-        """Report that a task does not end though it was cancelled, or that it has, after all."""
-        step = 1 if still else -1
-        self._lingering += step
-        self._enabled.lingering += step
-        if not still:
-            self.log.info("plugin has stopped after all", hook=hook)
-            return
-        if not self._abandoned:
-            self._abandoned = True
-            self._enabled.abandoned += 1  # by calls
+    def left(self, hook: str, over: trio.Event, nursery: trio.Nursery | None) -> None:
+        """Report that a task does not end though it was cancelled. `over`: it has, after all.
+
+        What becomes of it is looked at in `nursery`, of the daemon's.
+        """
+        self._lingering += 1
+        self._enabled.lingering += 1
         self.count("abandoned")
-        self.log.error("plugin cannot be stopped, its task is left to itself", hook=hook)
+        self.log.warning("plugin does not stop, its task is left to itself", hook=hook)
         self._tell(hook, "cannot be stopped", None)
+        if nursery is not None:
+            nursery.start_soon(self._watch, hook, over)
+
+    def stopped(self, hook: str) -> None:
+        """Report that a task that was left behind has ended."""
+        self._lingering -= 1
+        self._enabled.lingering -= 1
+        if self._lingering == 0:
+            self._enabled.abandoned.discard(self)
+        self.log.info("plugin has stopped after all", hook=hook)
+
+    async def _watch(self, hook: str, over: trio.Event) -> None:
+        with trio.move_on_after(DEAF_S):
+            await over.wait()
+        if over.is_set():
+            return
+        enabled = self._enabled
+        before = enabled.stuck
+        enabled.abandoned.add(self)
+        self.log.error("plugin cannot be stopped", hook=hook, for_s=DEAF_S)
+        if enabled.stuck and not before:
+            self.log.error("plugin gets no more calls", calls_not_ended=len(enabled.abandoned))
 
     def check_lingering(self) -> None:
         """Raises RuntimeError where too many of its tasks will not stop."""

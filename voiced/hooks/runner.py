@@ -151,11 +151,12 @@ class Runner:
         """Give up what is not done yet."""
         self._scope.cancel()
 
-    def abandon(self) -> None:
-        """Its hooks do not end though they were cancelled."""
+    def abandon(self, nursery: trio.Nursery | None) -> None:
+        """Its hooks do not end though they were cancelled; `nursery` is the daemon's."""
         self._waiting.clear()
         self._left = True
-        self.reports.lingers(self._running.hook if self._running else "", True)
+        hook = self._running.hook if self._running else ""
+        self.reports.left(hook, self.over, nursery)
 
     async def contain(
         self,
@@ -167,7 +168,11 @@ class Runner:
     ) -> T:
         """Run a coroutine of the plugin's, which is left behind where it will not be stopped."""
         self.reports.check_lingering()
-        run = Contained(function, args, partial(self.reports.lingers, hook))
+
+        def left(over: trio.Event) -> None:
+            self.reports.left(hook, over, nursery)
+
+        run = Contained(function, args, left, partial(self.reports.stopped, hook))
         return await run.outcome(nursery, limit_s)
 
     def _tell_audio(self, hook: str, payload: bytes, at_ms: int) -> None:
@@ -251,7 +256,7 @@ class Runner:
         self.over.set()
         if self._left:
             self._left = False
-            self.reports.lingers("", False)
+            self.reports.stopped("")
 
     async def _next(self) -> bool:
         """Run the next hook; True if it was the last."""
