@@ -220,16 +220,27 @@ def test_as_caller_without_a_grant_there_is_no_timer() -> None:
     assert session.state == "confirmed"
 
 
-@pytest.mark.parametrize("refresher", ["uac", "uas"])
-def test_as_caller_a_grant_below_the_least_is_the_least(refresher: str) -> None:
-    wire, _, peer, session, _, invite = calling()
-    grant = f"Session-Expires: 1;refresher={refresher}\nAllow: INVITE, UPDATE"
-    peer.answer(invite, 200, grant, SDP)
-    wire.run(44)
-    assert not peer.requests("UPDATE")
+def test_as_caller_a_grant_below_the_least_is_waited_for_as_the_least() -> None:
+    wire, _, peer, session, line, invite = calling()
+    peer.answer(invite, 200, "Session-Expires: 1;refresher=uas", SDP)
+    wire.run(59)
     assert state_of(session) == "confirmed"
     wire.run(2)
-    assert bool(peer.requests("UPDATE")) is (refresher == "uac")
+    peer.answer(peer.requests("BYE")[0], 200)
+    assert line.end() == Ended("session_expired")
+
+
+@pytest.mark.parametrize(("granted", "after"), [(60, 30), (1, 15)])
+def test_as_caller_a_grant_below_the_least_is_refreshed(granted: int, after: int) -> None:
+    """Before the peer that meant it ends the call, and not every second."""
+    wire, _, peer, session, _, invite = calling()
+    grant = f"Session-Expires: {granted};refresher=uac\nAllow: INVITE, UPDATE"
+    peer.answer(invite, 200, grant, SDP)
+    wire.run(after - 1)
+    assert not peer.requests("UPDATE")
+    wire.run(2)
+    assert peer.requests("UPDATE")
+    assert state_of(session) == "confirmed"
 
 
 def test_as_caller_we_try_again_after_422() -> None:

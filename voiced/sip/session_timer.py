@@ -26,6 +26,9 @@ __all__ = [
 LEAST_MIN_SE: Final = 90
 """Seconds; what Min-SE means where it is absent (RFC 4028 5)."""
 
+LEAST_REFRESHED: Final = 30
+"""Seconds; the shortest interval for which we refresh, at its half."""
+
 
 @dataclass(frozen=True, slots=True)
 class SessionInterval:
@@ -100,14 +103,15 @@ def request_headers(
 def taken(response: Response) -> SessionInterval | None:
     """What a 2xx to our INVITE or UPDATE agreed to; None: the session never expires (7.2).
 
-    A peer that grants less than it may (section 4) is taken to have meant the least: it would have
-    us refresh without end.
+    A peer that grants less than it may (section 4) is waited for as for the least. Where we are to
+    refresh it is believed, since it may end the call sooner; but we do not refresh without end.
     """
     granted = response.session_expires
     if granted is None or granted.seconds == 0:
         return None
-    seconds = max(granted.seconds, LEAST_MIN_SE)
-    return SessionInterval(seconds, "remote" if granted.refresher == "uas" else "local")
+    if granted.refresher == "uas":
+        return SessionInterval(max(granted.seconds, LEAST_MIN_SE), "remote")
+    return SessionInterval(max(granted.seconds, LEAST_REFRESHED), "local")
 
 
 class SessionTimer:
