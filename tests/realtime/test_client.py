@@ -27,6 +27,7 @@ from voiced.engine import (
     ResponseStarted,
     Session,
     SpeechStarted,
+    SpeechStopped,
 )
 from voiced.formats import PCMU_8K
 from voiced.realtime import client
@@ -479,3 +480,36 @@ async def test_an_end_without_a_close_frame() -> None:
         events = await until(opened, Ready, Lost)
     assert isinstance(events[-1], Lost)
     assert (events[-1].code, events[-1].retryable) == ("close_1006", True)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_is_cancelled_is_what_the_call_had_acted_on(late: bool) -> None:
+    """Until it asks for more it acts on what it was told last."""
+    asked, over = trio.Event(), trio.Event()
+
+    async def answering(peer: Peer) -> None:
+        await peer.configure()
+        while (await peer.hear())["type"] != "response.create":
+            pass
+        asked.set()
+        await over.wait()
+        await peer.say("response.created", response={"id": "r1", "conversation_id": "c1"})
+        await peer.say("response.output_audio.delta", response_id="r1", delta=b64(b"\x21" * 160))
+        await peer.say("input_audio_buffer.speech_started", audio_start_ms=0)
+        await peer.last()
+
+    agent = Agent(turn_detection=OwnVad(silence_ms=100))
+    async with server(answering) as port, session(port, agent) as opened:
+        await until(opened, Ready)
+        opened.send_audio(tone(400) + PCMU_8K.silence(400))
+        await until(opened, SpeechStarted, SpeechStopped)
+        await asked.wait()
+        if late:
+            with trio.move_on_after(0.01):
+                await opened.receive()
+        opened.cancel()
+        over.set()
+        if late:
+            await until(opened, SpeechStarted)
+        else:
+            await until(opened, ResponseStarted, AgentAudio, SpeechStarted)

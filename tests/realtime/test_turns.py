@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.realtime.script import JSON, Script
 from voiced.config.types import Agent, OwnVad, RealtimeEngine
-from voiced.engine import ResponseStarted, SpeechStarted, SpeechStopped
+from voiced.engine import AgentAudio, ResponseStarted, SpeechStarted, SpeechStopped
 from voiced.formats import PCM16_8K, PCM16_24K, PCMA_8K, PCMU_8K, AudioFormat, Encoding
 from voiced.realtime.turns import OwnTurns
 from voiced.vad import VadStarted, VadStopped
@@ -92,6 +92,62 @@ def test_speech_before_the_answer_is_created_cancels_that() -> None:
     script.forget().created()
     assert script.kinds() == ["response.cancel"]
     assert ResponseStarted("resp_1") not in script.heard()
+
+
+@pytest.mark.parametrize("answer", ["queued", "outstanding", "begun"])
+def test_a_turn_that_came_at_once_is_answered(answer: str) -> None:
+    """A stall: the call learns of its beginning, and interrupts, when it has been asked for."""
+    script = Script(agent=AGENT).ready()
+    if answer == "queued":
+        script.created("resp_0").delta(response="resp_0")
+    script.forget().machine.acted()
+    say(script, tone(400) + PCMU_8K.silence(400))
+    assert [type(event) for event in script.heard()] == [SpeechStarted, SpeechStopped]
+    if answer == "begun":
+        script.created()
+    script.machine.cancel()
+    assert "response.cancel" not in script.kinds()
+    if answer == "queued":
+        script.done("resp_0", "cancelled")
+        assert script.kinds() == ["response.create"]
+    if answer != "begun":
+        script.created()
+    script.delta()
+    assert [type(event) for event in script.heard()][-2:] == [ResponseStarted, AgentAudio]
+    script.machine.acted()  # and what the call has heard of, it may cancel
+    script.machine.cancel()
+    assert script.kinds() == ["response.cancel"]
+    script.delta()
+    assert script.heard() == []
+
+
+@pytest.mark.parametrize("instructions", [None, "Say goodbye."])
+def test_what_was_asked_for_before_such_a_turn_is_cancelled_with_it(
+    instructions: str | None,
+) -> None:
+    script = Script(agent=AGENT).ready().created("resp_0")
+    script.machine.respond(instructions)
+    script.forget().machine.acted()
+    say(script, tone(400) + PCMU_8K.silence(400))
+    script.machine.respond(instructions)  # behind a plain one a plain one says nothing new
+    script.machine.cancel()
+    script.sent()
+    script.done("resp_0", "cancelled")
+    (create,) = script.sent()
+    assert "instructions" not in create.get("response", {})
+    script.created().done()
+    assert script.sent() == []
+
+
+def test_a_turn_that_the_call_knows_of_is_cancelled() -> None:
+    script = Script(agent=AGENT).ready().created("resp_0").forget()
+    say(script, tone(400) + PCMU_8K.silence(400))
+    script.heard()
+    script.machine.acted()
+    script.machine.cancel()
+    script.sent()
+    script.done("resp_0", "cancelled")
+    assert script.sent() == []
 
 
 def test_without_barge_in_the_answer_goes_on_and_the_turn_waits() -> None:

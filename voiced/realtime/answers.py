@@ -7,6 +7,7 @@ are told apart by their answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Final, final
 
@@ -130,9 +131,12 @@ class Answers:
 
     # --- to the server ----------------------------------------------------------------------
 
-    def cancel(self) -> None:
-        """Stop the running answer and forget those that wait for it."""
-        for response_id in self.responses.cancel():
+    def cancel(self, told: float = math.inf) -> None:
+        """Stop the running answer and forget those that wait for it.
+
+        But for those to turns later than the turn `told`.
+        """
+        for response_id in self.responses.cancel(told):
             self._send_cancel(response_id)
 
     def _send_cancel(self, response_id: str) -> None:

@@ -33,7 +33,10 @@ REMEMBERED: Final = 64
 
 @final
 class Caller:
-    """One session's; appends to `told` what the call is to know. `ask` wants an answer."""
+    """One session's; appends to `told` what the call is to know. `ask` wants an answer.
+
+    That is told the number of the turn, of those that voiced finds itself, or else 0.
+    """
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class Caller:
         outbox: Outbox,
         answers: Answers,
         told: list[EngineEvent],
-        ask: Callable[[], None],
+        ask: Callable[[int], None],
     ) -> None:
         self._agent = plan.agent
         self._outbox = outbox
@@ -65,6 +68,8 @@ class Caller:
         self._spoken = ""  # of the one that is over and no item yet
         self._committed_last = ""
         self._unnamed = 0  # turns that we gave a name
+        self.own_turns = 0
+        """Of the caller's that are over, of those that voiced finds itself."""
         self._attentive = plan.attentive
         self.attention: Attention | None = None
         """Where the server is to find the turns."""
@@ -119,8 +124,9 @@ class Caller:
             self._append_to_turn(self._format.silence(MIN_COMMIT_MS))
         self._outbox.send(events.Commit(self._outbox.next_id()))
         self._uncommitted = 0
+        self.own_turns += 1
         if self._asks:
-            self._ask()
+            self._ask(self.own_turns)
 
     # --- from the server --------------------------------------------------------------------
 
@@ -150,7 +156,7 @@ class Caller:
             self.attention.stopped()
         self._events.append(engine.Committed(item_id))
         if self._asks and self._turns is None:  # own turns ask along with their commit
-            self._ask()
+            self._ask(0)
 
     def _new_name(self) -> str:
         self._unnamed += 1

@@ -188,6 +188,7 @@ class RealtimeSession:
     async def receive(self) -> Sequence[EngineEvent]:
         """Return all engine events that one wake-up brought; blocks for ever after `Lost`."""
         machine = self._machine
+        machine.acted()  # or there would be no next time
         if machine.has_events or not self._settled.is_set():
             await self._settled.wait()  # a checkpoint in any case
         while not (machine.has_events or self._interrupted):

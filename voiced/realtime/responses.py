@@ -8,6 +8,7 @@ most one is outstanding, and one that was refused goes back to the head of the q
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from typing import Final, final
@@ -27,9 +28,13 @@ REMEMBERED: Final = 64
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """A response that voiced wants. `cancelled` once the caller of `cancel` wants it no more."""
+    """A response that voiced wants. `cancelled` once the caller of `cancel` wants it no more.
+
+    `turn`: the number of the caller's turn that it answers, where voiced has found that.
+    """
 
     instructions: str | None = None
+    turn: int = 0
     refusals: int = 0
     cancelled: bool = False
 
@@ -69,6 +74,7 @@ class Responses:
     def want(self, ask: Ask) -> None:
         """Queue `ask`. A plain one behind a plain one says nothing new."""
         if ask.instructions is None and self._queue and self._queue[-1].instructions is None:
+            self._queue[-1].turn = max(self._queue[-1].turn, ask.turn)
             return
         self._queue.append(ask)
 
@@ -177,16 +183,24 @@ class Responses:
         if self._active == response_id:
             self._active = None
 
-    def cancel(self) -> list[str]:
+    def cancel(self, told: float = math.inf) -> list[str]:
         """Want nothing any more; returns the responses to be cancelled at the server.
 
+        Answers to turns later than the turn `told` are not meant: nobody knew of them.
         One whose `response.created` is still to come is cancelled then: before it, the server
         would ignore a `response.cancel`.
         """
+        kept = [ask for ask in self._queue if ask.turn > told]
         self._queue.clear()
-        if self._last is not None:  # outstanding, or taken for created and perhaps refused yet
+        self._queue.extend(kept)
+        # Outstanding, or taken for created and perhaps refused yet.
+        if self._last is not None and self._last[1].turn <= told:
             self._last[1].cancelled = True
-        audible = [running for running in self._running.values() if not running.muted]
+        audible = [
+            running
+            for running in self._running.values()
+            if not running.muted and (running.ask is None or running.ask.turn <= told)
+        ]
         for running in audible:
             running.muted = True
         return [running.response_id for running in audible]

@@ -64,7 +64,9 @@ class RealtimeMachine:
         self._events: list[EngineEvent] = []
         self._answers = Answers(self._server, self._outbox, self._events)
         self._responses = self._answers.responses
-        self._caller = Caller(plan, config, self._outbox, self._answers, self._events, self.respond)
+        self._caller = Caller(plan, config, self._outbox, self._answers, self._events, self._answer)
+        self._handed = 0  # the last turn of our own finding among the events that were taken
+        self._told = 0  # and among those that the call has acted on
         self._trouble = Trouble(self._outbox, self._responses, self._events, self.lose)
 
     # --- what is known ----------------------------------------------------------------------
@@ -113,7 +115,12 @@ class RealtimeMachine:
         """Hand over the engine events since the last time."""
         taken = self._events[:]
         self._events.clear()
+        self._handed = self._caller.own_turns
         return taken
+
+    def acted(self) -> None:
+        """The call has acted on all that was taken: what it cancels from now on it knew of."""
+        self._told = self._handed
 
     def take_messages(self) -> list[bytes]:
         """Hand over the text messages to be sent, in their order."""
@@ -137,6 +144,11 @@ class RealtimeMachine:
             self._responses.want(Ask(instructions))
             self._pump()
 
+    def _answer(self, turn: int) -> None:
+        if self._phase is not _Phase.LOST:
+            self._responses.want(Ask(turn=turn))
+            self._pump()
+
     def add_message(self, role: Literal["user", "assistant", "system"], text: str) -> None:
         """Put a text into the conversation."""
         spoken = "text" if self._dialect == "beta" else "output_text"
@@ -148,9 +160,13 @@ class RealtimeMachine:
             self._setup.keep_message(message)
 
     def cancel(self) -> None:
-        """Stop the running answer and forget those that wait for it."""
+        """Stop the running answer and forget those that wait for it.
+
+        Not the answer to a turn of our own finding that the call has not heard of: in a stall a
+        whole turn comes at once, and what its beginning interrupts was before it.
+        """
         if self._phase is not _Phase.LOST:
-            self._answers.cancel()
+            self._answers.cancel(self._told)
 
     def truncate(self, item_id: str, content_index: int, audio_end_ms: int) -> None:
         """Cut an item to what was heard, as far as that is less than what came."""
