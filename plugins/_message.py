@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -55,6 +56,7 @@ class Message:
         self._patience = int(silence_s * _BYTES_PER_S)
         self._waiting = bytearray()
         self._written = 0
+        self._lock = threading.Lock()  # one thread at a time
         self._limiter = limiter
         self.failed = False
         """The disk did not take all of it; what it took before can be played."""
@@ -62,7 +64,8 @@ class Message:
     @property
     def duration_ms(self) -> int:
         """Its length so far."""
-        return (self._written + len(self._waiting)) // PCM16_8K.bytes_per_ms
+        waiting = 0 if self.failed else len(self._waiting)
+        return (self._written + waiting) // PCM16_8K.bytes_per_ms
 
     async def add(self, pcm16: bytes) -> None:
         """Take what the caller said; sets `over` where that was all. Raises OSError."""
@@ -85,23 +88,34 @@ class Message:
             self.over.set()
 
     async def _write(self) -> None:
-        data, self._waiting = bytes(self._waiting), bytearray()
-        self.failed = True  # also where it is cancelled: its thread may still write
+        self.failed = True  # also where it is cancelled: the disk hangs
         try:
-            await self._in_thread(lambda: _append(self.path, self._written, data))
+            await self._in_thread(self._put)
             self.failed = False
         finally:
             if self.failed:
                 self.over.set()
-        self._written += len(data)
+
+    def _put(self) -> None:
+        """In a thread: write what waits."""
+        with self._lock:
+            if data := bytes(self._waiting):
+                _append(self.path, self._written, data)
+                self._written += len(data)
+                del self._waiting[: len(data)]
 
     async def finish(self, min_s: float) -> bool:
-        """Write the rest; False, and no file, where too little was said, or written."""
+        """Write the rest; False, and no file, where too little was said, or written.
+
+        Whoever is cancelled in it may call it again.
+        """
         self.over.set()
         enough = self._speech >= max(min_s * _BYTES_PER_S, 1)
         if enough and not self.failed:
-            with suppress(OSError):
-                await self._write()
+            try:
+                await self._in_thread(self._put)
+            except OSError:
+                self.failed = True
         kept = enough and self._written > 0
         if not kept:
             with suppress(OSError):

@@ -109,6 +109,8 @@ class Recording:
         # leaves it to the next; bounded by `behind`.
         self._waiting: deque[bytes] = deque()
         self._lock = threading.Lock()  # one thread at a time
+        self._finished = False
+        self._made: Made | None = None
         self.ended: str | None = None
         """Why nothing more is recorded, although the call goes on."""
         self.error: OSError | None = None
@@ -132,9 +134,13 @@ class Recording:
                 await self._in_thread(self._write)
 
     async def finish(self, until_ms: int) -> Made:
-        """The call, or the recording, has ended: close the file and give it its name."""
-        if self.ended in (None, "max_duration"):
+        """The call, or the recording, has ended: close the file and give it its name.
+
+        Whoever is cancelled in it may call it again: both get what one thread has made.
+        """
+        if not self._finished and self.ended in (None, "max_duration"):
             self._take(self.timeline.finish(self._within(until_ms)))
+        self._finished = True
         return await self._in_thread(self._close)
 
     async def _in_thread(self, function: Callable[[], _Result]) -> _Result:
@@ -163,8 +169,11 @@ class Recording:
 
     def _write(self) -> None:
         with self._lock:
-            while self._waiting and self.error is None:
-                self._append(self._waiting.popleft())
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        while self._waiting and self.error is None:
+            self._append(self._waiting.popleft())
 
     def _append(self, data: bytes) -> None:
         try:
@@ -200,7 +209,13 @@ class Recording:
         raise OSError(f"there are a hundred recordings of the name {self._name} already")
 
     def _close(self) -> Made:
-        self._write()
+        with self._lock:
+            if self._made is None:
+                self._write_waiting()
+                self._made = self._close_file()
+            return self._made
+
+    def _close_file(self) -> Made:
         path: Path | None = None
         size = 0
         if self._file is not None and self._place is not None:

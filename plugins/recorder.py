@@ -47,9 +47,6 @@ __all__ = ["Recorder", "RecorderSettings", "Recordings"]
 DIGITS_S: Final = 5.0
 """Keys of one sequence follow each other within this."""
 
-CLOSE_S: Final = 3.0
-"""For a file that ends before its call."""
-
 _PAUSE: Final = "Pause the recording of this call, before the caller says something secret such as \
 a card number."
 _RESUME: Final = "Go on with the recording of this call."
@@ -301,20 +298,18 @@ class Recorder(Plugin):
             await trio.sleep(BATCH_S)
             await recording.write(self.call.media_ms - WINDOW_MS)
             if recording.ended is not None:
-                with trio.move_on_after(CLOSE_S, shield=True):  # should the call end just now
-                    await self._end(self.call.media_ms)
+                await self._end(self.call.media_ms)
 
     async def _end(self, media_ms: int) -> None:
-        recording, self._recording, self._over = self._recording, None, True
+        """Close the file and report it.
+
+        The end of the call may cut that off; `on_call_end` then finds the recording where it was.
+        """
+        recording = self._recording
         if recording is None:
             return
+        self._over = True
         made = await recording.finish(media_ms)
-        if made.ended is not None:
-            error = None if recording.error is None else str(recording.error)
-            self.call.log.warning("recording ended before its call", why=made.ended, error=error)
-        await self._report(made)
-
-    async def _report(self, made: Made) -> None:
         path = made.path
         if path is not None and self.config.keep_days == 0:
             try:
@@ -322,7 +317,14 @@ class Recorder(Plugin):
                 path = None
             except OSError as error:
                 self.call.log.error("recording not removed", path=str(path), error=str(error))
+        self._recording = None
+        self._report(made, path, recording.error)
+
+    def _report(self, made: Made, path: Path | None, error: OSError | None) -> None:
         call = self.call
+        if made.ended is not None:
+            why = None if error is None else str(error)
+            call.log.warning("recording ended before its call", why=made.ended, error=why)
         call.log.info(
             "call recorded",
             path=None if path is None else str(path),

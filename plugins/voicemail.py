@@ -250,23 +250,28 @@ class Voicemail(Plugin):
         await self._keep()
 
     async def _keep(self) -> None:
-        message, self._message = self._message, None
+        """Write the rest, and say where it is.
+
+        The end of the call may cut that off; `on_call_end` then finds the message where it was.
+        """
+        message = self._message
         if message is None:
             return
         kept = await message.finish(self.config.min_s)
+        path: str | None = str(message.path)
+        if kept and self.config.keep_days == 0:
+            try:
+                await message.discard()
+                path = None
+            except OSError as error:
+                self.call.log.error("message not removed", file=path, error=error.strerror)
+        self._message = None
         self.call.set_fact("voicemail_ms", message.duration_ms if kept else 0)
         if message.failed:
             self.call.set_fact("voicemail_ended", "disk_error")
             self.call.log.error("message not written to its end", ms=message.duration_ms)
         if not kept:
             return
-        path: str | None = str(message.path)
-        if self.config.keep_days == 0:
-            try:
-                await message.discard()
-                path = None
-            except OSError as error:
-                self.call.log.error("message not removed", file=path, error=error.strerror)
         if path is not None:
             self.call.set_fact("voicemail_file", path)
         self.call.log.info("message taken", file=path, ms=message.duration_ms)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from tests.plugins.test_wavfile import read_stereo
 from voiced.config.types import Agent
 from voiced.engine import AgentAudio, AgentAudioDone, ResponseDone, ResponseStarted, SpeechStarted
 from voiced.testing import Scene, call_with, virtual_time
+from voiced.testing import clock as scene_clock
 
 PATIENT = Agent(greeting="", silence_prompt_s=0, silence_hangup_s=0, max_duration_s=7200.0)
 SECOND = 8000
@@ -112,6 +115,53 @@ async def test_held_for_a_minute() -> None:
     first, second = starts(left)
     assert second - first == pytest.approx(60.5, abs=0.2)
     assert late < 5
+
+
+@pytest.mark.parametrize("keep_days", ["forever", 0])
+@virtual_time
+async def test_who_hangs_up_while_the_longest_recording_is_closed(
+    keep_days: str | int, tmp_path: Path
+) -> None:
+    """By a disk that takes its time: the journal knows of the recording all the same."""
+    closing, slow = trio.Event(), _Slow()
+    settings = {**SETTINGS, "max_duration_s": 5, "folder": str(tmp_path), "keep_days": keep_days}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene_clock, "HANGS_S", 0.2)
+        patch.setattr(_recording.Recording, "_close_file", slow.closing(closing))
+        async with call_with(Recorder, settings, agent=PATIENT) as scene:
+            await scene.caller_says("hello", 4000)
+            await scene.caller_waits(4000)
+            await closing.wait()
+            scene.leg.hang_up_as_caller()
+            await trio.sleep(1)  # more than tasks have to end
+            slow.go_on.set()
+            await scene.ended()
+            await scene.until(lambda: "recording_ended" in scene.facts)
+    assert scene.facts["recording_ended"] == "max_duration"
+    assert scene.facts["recording_ms"] == 5000
+    if keep_days == "forever":
+        path = Path(str(scene.facts["recording"]))
+        rate, sound = read_stereo(path)
+        assert (len(sound) / 4 / rate, scene.facts["recording_bytes"]) == (5, path.stat().st_size)
+    else:
+        assert not list(tmp_path.rglob("*.wav"))
+
+
+class _Slow:
+    """A disk on which a file is closed when it is told so."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+
+    def closing(self, begun: trio.Event) -> Callable[[_recording.Recording], _recording.Made]:
+        close = _recording.Recording._close_file
+
+        def wait(recording: _recording.Recording) -> _recording.Made:
+            trio.from_thread.run_sync(begun.set)
+            assert self.go_on.wait(10)
+            return close(recording)
+
+        return wait
 
 
 def test_an_hour(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

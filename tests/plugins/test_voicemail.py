@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import trio
+from voiced_plugins import _message
 from voiced_plugins._message import Message, clean_up
 from voiced_plugins.voicemail import Voicemail, VoicemailSettings, beep_tone
 
@@ -22,6 +23,7 @@ from voiced.config.types import Agent
 from voiced.formats import PCM16_8K, PCM16_16K, PCMU_8K, AudioFormat
 from voiced.leg import CallFacts
 from voiced.testing import Scene, call_with, virtual_time
+from voiced.testing import clock as scene_clock
 from voiced.wav import parse, read
 
 SPEECH = pcm_to_ulaw(clips.load("hours").pcm)
@@ -219,6 +221,45 @@ async def test_a_disk_that_hangs_is_left_behind(
     assert message.over.is_set()
     assert message.failed
     again.set()
+
+
+@pytest.mark.parametrize("keep_days", ["forever", 0])
+@virtual_time
+async def test_who_hangs_up_while_the_message_is_written_has_left_it(
+    keep_days: str | int, tmp_path: Path
+) -> None:
+    writing, go_on, append = trio.Event(), threading.Event(), _message._append
+
+    def slow(path: Path, written: int, data: bytes) -> None:
+        if plugin_ends.is_set():
+            trio.from_thread.run_sync(writing.set)
+            assert go_on.wait(10)
+        append(path, written, data)
+
+    plugin_ends = threading.Event()
+    settings = {"always": True, "folder": str(tmp_path), "beep": False, "keep_days": keep_days}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene_clock, "HANGS_S", 0.2)
+        patch.setattr(_message, "_append", slow)
+        async with call_with(Voicemail, settings) as call:
+            await be_quiet(call, 200)
+            await speak(call)
+            plugin_ends.set()
+            await call.press("#")
+            await writing.wait()
+            call.leg.hang_up_as_caller()
+            await trio.sleep(1)  # more than tasks have to end
+            go_on.set()
+            await call.ended()
+            await call.until(lambda: "voicemail_ms" in call.facts)
+    assert call.facts["voicemail_ms"] == pytest.approx(SPEECH_MS, abs=400)
+    assert "voicemail_ended" not in call.facts
+    if keep_days == "forever":
+        (path,) = messages(tmp_path)
+        assert call.facts["voicemail_file"] == str(path)
+        assert read(path).duration_ms == call.facts["voicemail_ms"]
+    else:
+        assert messages(tmp_path) == []
 
 
 # ---- left ----
