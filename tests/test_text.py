@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
+import pytest
 import structlog
 import trio
 
@@ -34,6 +38,30 @@ def test_a_log_line_is_written_whatever_is_in_it() -> None:
         structlog.configure(**before)
     line = json.loads(stream.getvalue().encode("utf-8"))
     assert (line["event"], line["why"]) == ("it happened", "a?\x1b\u00fc")
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+@pytest.mark.parametrize("full", [True, False], ids=["full", "hung up"])
+def test_a_log_line_that_cannot_be_written_ends_nothing(
+    form: Literal["json", "text"], full: bool
+) -> None:
+    """As where the disk is full, or the terminal or who has read at a pipe's end has gone."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream, told = os.fdopen(writer, "w"), False
+    before = structlog.get_config()
+    try:
+        with suppress(OSError), Path("/dev/full").open("w") as disk:
+            log.configure("info", form, stream=disk if full else stream)
+            for _ in range(3):
+                structlog.get_logger("voiced.test").error("it happened", why="x" * 9000)
+            structlog.get_logger("voiced.test").error("it happened again")
+            told = True
+    finally:
+        structlog.configure(**before)
+        with suppress(OSError):
+            stream.close()
+    assert told
 
 
 async def test_an_answer_to_an_operator_whatever_is_in_it() -> None:

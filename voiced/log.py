@@ -10,7 +10,8 @@ import json
 import logging
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Literal, TextIO
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import msgspec
 import structlog
@@ -51,12 +52,32 @@ def configure(
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Lossy(stream))),
         cache_logger_on_first_use=False,
     )
     # Libraries that log through the standard module (hypercorn, trio-websocket) speak up only when
     # something is wrong; their lines go the same way as ours.
     logging.basicConfig(stream=stream, level=logging.WARNING, format="%(levelname)s %(message)s")
+
+
+class _Lossy:
+    """A stream that loses what it cannot write.
+
+    A disk may be full, a terminal closed, the program at a pipe's other end gone: a line less, and
+    no call that ends because something is said of it.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError, ValueError):  # ValueError: it is closed
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self._stream.flush()
 
 
 def _json_line(_logger: object, _method: str, event: MutableMapping[str, Any]) -> str:
