@@ -8,7 +8,7 @@ import os
 import sqlite3
 import ssl
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -82,9 +82,9 @@ def only_daemon(config: Config) -> Iterator[None]:
             ) from None
         except OSError as error:  # a file system without locks
             log.warning("nothing keeps a second daemon out", folder=str(state_dir), why=str(error))
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        with suppress(OSError):  # on a full disk it is a lock all the same
+            os.ftruncate(lock.fileno(), 0)
+            os.write(lock.fileno(), b"%d\n" % os.getpid())
         yield
 
 
