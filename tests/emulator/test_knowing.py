@@ -221,8 +221,24 @@ def output(value: Any) -> Item:
         ({"error": "No such order."}, "No such order."),
         (
             {"order_state": "sent", "paid": True, "items": [1, 2]},
-            "order state: sent, paid: yes, items: 1, 2",
+            "The order state is sent, paid and the items are 1 and 2.",
         ),
+        (
+            {"passages": [{"file": "a.md", "heading": "Hours", "text": "We open at ten."}] * 2},
+            "We open at ten. We open at ten.",
+        ),
+        ({"passages": [], "note": "nothing was found"}, "nothing was found"),
+        (
+            {"found": False, "hours": "ten to six", "x": None},
+            "Not found and the hours are ten to six.",
+        ),
+        (
+            {"order": {"state": "sent"}, "say": "It comes soon."},
+            "The state is sent. It comes soon.",
+        ),
+        ([1, 2, 3], "1, 2 and 3."),
+        ({"status": "open"}, "The status is open."),
+        (f"{'word ' * 99}end. More words.", f"{'word ' * 99}end."),
         ("営業中です。", "営業中です。"),
         (3.5, "3.5"),
         (None, clips.load("anything_else").text),

@@ -12,6 +12,7 @@ import msgspec
 from voiced import clips
 from voiced.emulator.functions import arguments_for, wanted_tool
 from voiced.emulator.items import Item
+from voiced.emulator.telling import first_sentences, in_words
 
 __all__ = ["Call", "Line", "choose", "language_of", "pieces", "recorded", "wanted_call"]
 
@@ -110,29 +111,15 @@ def wanted_call(
 
 
 def _of_output(text: str, language: str) -> Line:
-    """Words for what a function has returned: its text, or its values, as they stand there."""
+    """Words for what a function has returned."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         value = text
-    spoken = _spoken_value(value)[:MAX_SPOKEN].strip()
+    spoken = first_sentences(in_words(value).strip(), MAX_SPOKEN)
     if not spoken:
         return _clip("anything_else", language)
     return recorded(spoken) or Line(spoken, language_of(spoken, language))
-
-
-def _spoken_value(value: Any, depth: int = 0) -> str:
-    if isinstance(value, dict) and depth < 4:
-        for name in ("answer", "text", "message", "result", "error"):
-            if isinstance(value.get(name), str):
-                return str(value[name])
-        told = (f"{key}: {_spoken_value(inner, depth + 1)}" for key, inner in value.items())
-        return ", ".join(told).replace("_", " ")
-    if isinstance(value, list) and depth < 4:
-        return ", ".join(_spoken_value(inner, depth + 1) for inner in value)
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "" if value is None or depth >= 4 else str(value)
 
 
 def _asks_back(clip: clips.Clip) -> bool:

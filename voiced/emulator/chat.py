@@ -30,6 +30,7 @@ from voiced.emulator.schema import (
     Tagged,
     Text,
 )
+from voiced.emulator.telling import gist
 
 __all__ = ["Request", "chunks", "completion", "read_request"]
 
@@ -294,8 +295,9 @@ def _json_answer(shape: dict[str, Any], items: list[Item]) -> str:
         elif kind.get("type") == "boolean":
             values[name] = False
         else:
-            values[name] = "neutral" if name == "sentiment" else told[-200:]
-    return json.dumps(values or {"answer": told[-200:]}, ensure_ascii=False)
+            fixed = {"sentiment": "neutral", "language": language_of(told, "en")}
+            values[name] = fixed.get(name) or gist(told)
+    return json.dumps(values or {"answer": gist(told)}, ensure_ascii=False)
 
 
 def _within(parts: list[str], limit: int | None) -> list[str]:
