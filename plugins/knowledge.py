@@ -14,6 +14,7 @@ know different things write a table for each, and name it in the agent's `[[numb
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -88,7 +89,9 @@ class KnowledgeService(Service):
     def __init__(self, config: KnowledgeSettings, host: Host) -> None:
         super().__init__(config, host)
         self._index: Index | None = None
-        self._reading = trio.Lock()  # a connection is for one thread at a time
+        # A connection is for one thread at a time, one that nobody waits for any more included.
+        self._reading = threading.Lock()
+        self._limiter = trio.CapacityLimiter(4)  # so that those who wait take no thread of others
         self._left_out: tuple[str, ...] = ()
         self._whole = True
 
@@ -163,16 +166,20 @@ class KnowledgeService(Service):
         """Close the index."""
         index, self._index = self._index, None
         if index is not None:
-            await trio.to_thread.run_sync(index.close)
+            await trio.to_thread.run_sync(self._locked, index.close, abandon_on_cancel=True)
 
     async def search(self, query: str) -> list[Passage]:
         """The best passages. Raises sqlite3.Error."""
         if self._index is None:
             return []
-        async with self._reading:
-            return await trio.to_thread.run_sync(
-                self._index.search, query[:_MAX_QUERY], self.config.passages
-            )
+        search = partial(self._index.search, query[:_MAX_QUERY], self.config.passages)
+        return await trio.to_thread.run_sync(
+            self._locked, search, abandon_on_cancel=True, limiter=self._limiter
+        )
+
+    def _locked(self, function: Callable[[], _Result]) -> _Result:
+        with self._reading:
+            return function()
 
 
 class Knowledge(Plugin):

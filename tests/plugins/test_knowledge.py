@@ -13,12 +13,13 @@ from typing import Any, cast
 import pytest
 import structlog
 import trio
-from voiced_plugins._index import Index
+from voiced_plugins._index import Index, Passage
 from voiced_plugins.knowledge import Knowledge, KnowledgeService, KnowledgeSettings
 
 from voiced.config import ConfigError
 from voiced.plugin import PluginError
 from voiced.testing import call_with, virtual_time
+from voiced.testing import clock as scene_clock
 
 
 @pytest.fixture
@@ -46,6 +47,42 @@ async def test_the_model_searches(folder: Path) -> None:
         assert nothing["passages"] == []
         wrong = json.loads(await call.model_calls("search_knowledge", {"words": "sauna"}))
         assert "query is missing" in wrong["error"]
+
+
+@virtual_time
+async def test_who_hangs_up_during_a_search_does_not_wait_for_it(folder: Path) -> None:
+    """Nor does anybody else get the index before it is over."""
+    search, close, go_on = Index.search, Index.close, threading.Event()
+    began: list[str] = []
+    seen: list[str] = []
+
+    def slow(index: Index, query: str, most: int) -> list[Passage]:
+        began.append(query)
+        assert go_on.wait(10)
+        found = search(index, query, most)
+        seen.append(query)
+        return found
+
+    def closed(index: Index) -> None:
+        seen.append("closed")
+        close(index)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scene_clock, "HANGS_S", 0.2)
+        patch.setattr(Index, "search", slow)
+        patch.setattr(Index, "close", closed)
+        async with (
+            call_with(Knowledge, {"folder": str(folder)}) as call,
+            trio.open_nursery() as side,
+        ):
+            side.start_soon(call.model_calls, "search_knowledge", {"query": "parking"})
+            await call.until(lambda: began)
+            call.leg.hang_up_as_caller()
+            await call.ended()
+            await trio.sleep(1)
+            assert call.failures == []
+            go_on.set()
+    assert seen == ["parking", "closed"]
 
 
 @virtual_time
