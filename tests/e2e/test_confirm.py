@@ -197,14 +197,17 @@ def kept_on_hold(held: Held) -> None:
 
 
 def lost(held: Held) -> None:
-    """Nobody can say any more what it was: the answer goes on, and the next turn is heard."""
+    """Nobody can say any more what it was: the answer goes on, and the doubt is the caller's.
+
+    The next session hears it, and answers that; then the next turn is heard.
+    """
     held.all_was_heard()
     held.nobody_was_cut()
     assert len(held.sessions) == 2
     assert kinds_of(held.sessions[0]).count(STARTED) == 2
     assert held.pauses_within(0, least_ms=100)
     assert held.said("caller") == text("hello", "thanks")
-    assert held.said("agent") == text("who", "goodbye")
+    assert held.said("agent") == text("who", "not_understood", "goodbye")
     assert held.states[-6:] == [*ANSWERING, *OVER]
 
 
