@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 import trio
 
-from voiced.hooks.stepping import interrupts, without_cancelled
+from voiced.hooks.stepping import alone, interrupts, without_cancelled
 
 __all__ = ["Contained"]
 
@@ -67,22 +67,16 @@ class Contained(Generic[T]):
         return self._values[0]
 
     async def _run(self) -> None:
-        """As `_work`, in a task of its own, which it may leave with a nursery still open.
-
-        Trio ends such a task with an error, and it would be the daemon's.
-        """
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._work)
-        except BaseException as error:
-            if interrupts(error):
-                raise
-            self._error = without_cancelled(error)
+            await alone(self._work, self._raised)
         finally:
             self._over.set()
             if self._left:
                 self._tell_stopped()
         await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _raised(self, error: BaseException | None) -> None:
+        self._error = error
 
     async def _work(self) -> None:
         try:
@@ -91,5 +85,5 @@ class Contained(Generic[T]):
         except BaseException as error:  # a stranger's, for whoever waits
             if interrupts(error):
                 raise
-            self._error = without_cancelled(error)
+            self._raised(without_cancelled(error))
         await trio.lowlevel.checkpoint_if_cancelled()  # of the nursery, where it was swallowed

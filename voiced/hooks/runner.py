@@ -19,7 +19,7 @@ from voiced.hooks.containing import Contained
 from voiced.hooks.enabled import Enabled
 from voiced.hooks.reports import Reports
 from voiced.hooks.shape import AUDIO
-from voiced.hooks.stepping import interrupts, stepped, without_cancelled
+from voiced.hooks.stepping import alone, interrupts, stepped, without_cancelled
 from voiced.plugin import Call, Plugin, Summary, Words
 
 __all__ = ["ITEMS", "SIZE", "STALLED_S", "Ask", "Runner"]
@@ -217,21 +217,14 @@ class Runner:
     # ---- the task ----
 
     async def contained(self) -> None:
-        """As `work`, in a task of its own, which a plugin may leave with a nursery still open.
-
-        Trio ends such a task with an error, and it would be the daemon's.
-        """
-        try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.work)
-        except BaseException as error:
-            if interrupts(error):
-                raise
-            left = without_cancelled(error)
-            if left is not None:
-                self.reports.raised("", left)
-                self._set_over()
+        """As `work`, in a task of its own, which a plugin may leave with a nursery still open."""
+        await alone(self.work, self._broken)
         await trio.lowlevel.checkpoint_if_cancelled()
+
+    def _broken(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.reports.raised("", error)
+            self._set_over()
 
     async def work(self) -> None:
         """Run hooks until the last one has been, or `stop`. Raises nothing of the plugin's."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from time import perf_counter
 from typing import Any
 
 import trio
 
-__all__ = ["described", "interrupts", "stepped", "without_cancelled"]
+__all__ = ["alone", "described", "interrupts", "stepped", "without_cancelled"]
 
 
 @types.coroutine
@@ -35,6 +35,23 @@ def stepped(
             value = yield trap
         except BaseException as thrown:  # Trio's to raise, the coroutine's to see
             error = thrown
+
+
+async def alone(
+    function: Callable[[], Awaitable[object]], raised: Callable[[BaseException | None], None]
+) -> None:
+    """Run a stranger's code in a task of its own, which it may leave with a nursery still open.
+
+    Trio ends such a task with an error, and it would be that of whoever waits. `raised` gets what
+    is left of any error without Trio's Cancelled; somebody at the keyboard still interrupts.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(function)
+    except BaseException as error:
+        if interrupts(error):
+            raise
+        raised(without_cancelled(error))
 
 
 def described(error: BaseException) -> str:
