@@ -340,13 +340,19 @@ def test_only_what_had_a_voice_is_quoted() -> None:
     assert owed.next().begun == "Once upon a time"
 
 
-@pytest.mark.parametrize("tools", [False, True])
-def test_a_whole_answer_is_owed_only_where_a_function_may_follow(tools: bool) -> None:
+def one_item_heard() -> Owed:
+    """An answer is being made, of which an item with its words has come."""
     owed = Owed()
     owed.turn()
     owed.started("r1")
     owed.words("i1", "One moment.", final=True)
     owed.audio("i1", 10)
+    return owed
+
+
+@pytest.mark.parametrize("tools", [False, True])
+def test_a_whole_answer_is_owed_only_where_a_function_may_follow(tools: bool) -> None:
+    owed = one_item_heard()
     owed.audio_done("i1")
     owed.lost(tools=tools)
     assert owed.any == tools
@@ -354,11 +360,7 @@ def test_a_whole_answer_is_owed_only_where_a_function_may_follow(tools: bool) ->
 
 def test_an_answer_whose_next_item_was_written_is_not_whole() -> None:
     """The words of an item run ahead of its audio, of which nothing came."""
-    owed = Owed()
-    owed.turn()
-    owed.started("r1")
-    owed.words("i1", "One moment.", final=True)
-    owed.audio("i1", 10)
+    owed = one_item_heard()
     owed.audio_done("i1")
     owed.words("i2", "We are open", final=False)
     owed.lost(tools=False)
@@ -367,11 +369,7 @@ def test_an_answer_whose_next_item_was_written_is_not_whole() -> None:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_the_end_of_an_item_is_not_that_of_the_next(late: bool) -> None:
-    owed = Owed()
-    owed.turn()
-    owed.started("r1")
-    owed.words("i1", "One moment.", final=True)
-    owed.audio("i1", 10)
+    owed = one_item_heard()
     if not late:
         owed.words("i2", "We are open", final=False)
     owed.audio("i2" if late else "i1", 10)
